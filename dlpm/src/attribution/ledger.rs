@@ -1,0 +1,203 @@
+//! The ledger of one interval: who gets which energy. Integers that add up, and nothing else.
+
+use std::collections::BTreeMap;
+
+use crate::interval::{CpuInterval, MachineMemory, MemoryReading, MeterSource, ProcessId, ZoneKind};
+
+/// How a figure of energy was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// Read from a meter.
+    Measured,
+    /// Split by CPU time.
+    CpuTime,
+    /// Split by resident memory.
+    Memory,
+    /// Made from watts that the user gave.
+    Estimate,
+}
+
+impl Method {
+    /// The word that the log uses.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Measured => "measured",
+            Self::CpuTime => "cpu_time",
+            Self::Memory => "memory",
+            Self::Estimate => "estimate",
+        }
+    }
+}
+
+/// What becomes of the energy that is used while nothing runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IdlePolicy {
+    /// It goes to the tasks by their weight.
+    #[default]
+    Proportional,
+}
+
+impl IdlePolicy {
+    /// The word that the log uses.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Proportional => "proportional",
+        }
+    }
+}
+
+/// What a meter read: `package-0`, `dram-0`, `psys`, `machine`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RootZone {
+    /// Name of the zone.
+    pub zone: String,
+    /// What it covers.
+    pub kind: ZoneKind,
+    /// Its package, if it belongs to one.
+    pub package: Option<u32>,
+    /// Energy of the interval in µJ, or why it is not known.
+    pub energy_uj: Result<u64, String>,
+    /// Counter at the end of the interval.
+    pub counter_uj: Option<u64>,
+    /// Largest value of the counter.
+    pub range_uj: Option<u64>,
+    /// What is carried to the next interval, so that the leaves add up to
+    /// `energy_uj` + the previous `carry_uj` - this `carry_uj`. At most 0.
+    pub carry_uj: i64,
+    /// Who read it.
+    pub source: MeterSource,
+    /// `Measured` or `Estimate`.
+    pub method: Method,
+}
+
+/// What is split among the rows: `package-0/core`, `package-0/uncore`, `package-0/rest`, `dram-0`, `machine/rest`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeafZone {
+    /// Name of the zone.
+    pub zone: String,
+    /// `Core`, `Uncore`, `Dram`, or the root's kind (`Package`, `Machine`) for its rest.
+    pub kind: ZoneKind,
+    /// Whether this is what remains of its root after the other leaves.
+    pub rest: bool,
+    /// Its package, if it belongs to one.
+    pub package: Option<u32>,
+    /// Energy of the interval in µJ, or why it is not known.
+    pub energy_uj: Result<u64, String>,
+    /// Counter at the end of the interval; only zones that are meters themselves have one (dram).
+    pub counter_uj: Option<u64>,
+    /// Largest value of the counter.
+    pub range_uj: Option<u64>,
+    /// Who read it.
+    pub source: MeterSource,
+    /// How it is split.
+    pub method: Method,
+}
+
+/// CPU time on one package.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CpuUse {
+    /// Time on the CPUs of the package.
+    pub cpu_ns: u64,
+    /// Part of it during which the sibling hardware thread was busy as well.
+    pub smt_shared_ns: u64,
+}
+
+/// Who a row is about. The order is the order in the log.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RowKey {
+    /// One process in one cgroup (the path).
+    Process(ProcessId, String),
+    /// The processes of one cgroup (the path) that `--max-rows` leaves out.
+    Merged(String),
+    /// All that the filters leave out.
+    Others,
+    /// kthreadd and its descendants.
+    Kernel,
+    /// dlpm itself.
+    SelfDlpm,
+    /// The idle tasks.
+    Idle,
+    /// Time that found no room in the maps, and energy that nobody can be shown to have used.
+    Unattributed,
+}
+
+/// What a process row shows beside its numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shown {
+    /// Name now.
+    pub comm: String,
+    /// Name at `exec`.
+    pub exec_comm: String,
+    /// Real user id.
+    pub uid: Option<u32>,
+    /// Its last thread has exited.
+    pub exited: bool,
+}
+
+/// One row of the ledger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Who.
+    pub key: RowKey,
+    /// For process rows: what is shown beside the numbers.
+    pub shown: Option<Shown>,
+    /// For merged rows: how many processes.
+    pub processes: u32,
+    /// CPU time, by package.
+    pub by_package: BTreeMap<u32, CpuUse>,
+    /// Newest memory reading, on one row per process.
+    pub memory: Option<MemoryReading>,
+    /// µJ per leaf, in the order of [`Ledger::leaves`]; 0 where the leaf is invalid.
+    pub energy_uj: Vec<u64>,
+}
+
+impl Row {
+    /// CPU time on all packages.
+    pub fn cpu_ns(&self) -> u64 {
+        self.by_package.values().map(|usage| usage.cpu_ns).sum()
+    }
+}
+
+/// The sum of the listed processes (process and merged rows) of one cgroup, without its children.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CgroupSum {
+    /// Path from the root of the cgroup v2 tree.
+    pub cgroup: String,
+    /// CPU time.
+    pub cpu_ns: u64,
+    /// µJ per leaf, in the order of [`Ledger::leaves`].
+    pub energy_uj: Vec<u64>,
+}
+
+/// Who gets which energy in one interval.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    /// Sequence number of the interval.
+    pub seq: u64,
+    /// CLOCK_MONOTONIC of the energy reading that began the interval.
+    pub begin_ns: u64,
+    /// CLOCK_MONOTONIC of the energy reading that ended it.
+    pub end_ns: u64,
+    /// Wall clock (nanoseconds since 1970) at `end_ns`.
+    pub end_unix_ns: i64,
+    /// Largest distance between a CPU's seal and the energy reading.
+    pub energy_skew_ns: u64,
+    /// Time that sealing all CPUs took.
+    pub seal_ns: u64,
+    /// CPUs, in order of their number.
+    pub cpus: Vec<CpuInterval>,
+    /// What meters read.
+    pub roots: Vec<RootZone>,
+    /// What is split.
+    pub leaves: Vec<LeafZone>,
+    /// Policy for idle energy.
+    pub idle_policy: IdlePolicy,
+    /// Weight of a nanosecond that the sibling shared, in thousandths.
+    pub smt_weight_permille: u32,
+    /// All rows, in the order of their keys; `others` only under a filter, each of the other fixed rows always.
+    pub rows: Vec<Row>,
+    /// Sums of listed processes by cgroup, in the order of their paths.
+    pub cgroups: Vec<CgroupSum>,
+    /// Memory of the machine.
+    pub machine_memory: Option<MachineMemory>,
+}

@@ -1,0 +1,3 @@
+//! From what was seen in an interval to who used which energy: pure functions.
+
+pub mod ledger;

@@ -1,0 +1,220 @@
+//! What each source saw between two seals: plain values, without any IO.
+//!
+//! An [`Interval`] can be built by hand in a test. Sources fill it, attribution reads it, nothing else.
+
+use std::collections::{BTreeMap, HashMap};
+
+/// What identifies a process for as long as the machine runs, also when its pid is used again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ProcessId {
+    /// Thread group id, in the host's pid namespace.
+    pub tgid: u32,
+    /// Start of the group leader in nanoseconds of CLOCK_BOOTTIME; 0 where the kernel gives no start times.
+    pub start_ns: u64,
+}
+
+/// Who a process is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Process {
+    /// The process that forked it (not the one that adopted it); `None` if unknown.
+    pub parent: Option<ProcessId>,
+    /// Its name now (at most 15 bytes).
+    pub comm: String,
+    /// Its name when it called `exec` last; inherited over `fork`.
+    pub exec_comm: String,
+    /// Real user id; `None` if unknown.
+    pub uid: Option<u32>,
+    /// Descends from a tracked root (`--pid`, `-- COMMAND`), or is one.
+    pub tracked: bool,
+    /// Is kthreadd or descends from it.
+    pub kernel: bool,
+    /// Its last thread has called `exit`.
+    pub exited: bool,
+}
+
+/// The time of one CPU between its two seals. CLOCK_MONOTONIC.
+///
+/// `busy_ns`, `idle_ns` and `lost_ns` are measured separately; the time law says that they add up to
+/// `end_ns - begin_ns`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CpuInterval {
+    /// Number of the CPU.
+    pub cpu: u32,
+    /// Physical package (socket) of the CPU.
+    pub package: u32,
+    /// Reading of this CPU's seal (or return from offline) that began the interval.
+    pub begin_ns: u64,
+    /// Reading of this CPU's seal (or last event before it went offline) that ended it.
+    pub end_ns: u64,
+    /// Sum over the usage records of this CPU.
+    pub busy_ns: u64,
+    /// Time of the idle task.
+    pub idle_ns: u64,
+    /// Time of tasks whose record found no room in the maps.
+    pub lost_ns: u64,
+    /// Context switches.
+    pub switches: u64,
+}
+
+impl CpuInterval {
+    /// Length of the interval on this CPU, from its own two clock readings.
+    pub fn interval_ns(&self) -> u64 {
+        self.end_ns.saturating_sub(self.begin_ns)
+    }
+
+    /// Whether busy, idle and lost time add up to the interval, to the nanosecond.
+    pub fn time_law_holds(&self) -> bool {
+        self.busy_ns
+            .checked_add(self.idle_ns)
+            .and_then(|sum| sum.checked_add(self.lost_ns))
+            == self.end_ns.checked_sub(self.begin_ns)
+    }
+}
+
+/// CPU time of one process in one cgroup on one CPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Whose time it is.
+    pub process: ProcessId,
+    /// cgroup v2 id (the inode of its directory) that the process was in.
+    pub cgroup_id: u64,
+    /// Where it ran.
+    pub cpu: u32,
+    /// Time on the CPU.
+    pub ns: u64,
+    /// Part of `ns` during which the sibling hardware thread was busy as well.
+    pub shared_ns: u64,
+}
+
+/// Memory of one process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryReading {
+    /// Proportional set size; `None` where `smaps_rollup` may not be read.
+    pub pss_bytes: Option<u64>,
+    /// Unique set size (private pages); `None` where `smaps_rollup` may not be read.
+    pub uss_bytes: Option<u64>,
+    /// Resident set size.
+    pub rss_bytes: u64,
+    /// CLOCK_MONOTONIC time of the reading.
+    pub read_at_ns: u64,
+}
+
+impl MemoryReading {
+    /// PSS, or RSS where PSS is not to be had.
+    pub fn resident_bytes(&self) -> u64 {
+        self.pss_bytes.unwrap_or(self.rss_bytes)
+    }
+}
+
+/// Memory of the machine, from `/proc/meminfo`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MachineMemory {
+    /// `MemTotal`.
+    pub total_bytes: u64,
+    /// `MemAvailable`.
+    pub available_bytes: u64,
+    /// `MemTotal - MemFree - Buffers - Cached - SReclaimable`: what psutil calls "used".
+    pub used_bytes: u64,
+}
+
+/// What part of the machine an energy zone covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ZoneKind {
+    /// A CPU package (socket): contains core and uncore.
+    Package,
+    /// The cores of a package.
+    Core,
+    /// Graphics and the like, inside a package.
+    Uncore,
+    /// The memory of a package: beside the package's energy, not inside it.
+    Dram,
+    /// The whole platform; never added to anything.
+    Psys,
+    /// The whole machine as a user's estimate sees it (`--estimate`).
+    Machine,
+}
+
+impl ZoneKind {
+    /// The word that the log uses.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Package => "package",
+            Self::Core => "core",
+            Self::Uncore => "uncore",
+            Self::Dram => "dram",
+            Self::Psys => "psys",
+            Self::Machine => "machine",
+        }
+    }
+}
+
+/// Where a zone's energy comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MeterSource {
+    /// The kernel's powercap tree.
+    Powercap,
+    /// Watts that the user gave.
+    Estimate,
+}
+
+impl MeterSource {
+    /// The word that the log uses.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Powercap => "powercap",
+            Self::Estimate => "estimate",
+        }
+    }
+}
+
+/// What one energy zone counted in the interval.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ZoneReading {
+    /// Name in the log: `package-0`, `package-0/core`, `package-0/uncore`, `dram-0`, `psys`, `machine`.
+    pub zone: String,
+    /// What it covers.
+    pub kind: ZoneKind,
+    /// The package that it belongs to; `None` for psys and machine.
+    pub package: Option<u32>,
+    /// Energy since the previous seal, or why it is not known (a sentence for the log).
+    pub energy_uj: Result<u64, String>,
+    /// The counter at the end of the interval; `None` where the source has no counter.
+    pub counter_uj: Option<u64>,
+    /// The counter runs from 0 to this value and starts again.
+    pub range_uj: Option<u64>,
+    /// Who read it.
+    pub source: MeterSource,
+}
+
+/// What each source saw between two seals.
+#[derive(Clone, Debug, Default)]
+pub struct Interval {
+    /// Sequence number, from 0.
+    pub seq: u64,
+    /// CLOCK_MONOTONIC of the energy reading that began the interval.
+    pub begin_ns: u64,
+    /// CLOCK_MONOTONIC of the energy reading that ended it.
+    pub end_ns: u64,
+    /// Wall clock (nanoseconds since 1970) at `end_ns`.
+    pub end_unix_ns: i64,
+    /// Largest distance between a CPU's seal and the energy reading, at either end.
+    pub energy_skew_ns: u64,
+    /// Time that sealing all CPUs took.
+    pub seal_ns: u64,
+    /// CPUs that were online for at least a part of the interval.
+    pub cpus: Vec<CpuInterval>,
+    /// One record per process, cgroup and CPU; several with the same key are added up.
+    pub usage: Vec<Usage>,
+    /// Every process that `usage` or `memory` names (one that is missing is shown without a name).
+    pub processes: HashMap<ProcessId, Process>,
+    /// Paths of the cgroups that `usage` names, from the root of the cgroup v2 tree (`/train.slice/a`).
+    pub cgroups: HashMap<u64, String>,
+    /// Newest readings of the processes that memory is read for, with the cgroup (id) each was in.
+    pub memory: BTreeMap<ProcessId, (u64, MemoryReading)>,
+    /// Memory of the machine at the end.
+    pub machine_memory: Option<MachineMemory>,
+    /// Every energy zone that was found at start.
+    pub zones: Vec<ZoneReading>,
+    /// dlpm's own thread group id.
+    pub self_tgid: u32,
+}

@@ -1,0 +1,9 @@
+//! dlpm, *deep-learning power measure*: the joules that each process, cgroup and experiment really used.
+//!
+//! Data goes one way: [`sources`] read, an [`interval::Interval`] holds what they saw, [`attribution`] makes a ledger
+//! of it, [`sinks`] write the ledger.
+
+pub mod attribution;
+pub mod interval;
+pub mod sinks;
+pub mod sources;

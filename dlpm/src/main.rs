@@ -1,0 +1,3 @@
+//! The `dlpm` program.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Where ledgers go: the log, the summary.
