@@ -1,1 +1,2 @@
 //! Everything that reads the machine.
+pub mod cpu_time;

@@ -1,0 +1,158 @@
+//! The cold path: who the processes are. Runs at fork, exec, rename and exit of processes, never at a switch.
+//!
+//! Entries are never deleted here: a process goes on running for a while after its exit hook, and user space deletes
+//! it when its last interval has been drained.
+
+use aya_ebpf::{
+    bindings::BPF_NOEXIST,
+    helpers::{
+        bpf_get_current_comm, bpf_get_current_task, bpf_get_current_uid_gid, bpf_ktime_get_ns, bpf_probe_read_kernel,
+        bpf_probe_read_kernel_str_bytes,
+    },
+    programs::RawTracePointContext,
+};
+use dlpm_common::{COMM_BYTES, Counter, ProcessKey, ProcessRecord};
+
+use crate::{
+    maps::{PROCESSES, count, offset},
+    task::{Charged, TaskAddress, is_leader, read},
+};
+
+type Comm = [u8; COMM_BYTES];
+
+/// `sched_process_fork(parent, child)`: threads are not processes.
+#[inline(always)]
+pub fn fork(context: &RawTracePointContext) -> Option<()> {
+    let child: TaskAddress = context.arg(1);
+    if !is_leader(child)? {
+        return None;
+    }
+    let key = key(child)?;
+    let parent_key = current_key()?;
+    let mut record = ProcessRecord {
+        parent_start_ns: parent_key.start_ns,
+        exit_ns: 0,
+        parent_tgid: parent_key.tgid,
+        root: 0,
+        uid: current_uid(),
+        flags: ProcessRecord::INCOMPLETE,
+        // A child starts with the name of the thread that forks it.
+        comm: bpf_get_current_comm().unwrap_or_default(),
+        exec_comm: leader_comm().unwrap_or_default(),
+    };
+    if let Some(parent) = PROCESSES.get_ptr(parent_key) {
+        // SAFETY: map memory; a concurrent rename can tear the name, which the next look-up mends.
+        unsafe {
+            record.root = (*parent).root;
+            record.exec_comm = (*parent).exec_comm;
+            record.flags = (*parent).flags & (ProcessRecord::KERNEL | ProcessRecord::INCOMPLETE);
+        }
+    }
+    insert(key, &record);
+    Some(())
+}
+
+/// `sched_process_exec`: runs as the process that has become the new program.
+#[inline(always)]
+pub fn exec() -> Option<()> {
+    let key = current_key()?;
+    let comm: Comm = bpf_get_current_comm().unwrap_or_default();
+    if let Some(record) = PROCESSES.get_ptr_mut(key) {
+        // SAFETY: only the process itself execs, so nobody else writes these fields now.
+        unsafe {
+            (*record).comm = comm;
+            (*record).exec_comm = comm;
+            (*record).uid = current_uid();
+            (*record).flags |= ProcessRecord::EXECED;
+        }
+    } else {
+        // Older than the trace, and not yet adopted by user space, which completes it.
+        let record = ProcessRecord {
+            parent_start_ns: 0,
+            exit_ns: 0,
+            parent_tgid: 0,
+            root: 0,
+            uid: current_uid(),
+            flags: ProcessRecord::EXECED | ProcessRecord::INCOMPLETE,
+            comm,
+            exec_comm: comm,
+        };
+        insert(key, &record);
+    }
+    Some(())
+}
+
+/// `task_rename(task, comm)`: the name of the leader is the name of the process.
+#[inline(always)]
+pub fn rename(context: &RawTracePointContext) -> Option<()> {
+    let task: TaskAddress = context.arg(0);
+    if !is_leader(task)? {
+        return None;
+    }
+    let record = PROCESSES.get_ptr_mut(key(task)?)?;
+    let mut comm: Comm = [0; COMM_BYTES];
+    // SAFETY: the helper checks the address, and always terminates what it copies.
+    unsafe { bpf_probe_read_kernel_str_bytes(context.arg(1), &mut comm) }.ok()?;
+    // SAFETY: map memory.
+    unsafe { (*record).comm = comm };
+    Some(())
+}
+
+/// `sched_process_exit(task)`: the process is gone when its last thread goes, which need not be the leader.
+#[inline(always)]
+pub fn exit(context: &RawTracePointContext) -> Option<()> {
+    let task: TaskAddress = context.arg(0);
+    let signal: u64 = read(task, offset!(task_signal))?;
+    let live: u32 = read(signal, offset!(signal_live))?;
+    if live != 0 {
+        return None;
+    }
+    let record = PROCESSES.get_ptr_mut(key(task)?)?;
+    // SAFETY: map memory; only the last thread comes here.
+    unsafe {
+        (*record).exit_ns = bpf_ktime_get_ns();
+        (*record).uid = current_uid();
+    }
+    Some(())
+}
+
+#[inline(always)]
+fn insert(key: ProcessKey, record: &ProcessRecord) {
+    let counter = match PROCESSES.insert(key, record, u64::from(BPF_NOEXIST)) {
+        Ok(()) => Counter::ProcessesInserted,
+        Err(_) => Counter::ProcessesFull,
+    };
+    count(counter);
+}
+
+#[inline(always)]
+fn key(task: TaskAddress) -> Option<ProcessKey> {
+    let Charged { tgid, start_ns } = Charged::from_address(task)?;
+    Some(ProcessKey {
+        start_ns,
+        tgid,
+        padding: 0,
+    })
+}
+
+#[inline(always)]
+fn current_key() -> Option<ProcessKey> {
+    // SAFETY: no arguments.
+    key(unsafe { bpf_get_current_task() })
+}
+
+#[inline(always)]
+fn current_uid() -> u32 {
+    // The lower half is the real uid, seen from the initial user namespace.
+    bpf_get_current_uid_gid() as u32
+}
+
+/// Name of the running process, not of its running thread.
+#[inline(always)]
+fn leader_comm() -> Option<Comm> {
+    // SAFETY: no arguments.
+    let task = unsafe { bpf_get_current_task() };
+    let leader: u64 = read(task, offset!(task_group_leader))?;
+    // SAFETY: the helper checks the address.
+    unsafe { bpf_probe_read_kernel((leader + offset!(task_comm)) as *const Comm) }.ok()
+}

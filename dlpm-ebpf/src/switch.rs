@@ -1,0 +1,217 @@
+//! The hot path: charge the slice that ends, and seal.
+//!
+//! A context switch happens with interrupts off and `seal` runs in an interrupt or with preemption off, so nothing
+//! else of these programs runs on the CPU meanwhile: plain loads and stores are enough.
+
+use aya_ebpf::{
+    bindings::BPF_NOEXIST,
+    helpers::{bpf_get_current_cgroup_id, bpf_get_current_task, bpf_get_smp_processor_id, bpf_ktime_get_ns},
+};
+use dlpm_common::{CpuBuffer, CpuState, Slot, Usage, UsageKey};
+
+use crate::{
+    maps::{CPUS, SLOTS, SLOTS_LOG2, SMT, SPILL_0, SPILL_1},
+    smt,
+    task::Charged,
+};
+
+/// `sched_switch`: `outgoing` leaves the CPU, and the next task is idle or not.
+#[inline(always)]
+pub fn switch(outgoing: Charged, next_is_idle: impl FnOnce(&mut CpuState) -> bool) {
+    let Some((cpu, state)) = this_cpu() else { return };
+    let next_is_idle = next_is_idle(state);
+    let now = clock(state);
+    resume(state, now, next_is_idle);
+    charge(cpu, state, now, outgoing, next_is_idle);
+    buffer(state, state.sequence).switches += 1;
+}
+
+/// Ends the interval of this CPU and begins interval `target`; does nothing when that has been done.
+#[inline(always)]
+pub fn seal(running: Charged, target: u64) {
+    let Some((cpu, state)) = this_cpu() else { return };
+    let is_idle = running.tgid == 0;
+    let now = clock(state);
+    resume(state, now, is_idle);
+    if state.sequence.wrapping_add(1) != target {
+        return;
+    }
+    charge(cpu, state, now, running, is_idle);
+    buffer(state, state.sequence).end_ns = now;
+    begin(state, target, now);
+}
+
+/// Address of this CPU's idle task, for kernels where a task's fields cannot be read: known once it has gone out.
+#[inline(always)]
+pub fn learn_idle(state: &mut CpuState, outgoing: Charged) -> u64 {
+    if state.idle_task == 0 && outgoing.tgid == 0 {
+        // SAFETY: no arguments.
+        state.idle_task = unsafe { bpf_get_current_task() };
+    }
+    state.idle_task
+}
+
+#[inline(always)]
+fn this_cpu() -> Option<(u32, &'static mut CpuState)> {
+    // SAFETY: no arguments.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    // SAFETY: only this CPU writes its state, and these programs do not nest on a CPU.
+    Some((cpu, unsafe { &mut *CPUS.get_ptr_mut(cpu)? }))
+}
+
+/// The time, never before the CPU's last event: the clock may stand behind it by a little.
+#[inline(always)]
+fn clock(state: &mut CpuState) -> u64 {
+    // SAFETY: no arguments.
+    let now = unsafe { bpf_ktime_get_ns() };
+    if now < state.since_ns {
+        buffer(state, state.sequence).clock_steps += 1;
+        return state.since_ns;
+    }
+    now
+}
+
+/// The buffer of an interval: its lowest bit tells which.
+#[inline(always)]
+fn buffer(state: &mut CpuState, sequence: u64) -> &mut CpuBuffer {
+    let first = (&raw mut state.buffers).cast::<CpuBuffer>();
+    // SAFETY: one bit selects one of two elements.
+    unsafe { &mut *first.add((sequence & 1) as usize) }
+}
+
+/// Turns to the buffer of interval `sequence`. User space has cleared its slots.
+#[inline(always)]
+fn begin(state: &mut CpuState, sequence: u64, now: u64) {
+    state.sequence = sequence;
+    let buffer = buffer(state, sequence);
+    buffer.begin_ns = now;
+    buffer.idle_ns = 0;
+    buffer.lost_ns = 0;
+    buffer.switches = 0;
+    buffer.claimed = 0;
+    buffer.spilled = 0;
+    buffer.clock_steps = 0;
+    buffer.overlap_clamps = 0;
+}
+
+/// First event of all, or first event after user space closed the interval of an offline CPU: nothing to charge.
+#[inline(always)]
+fn resume(state: &mut CpuState, now: u64, next_is_idle: bool) {
+    // SAFETY: user space writes the word while this CPU is offline, so the compiler must not keep a copy.
+    let gap = unsafe { (&raw const state.gap).read_volatile() };
+    if gap == 0 && state.since_ns != 0 {
+        return;
+    }
+    if gap != 0 {
+        // The interval ends where its last charged slice ends. User space reads it while `gap` is set from
+        // `since_ns`, and from here afterwards: `since_ns` changes last.
+        let (sequence, since_ns) = (state.sequence, state.since_ns);
+        buffer(state, sequence).end_ns = since_ns;
+        begin(state, gap, now);
+        // SAFETY: as above.
+        unsafe { (&raw mut state.gap).write_volatile(0) };
+    } else {
+        begin(state, state.sequence, now);
+    }
+    // SAFETY: the store stays behind the one to `gap`.
+    unsafe { (&raw mut state.since_ns).write_volatile(now) };
+    if SMT.load() != 0 {
+        smt::resume(state, now, next_is_idle);
+    }
+}
+
+/// Charges the time since the CPU's last event to the task that ran.
+#[inline(always)]
+fn charge(cpu: u32, state: &mut CpuState, now: u64, ran: Charged, next_is_idle: bool) {
+    let ns = now - state.since_ns;
+    state.since_ns = now;
+    let sequence = state.sequence;
+    let mut shared_ns = 0;
+    if SMT.load() != 0 {
+        let (overlap, clamped) = smt::overlap(state, now, ns, next_is_idle);
+        shared_ns = overlap;
+        buffer(state, sequence).overlap_clamps += u64::from(clamped);
+    }
+    let buffer = buffer(state, sequence);
+    if ran.tgid == 0 {
+        buffer.idle_ns += ns;
+        return;
+    }
+    // SAFETY: no arguments. At `sched_switch`, `current` is still the task that goes out.
+    let cgroup_id = unsafe { bpf_get_current_cgroup_id() };
+    let log2 = SLOTS_LOG2.load() & 31;
+    let hash = hash(cgroup_id, ran);
+    let first = ((cpu << 1) | (sequence & 1) as u32) << log2;
+    let index = hash & ((1 << log2) - 1);
+    if add_to_slot(buffer, first, index, cgroup_id, ran, ns, shared_ns)
+        || add_to_slot(buffer, first, index ^ 1, cgroup_id, ran, ns, shared_ns)
+    {
+        return;
+    }
+    let key = UsageKey {
+        cgroup_id,
+        start_ns: ran.start_ns,
+        tgid: ran.tgid,
+        cpu,
+    };
+    let spill = if sequence & 1 == 0 { &SPILL_0 } else { &SPILL_1 };
+    if let Some(usage) = spill.get_ptr_mut(key) {
+        // SAFETY: the key holds the CPU, so nobody else writes this record; user space drains sealed buffers only.
+        unsafe {
+            (*usage).ns += ns;
+            (*usage).shared_ns += shared_ns;
+        }
+    } else if spill
+        .insert(key, Usage { ns, shared_ns }, u64::from(BPF_NOEXIST))
+        .is_err()
+    {
+        // Full, or the bucket is locked: the time is kept all the same, only its owner is not.
+        buffer.lost_ns += ns;
+    }
+}
+
+/// Spreads the neighbours in pid and time that a storm of short processes brings.
+#[inline(always)]
+fn hash(cgroup_id: u64, ran: Charged) -> u32 {
+    let mixed = (u64::from(ran.tgid) ^ ran.start_ns.rotate_left(32) ^ cgroup_id.rotate_left(16))
+        .wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    (mixed >> 32) as u32
+}
+
+/// Adds to the slot if it is this task's or free.
+#[inline(always)]
+fn add_to_slot(
+    buffer: &mut CpuBuffer,
+    first: u32,
+    index: u32,
+    cgroup_id: u64,
+    ran: Charged,
+    ns: u64,
+    shared_ns: u64,
+) -> bool {
+    let Some(slot) = SLOTS.get_ptr_mut(first + index) else {
+        return false;
+    };
+    // SAFETY: this CPU's table; user space reads and clears sealed tables only.
+    let slot: &mut Slot = unsafe { &mut *slot };
+    if slot.tgid == ran.tgid && slot.start_ns == ran.start_ns && slot.cgroup_id == cgroup_id {
+        slot.ns += ns;
+        slot.shared_ns += shared_ns;
+        return true;
+    }
+    if slot.tgid != 0 {
+        return false;
+    }
+    let Some(listed) = SLOTS.get_ptr_mut(first + buffer.claimed) else {
+        return false;
+    };
+    // SAFETY: as above. Each claim takes another slot, so `claimed` stays below the size of the table.
+    unsafe { (*listed).claimed_index = index };
+    buffer.claimed += 1;
+    slot.cgroup_id = cgroup_id;
+    slot.start_ns = ran.start_ns;
+    slot.tgid = ran.tgid;
+    slot.ns = ns;
+    slot.shared_ns = shared_ns;
+    true
+}

@@ -1,0 +1,91 @@
+//! Whole hash maps in a few system calls; aya has no wrapper for these commands.
+
+use std::{
+    io,
+    os::fd::{AsRawFd, BorrowedFd},
+};
+
+use aya::Pod;
+
+/// What to do with the elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Batch {
+    /// `BPF_MAP_LOOKUP_BATCH`: leave them.
+    Lookup,
+    /// `BPF_MAP_LOOKUP_AND_DELETE_BATCH`: take them out.
+    Drain,
+}
+
+/// The `batch` member of `union bpf_attr`:
+/// <https://github.com/torvalds/linux/blob/v6.18/include/uapi/linux/bpf.h#L1626>
+#[repr(C)]
+#[derive(Default)]
+struct Attributes {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map_fd: u32,
+    elem_flags: u64,
+    flags: u64,
+}
+
+/// `enum bpf_cmd`
+const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
+const BPF_MAP_LOOKUP_AND_DELETE_BATCH: libc::c_long = 25;
+
+const FIRST_CHUNK: usize = 4096;
+
+/// All elements of a hash map of `K` to `V`.
+///
+/// Elements that are inserted meanwhile may be missed, and ones that move may come twice: callers drain maps that
+/// nobody writes, or can live with it.
+///
+/// # Errors
+///
+/// Those of the system call; the elements read so far are then lost to the caller.
+pub fn read_hash<K: Pod + Default, V: Pod + Default>(map: BorrowedFd<'_>, batch: Batch) -> io::Result<Vec<(K, V)>> {
+    let command = match batch {
+        Batch::Lookup => BPF_MAP_LOOKUP_BATCH,
+        Batch::Drain => BPF_MAP_LOOKUP_AND_DELETE_BATCH,
+    };
+    let mut all = Vec::new();
+    // The cursor of a hash map is the number of a bucket.
+    let (mut cursor, mut next) = (0_u32, 0_u32);
+    let mut first = true;
+    let mut chunk = FIRST_CHUNK;
+    loop {
+        let mut keys = vec![K::default(); chunk];
+        let mut values = vec![V::default(); chunk];
+        let mut attributes = Attributes {
+            in_batch: if first { 0 } else { &raw const cursor as u64 },
+            out_batch: &raw mut next as u64,
+            keys: keys.as_mut_ptr() as u64,
+            values: values.as_mut_ptr() as u64,
+            count: u32::try_from(chunk).unwrap_or(u32::MAX),
+            map_fd: map.as_raw_fd().cast_unsigned(),
+            ..Attributes::default()
+        };
+        // SAFETY: the buffers have room for `count` elements of the map's key and value types, which are plain data,
+        // and live until the call returns.
+        let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut attributes, size_of::<Attributes>()) };
+        let error = (result < 0).then(io::Error::last_os_error);
+        match error.as_ref().and_then(io::Error::raw_os_error) {
+            // A bucket holds more than a whole chunk: nothing was copied, try with a larger one.
+            Some(libc::ENOSPC) => {
+                chunk *= 2;
+                continue;
+            }
+            None | Some(libc::ENOENT) => {}
+            Some(_) => return Err(error.unwrap_or_else(|| io::Error::other("bpf"))),
+        }
+        let count = attributes.count as usize;
+        all.extend(keys.into_iter().zip(values).take(count));
+        if error.is_some() {
+            return Ok(all);
+        }
+        cursor = next;
+        first = false;
+    }
+}

@@ -1,0 +1,100 @@
+//! Why there is no CPU time.
+
+use std::io;
+
+use aya::{EbpfError, programs::ProgramError};
+use thiserror::Error;
+
+use super::loader::{describe, is_permission};
+
+/// Why CPU time cannot be traced.
+#[derive(Debug, Error)]
+pub enum CpuTimeError {
+    /// The program was built without its eBPF object.
+    #[error("this dlpm was built without its eBPF programs: build it with `cargo xtask build`")]
+    NotBuilt,
+    /// The kernel does not let this user load programs.
+    #[error(
+        "the kernel does not let dlpm load eBPF programs: run it as root (`sudo dlpm …`), or grant CAP_BPF, \
+         CAP_PERFMON and CAP_SYS_ADMIN. In a container these must be granted to the container (`--privileged`), and a \
+         locked-down kernel may refuse all the same ({0})"
+    )]
+    NotPermitted(String),
+    /// The object or its maps were refused.
+    #[error(
+        "the kernel refused the eBPF maps: {}. dlpm needs Linux 5.10 or newer with CONFIG_BPF_SYSCALL, and memory for \
+         its maps: `dlpm doctor` shows what is missing, `--spill-entries` and `--process-entries` make them smaller",
+        causes(source.as_ref())
+    )]
+    Object {
+        /// What aya says.
+        source: Box<EbpfError>,
+    },
+    /// A program that CPU time needs was refused.
+    #[error("{program} cannot run: {reason}. dlpm needs Linux 5.10 or newer with CONFIG_BPF_EVENTS: see `dlpm doctor`")]
+    Refused {
+        /// Name of the program.
+        program: String,
+        /// What the kernel says.
+        reason: String,
+    },
+    /// A map cannot be read.
+    #[error("the eBPF map {map} cannot be read: {source}; the trace ends, since its time would no longer be exact")]
+    Map {
+        /// Name of the map.
+        map: &'static str,
+        /// What the kernel says.
+        source: io::Error,
+    },
+    /// The number of CPUs is not known.
+    #[error("the possible CPUs cannot be read ({what}): {source}; is /sys mounted?")]
+    Cpus {
+        /// Which file.
+        what: String,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl CpuTimeError {
+    pub(super) fn object(source: EbpfError) -> Self {
+        let mut cause: Option<&dyn std::error::Error> = Some(&source);
+        while let Some(error) = cause {
+            if error.downcast_ref().is_some_and(is_permission) {
+                return Self::NotPermitted(causes(&source));
+            }
+            cause = error.source();
+        }
+        Self::Object {
+            source: Box::new(source),
+        }
+    }
+
+    pub(super) fn refused(program: &str, source: ProgramError) -> Self {
+        let denied = match &source {
+            ProgramError::LoadError { io_error, .. } => is_permission(io_error),
+            ProgramError::SyscallError(error) => is_permission(&error.io_error),
+            _ => false,
+        };
+        let reason = describe(source);
+        if denied {
+            Self::NotPermitted(reason)
+        } else {
+            Self::Refused {
+                program: program.to_owned(),
+                reason,
+            }
+        }
+    }
+}
+
+/// An error and all that caused it, in one line.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,230 @@
+//! Loads the eBPF object and attaches its programs; what each of them came to is kept for the log and `dlpm doctor`.
+
+use std::{io, path::Path};
+
+use aya::{
+    Btf, Ebpf, EbpfLoader,
+    programs::{BtfTracePoint, ProgramError, RawTracePoint},
+};
+use dlpm_common::{globals, maps, programs};
+
+use super::{
+    CpuTimeError, Identity, MapSizes,
+    offsets::{KERNEL_BTF, KernelOffsets},
+};
+
+/// The eBPF object, aligned as the ELF parser wants it.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/dlpm.bpf.o"));
+
+/// One place in the kernel where a program of dlpm runs.
+#[derive(Clone, Debug)]
+pub struct Hook {
+    /// Name of the program.
+    pub program: &'static str,
+    /// Name of the tracepoint.
+    pub tracepoint: &'static str,
+    /// What it is there for, and what is lost without it.
+    pub purpose: &'static str,
+    /// Attached, or why it is not.
+    pub state: Result<(), String>,
+}
+
+/// The loaded object and what became of its hooks.
+pub(super) struct Loaded {
+    pub ebpf: Ebpf,
+    pub identity: Identity,
+    /// Why processes are told apart by tgid alone, if they are.
+    pub identity_reason: Option<String>,
+    pub hooks: Vec<Hook>,
+    /// The switch program, not yet attached.
+    pub switch: &'static str,
+    pub seal: &'static str,
+}
+
+/// Loads the object, the hot path and the cold hooks, and attaches the cold ones. Each cold program is loaded for
+/// itself, so that CPU time survives where one of them cannot be loaded.
+pub(super) fn load(sizes: &MapSizes, cpus: u32, smt: bool, identity: Option<Identity>) -> Result<Loaded, CpuTimeError> {
+    if OBJECT.is_empty() {
+        return Err(CpuTimeError::NotBuilt);
+    }
+    let offsets = match identity {
+        Some(Identity::Tgid) => Err("start times were not asked for".to_owned()),
+        _ => KernelOffsets::read(Path::new(KERNEL_BTF)),
+    };
+    let mut ebpf = load_object(sizes, cpus, smt, offsets.as_ref().ok())?;
+
+    let by_start_time = match &offsets {
+        Err(reason) => Err(reason.clone()),
+        Ok(found) if !found.missing_task_fields.is_empty() => {
+            Err(format!("this kernel has no {}", found.missing_task_fields.join(", ")))
+        }
+        Ok(_) => load_by_start_time(&mut ebpf),
+    };
+    let (identity, switch, seal) = if by_start_time.is_ok() {
+        (Identity::StartTime, programs::ON_SWITCH, programs::SEAL)
+    } else {
+        for program in [programs::ON_SWITCH_BY_TGID, programs::SEAL_BY_TGID] {
+            raw_tracepoint(&mut ebpf, program)
+                .and_then(|loaded| loaded.load())
+                .map_err(|source| CpuTimeError::refused(program, source))?;
+        }
+        (Identity::Tgid, programs::ON_SWITCH_BY_TGID, programs::SEAL_BY_TGID)
+    };
+    let identity_reason = by_start_time.err();
+
+    let task_fields = identity_reason.clone().map_or(Ok(()), Err);
+    let cgroup_fields = match &offsets {
+        Ok(found) if found.missing_cgroup_fields.is_empty() => Ok(()),
+        Ok(found) => Err(format!("this kernel has no {}", found.missing_cgroup_fields.join(", "))),
+        Err(reason) => Err(reason.clone()),
+    };
+    let mut hooks = Vec::new();
+    for (program, tracepoint, purpose, ready) in [
+        (
+            programs::ON_EXIT,
+            "sched_process_exit",
+            "tells that a process is gone (without it, /proc is asked)",
+            &task_fields,
+        ),
+        (
+            programs::ON_RENAME,
+            "task_rename",
+            "names that processes give themselves (without it, the name at exec is shown)",
+            &task_fields,
+        ),
+        (
+            programs::ON_EXEC,
+            "sched_process_exec",
+            "names at exec (without it, short processes have no name)",
+            &task_fields,
+        ),
+        (
+            programs::ON_FORK,
+            "sched_process_fork",
+            "parents and process trees (without it, short processes have neither)",
+            &task_fields,
+        ),
+        (
+            programs::ON_CGROUP_MKDIR,
+            "cgroup_mkdir",
+            "names of cgroups that are removed soon (without it, they are shown by number)",
+            &cgroup_fields,
+        ),
+    ] {
+        let state = ready.clone().and_then(|()| attach_cold(&mut ebpf, program, tracepoint));
+        hooks.push(Hook {
+            program,
+            tracepoint,
+            purpose,
+            state,
+        });
+    }
+    Ok(Loaded {
+        ebpf,
+        identity,
+        identity_reason,
+        hooks,
+        switch,
+        seal,
+    })
+}
+
+fn load_object(sizes: &MapSizes, cpus: u32, smt: bool, offsets: Option<&KernelOffsets>) -> Result<Ebpf, CpuTimeError> {
+    let smt = u32::from(smt);
+    let offsets = offsets.map(|found| found.offsets).unwrap_or_default();
+    let mut loader = EbpfLoader::new();
+    loader
+        .override_global(globals::SLOTS_LOG2, &sizes.slots_log2, true)
+        .override_global(globals::SMT, &smt, true)
+        .override_global(globals::OFFSETS, &offsets, true)
+        .map_max_entries(maps::CPUS, cpus)
+        .map_max_entries(maps::SLOTS, (cpus * 2) << sizes.slots_log2)
+        .map_max_entries(maps::SPILL[0], sizes.spill)
+        .map_max_entries(maps::SPILL[1], sizes.spill)
+        .map_max_entries(maps::PROCESSES, sizes.processes)
+        .map_max_entries(maps::CGROUPS, sizes.cgroups);
+    loader.load(OBJECT).map_err(|source| CpuTimeError::Object {
+        source: Box::new(source),
+    })
+}
+
+fn load_by_start_time(ebpf: &mut Ebpf) -> Result<(), String> {
+    let btf = Btf::from_sys_fs().map_err(|error| error.to_string())?;
+    let program: &mut BtfTracePoint = ebpf
+        .program_mut(programs::ON_SWITCH)
+        .ok_or_else(|| missing(programs::ON_SWITCH))?
+        .try_into()
+        .map_err(describe)?;
+    program.load("sched_switch", &btf).map_err(describe)?;
+    raw_tracepoint(ebpf, programs::SEAL)
+        .and_then(|program| program.load())
+        .map_err(describe)
+}
+
+/// Attaches the switch program: from here on the kernel counts.
+pub(super) fn attach_switch(loaded: &mut Loaded) -> Result<(), CpuTimeError> {
+    let refused = |source| CpuTimeError::refused(loaded.switch, source);
+    match loaded.identity {
+        Identity::StartTime => {
+            let program = loaded.ebpf.program_mut(loaded.switch).ok_or(CpuTimeError::NotBuilt)?;
+            let program: &mut BtfTracePoint = program.try_into().map_err(refused)?;
+            program.attach().map_err(refused)?;
+        }
+        Identity::Tgid => {
+            raw_tracepoint(&mut loaded.ebpf, loaded.switch)
+                .and_then(|program| program.attach("sched_switch"))
+                .map_err(refused)?;
+        }
+    }
+    loaded.hooks.insert(
+        0,
+        Hook {
+            program: loaded.switch,
+            tracepoint: "sched_switch",
+            purpose: "CPU time (without it there is no trace)",
+            state: Ok(()),
+        },
+    );
+    Ok(())
+}
+
+fn attach_cold(ebpf: &mut Ebpf, program: &str, tracepoint: &str) -> Result<(), String> {
+    let program = raw_tracepoint(ebpf, program).map_err(describe)?;
+    program.load().map_err(describe)?;
+    program.attach(tracepoint).map_err(describe)?;
+    Ok(())
+}
+
+/// A program of the object that is a raw tracepoint.
+pub(super) fn raw_tracepoint<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut RawTracePoint, ProgramError> {
+    ebpf.program_mut(name).ok_or(ProgramError::NotLoaded)?.try_into()
+}
+
+fn missing(program: &str) -> String {
+    format!("the eBPF object has no program {program}")
+}
+
+/// One line: the verifier's log is long, and only its last lines say what is wrong.
+pub(super) fn describe(error: ProgramError) -> String {
+    match error {
+        ProgramError::LoadError { io_error, verifier_log } => {
+            let log = verifier_log.to_string();
+            let last: Vec<_> = log.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+            let tail = last.iter().rev().take(3).rev().copied().collect::<Vec<_>>().join("; ");
+            format!("the kernel refused it: {io_error} ({tail})")
+        }
+        ProgramError::SyscallError(error) => format!("{error}: {}", error.io_error),
+        other => other.to_string(),
+    }
+}
+
+/// Whether an error of running a program means that the CPU is offline.
+pub(super) fn is_offline(error: &ProgramError) -> bool {
+    matches!(error, ProgramError::SyscallError(error)
+        if error.io_error.raw_os_error() == Some(libc::ENXIO))
+}
+
+/// Whether the kernel refused for lack of privileges.
+pub(super) fn is_permission(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::PermissionDenied)
+}

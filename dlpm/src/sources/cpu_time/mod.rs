@@ -1,0 +1,402 @@
+//! Exact CPU time: intervals that are sealed on every CPU.
+//!
+//! The kernel side writes one of two buffers per CPU. To end an interval, user space runs the `seal` program once on
+//! each CPU; it charges the slice in flight, takes one clock reading as the end of the old and the begin of the new
+//! interval, and turns the CPU to the other buffer. When all CPUs have turned, nobody writes the old buffers any more.
+
+mod batch;
+mod error;
+mod loader;
+mod offsets;
+mod tables;
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use aya::{
+    Ebpf,
+    maps::{Map, MapData, PerCpuArray},
+    programs::{RawTracePoint, RawTracePointRunOptions, TestRun},
+};
+use dlpm_common::{Counter, Slot, maps};
+
+pub use batch::{Batch, read_hash};
+pub use error::CpuTimeError;
+pub use loader::Hook;
+pub use offsets::KERNEL_BTF;
+pub use tables::Tables;
+
+use crate::interval::{CpuInterval, ProcessId, Usage};
+
+/// How processes are told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// By thread group id and start time: a pid that is used again is another process.
+    StartTime,
+    /// By thread group id alone, where the kernel shows no type information.
+    Tgid,
+}
+
+impl Identity {
+    /// The word that the log uses.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::StartTime => "start_time",
+            Self::Tgid => "tgid",
+        }
+    }
+}
+
+/// Sizes of the kernel's maps; full ones lose no time, but names.
+#[derive(Clone, Copy, Debug)]
+pub struct MapSizes {
+    /// log2 of the slots per CPU and buffer, 0 to 16; a slot has 64 bytes.
+    pub slots_log2: u32,
+    /// Records of all CPUs that find no slot.
+    pub spill: u32,
+    /// Processes that live at the same time.
+    pub processes: u32,
+    /// cgroups that are created in one interval.
+    pub cgroups: u32,
+}
+
+impl Default for MapSizes {
+    fn default() -> Self {
+        Self {
+            slots_log2: 10,
+            spill: 65_536,
+            processes: 65_536,
+            cgroups: 1_024,
+        }
+    }
+}
+
+/// What [`CpuTime::start`] needs to know.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// Sizes of the maps.
+    pub sizes: MapSizes,
+    /// Pairs of CPUs that are hardware threads of one core.
+    pub siblings: Vec<(u32, u32)>,
+    /// `Some(Tgid)` does without start times even where the kernel has them.
+    pub identity: Option<Identity>,
+}
+
+/// What a seal read; the buffers are still to be drained.
+#[derive(Clone, Debug)]
+#[must_use = "the sealed buffers have to be drained before the next seal"]
+pub struct Sealed {
+    /// Number of the interval that ended. Interval 0 lies before the first seal and means nothing.
+    pub sequence: u64,
+    /// Time that sealing all CPUs took.
+    pub seal_ns: u64,
+    /// Begin and end of the interval on each CPU that was online for some of it.
+    pub bounds: Vec<(u32, u64, u64)>,
+}
+
+/// What an interval's buffers held.
+#[derive(Clone, Debug, Default)]
+pub struct Drained {
+    /// CPUs that were online for some of the interval; `package` is 0 and for the caller to set.
+    pub cpus: Vec<CpuInterval>,
+    /// One record per process, cgroup and CPU.
+    pub usage: Vec<Usage>,
+    /// Times that a clock stood behind the last event of its CPU.
+    pub clock_steps: u64,
+    /// Slices whose overlap with the sibling had to be clamped.
+    pub overlap_clamps: u64,
+}
+
+/// The source of CPU time: programs, maps and the protocol between them.
+pub struct CpuTime {
+    ebpf: Ebpf,
+    tables: Tables,
+    identity: Identity,
+    identity_reason: Option<String>,
+    hooks: Vec<Hook>,
+    switch: &'static str,
+    seal: &'static str,
+    sequence: u64,
+}
+
+impl CpuTime {
+    /// Loads and attaches everything. The kernel counts from here on; the first seal begins the first interval.
+    ///
+    /// # Errors
+    ///
+    /// Where the programs that count CPU time cannot be loaded. Other hooks only show in [`Self::hooks`].
+    pub fn start(config: &Config) -> Result<Self, CpuTimeError> {
+        let cpus = possible_cpus()?;
+        let smt = !config.siblings.is_empty();
+        let mut loaded = loader::load(&config.sizes, cpus, smt, config.identity)?;
+        let tables = Tables::map(
+            map_fd(&loaded.ebpf, maps::CPUS)?,
+            map_fd(&loaded.ebpf, maps::SLOTS)?,
+            cpus,
+            config.sizes.slots_log2,
+        )
+        .map_err(|source| CpuTimeError::Map {
+            map: maps::SLOTS,
+            source,
+        })?;
+        for cpu in 0..cpus {
+            tables.set_sibling(cpu, u32::MAX);
+        }
+        for &(one, other) in config
+            .siblings
+            .iter()
+            .filter(|(one, other)| *one < cpus && *other < cpus)
+        {
+            tables.set_sibling(one, other);
+            tables.set_sibling(other, one);
+        }
+        loader::attach_switch(&mut loaded)?;
+        Ok(Self {
+            ebpf: loaded.ebpf,
+            tables,
+            identity: loaded.identity,
+            identity_reason: loaded.identity_reason,
+            hooks: loaded.hooks,
+            switch: loaded.switch,
+            seal: loaded.seal,
+            sequence: 0,
+        })
+    }
+
+    /// How processes are told apart, and why not by start time if they are not.
+    pub fn identity(&self) -> (Identity, Option<&str>) {
+        (self.identity, self.identity_reason.as_deref())
+    }
+
+    /// State of every hook.
+    pub fn hooks(&self) -> &[Hook] {
+        &self.hooks
+    }
+
+    /// The mapped states and slots.
+    pub fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    /// The loaded object, for the log of rare events.
+    pub fn ebpf_mut(&mut self) -> &mut Ebpf {
+        &mut self.ebpf
+    }
+
+    /// A map of the object.
+    pub fn map(&self, name: &'static str) -> Result<BorrowedFd<'_>, CpuTimeError> {
+        map_fd(&self.ebpf, name)
+    }
+
+    /// Takes a map out of the object.
+    pub fn take_map(&mut self, name: &'static str) -> Result<Map, CpuTimeError> {
+        self.ebpf.take_map(name).ok_or(CpuTimeError::NotBuilt)
+    }
+
+    /// Ends the open interval on every CPU and begins the next one.
+    ///
+    /// # Errors
+    ///
+    /// Where a CPU that is online cannot be sealed: then there is no exact time any more.
+    pub fn seal(&mut self) -> Result<Sealed, CpuTimeError> {
+        let begun = monotonic_ns();
+        let (ended, target) = (self.sequence, self.sequence + 1);
+        let program: &RawTracePoint = self
+            .ebpf
+            .program(self.seal)
+            .ok_or(CpuTimeError::NotBuilt)?
+            .try_into()
+            .map_err(|source| CpuTimeError::refused(self.seal, source))?;
+        let mut bounds = Vec::with_capacity(self.tables.cpus() as usize);
+        for cpu in 0..self.tables.cpus() {
+            if let Some((begin_ns, end_ns)) = seal_cpu(program, &self.tables, cpu, ended, target)? {
+                bounds.push((cpu, begin_ns, end_ns));
+            }
+        }
+        self.sequence = target;
+        Ok(Sealed {
+            sequence: ended,
+            seal_ns: monotonic_ns() - begun,
+            bounds,
+        })
+    }
+
+    /// Takes what the sealed buffers hold and leaves them empty.
+    ///
+    /// # Errors
+    ///
+    /// Where the spill map cannot be read.
+    pub fn drain(&mut self, sealed: &Sealed) -> Result<Drained, CpuTimeError> {
+        let mut drained = Drained::default();
+        let mut spilled = false;
+        for &(cpu, begin_ns, end_ns) in &sealed.bounds {
+            let buffer = self.tables.buffer(cpu, sealed.sequence);
+            let mut busy_ns = 0;
+            self.tables.take_slots(cpu, sealed.sequence, |slot| {
+                busy_ns += slot.ns;
+                drained.usage.extend(usage_of_slot(cpu, &slot));
+            });
+            spilled |= buffer.spilled > 0;
+            drained.clock_steps += buffer.clock_steps;
+            drained.overlap_clamps += buffer.overlap_clamps;
+            drained.cpus.push(CpuInterval {
+                cpu,
+                package: 0,
+                begin_ns,
+                end_ns,
+                busy_ns,
+                idle_ns: buffer.idle_ns,
+                lost_ns: buffer.lost_ns,
+                switches: buffer.switches,
+            });
+        }
+        if spilled {
+            self.drain_spill(sealed.sequence, &mut drained)?;
+        }
+        Ok(drained)
+    }
+
+    fn drain_spill(&self, sequence: u64, drained: &mut Drained) -> Result<(), CpuTimeError> {
+        let name = maps::SPILL[usize::from(sequence & 1 == 1)];
+        let records: Vec<(dlpm_common::UsageKey, dlpm_common::Usage)> =
+            read_hash(self.map(name)?, Batch::Drain).map_err(|source| CpuTimeError::Map { map: name, source })?;
+        for (key, usage) in records {
+            if let Ok(index) = drained.cpus.binary_search_by_key(&key.cpu, |cpu| cpu.cpu) {
+                drained.cpus[index].busy_ns += usage.ns;
+            }
+            drained.usage.push(Usage {
+                process: ProcessId {
+                    tgid: key.tgid,
+                    start_ns: key.start_ns,
+                },
+                cgroup_id: key.cgroup_id,
+                cpu: key.cpu,
+                ns: usage.ns,
+                shared_ns: usage.shared_ns,
+            });
+        }
+        Ok(())
+    }
+
+    /// Sum over all CPUs of a counter of the kernel side, since the start.
+    pub fn counter(&self, counter: Counter) -> u64 {
+        self.ebpf
+            .map(maps::COUNTERS)
+            .and_then(|map| PerCpuArray::<&MapData, u64>::try_from(map).ok())
+            .and_then(|counters| counters.get(&(counter as u32), 0).ok())
+            .map_or(0, |values| values.iter().sum())
+    }
+
+    /// Runs of a program that the kernel left out because the program was running on that CPU already. Kernels before
+    /// 5.12 do not tell.
+    pub fn missed_runs(&self) -> u64 {
+        let programs = self
+            .hooks
+            .iter()
+            .filter(|hook| hook.state.is_ok())
+            .map(|hook| hook.program);
+        programs.filter_map(|name| missed_runs(&self.ebpf, name)).sum()
+    }
+
+    /// Name of the program that runs at a context switch.
+    pub fn switch_program(&self) -> &'static str {
+        self.switch
+    }
+}
+
+/// Seals one CPU. `None`: it was offline throughout the interval.
+fn seal_cpu(
+    program: &RawTracePoint,
+    tables: &Tables,
+    cpu: u32,
+    ended: u64,
+    target: u64,
+) -> Result<Option<(u64, u64)>, CpuTimeError> {
+    let run = || {
+        let mut options = RawTracePointRunOptions::new();
+        options.args[0] = target;
+        options.cpu = Some(cpu);
+        match program.test_run(options) {
+            Ok(_) => Ok(true),
+            Err(error) if loader::is_offline(&error) => Ok(false),
+            Err(source) => Err(CpuTimeError::refused("seal", source)),
+        }
+    };
+    let bounds = |end_ns: Option<u64>| {
+        let buffer = tables.buffer(cpu, ended);
+        (buffer.begin_ns, end_ns.unwrap_or(buffer.end_ns))
+    };
+    if run()? {
+        return Ok(Some(bounds(None)));
+    }
+    // Offline. It may have been off since an earlier seal: then there is no interval to end.
+    let (_, pending) = tables.since_and_gap(cpu);
+    let was_off = pending != 0;
+    tables.set_gap(cpu, target);
+    // It may have come back between the two steps; then this makes sure that it has turned.
+    let is_back = run()?;
+    if was_off {
+        return Ok(None);
+    }
+    if is_back {
+        return Ok(Some(bounds(None)));
+    }
+    let (since_ns, pending) = tables.since_and_gap(cpu);
+    // Without any event so far there has been no interval.
+    if since_ns == 0 {
+        return Ok(None);
+    }
+    Ok(Some(bounds((pending != 0).then_some(since_ns))))
+}
+
+fn usage_of_slot(cpu: u32, slot: &Slot) -> Option<Usage> {
+    // A slice of no length (the first event of a CPU) claims a slot, but is nobody's time.
+    (slot.ns > 0).then_some(Usage {
+        process: ProcessId {
+            tgid: slot.tgid,
+            start_ns: slot.start_ns,
+        },
+        cgroup_id: slot.cgroup_id,
+        cpu,
+        ns: slot.ns,
+        shared_ns: slot.shared_ns,
+    })
+}
+
+fn map_fd<'a>(ebpf: &'a Ebpf, name: &'static str) -> Result<BorrowedFd<'a>, CpuTimeError> {
+    match ebpf.map(name) {
+        Some(Map::Array(data) | Map::HashMap(data)) => Ok(data.fd().as_fd()),
+        _ => Err(CpuTimeError::NotBuilt),
+    }
+}
+
+fn missed_runs(ebpf: &Ebpf, name: &str) -> Option<u64> {
+    use std::os::fd::AsRawFd;
+
+    let fd = match ebpf.program(name)? {
+        aya::programs::Program::RawTracePoint(program) => program.fd().ok()?,
+        aya::programs::Program::BtfTracePoint(program) => program.fd().ok()?,
+        _ => return None,
+    };
+    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd())).ok()?;
+    text.lines()
+        .find_map(|line| line.strip_prefix("recursion_misses:")?.trim().parse().ok())
+}
+
+fn possible_cpus() -> Result<u32, CpuTimeError> {
+    let count = aya::util::nr_cpus().map_err(|(what, source)| CpuTimeError::Cpus {
+        what: what.to_owned(),
+        source,
+    })?;
+    Ok(u32::try_from(count).unwrap_or(u32::MAX))
+}
+
+/// CLOCK_MONOTONIC, the clock of the seals.
+pub fn monotonic_ns() -> u64 {
+    clock_ns(rustix::time::ClockId::Monotonic)
+}
+
+/// A clock in nanoseconds.
+pub fn clock_ns(clock: rustix::time::ClockId) -> u64 {
+    let time = rustix::time::clock_gettime(clock);
+    time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned()
+}

@@ -1,0 +1,120 @@
+//! The CPU states and slot tables, mapped into this process.
+//!
+//! The kernel side goes on writing while user space reads, but never the same buffer: user space touches the slots and
+//! counters of a buffer only after every CPU has turned away from it.
+
+use std::{
+    io,
+    mem::size_of,
+    os::fd::{AsRawFd, BorrowedFd},
+};
+
+use dlpm_common::{CpuBuffer, CpuState, Slot};
+use memmap2::{MmapOptions, MmapRaw};
+
+/// The two mapped arrays.
+#[derive(Debug)]
+pub struct Tables {
+    states: MmapRaw,
+    slots: MmapRaw,
+    cpus: u32,
+    slots_log2: u32,
+}
+
+impl Tables {
+    /// Maps the arrays of `cpus` states and of two tables of `1 << slots_log2` slots per CPU.
+    pub(super) fn map(states: BorrowedFd<'_>, slots: BorrowedFd<'_>, cpus: u32, slots_log2: u32) -> io::Result<Self> {
+        let state_bytes = cpus as usize * size_of::<CpuState>();
+        let slot_bytes = ((cpus as usize * 2) << slots_log2) * size_of::<Slot>();
+        Ok(Self {
+            states: MmapOptions::new().len(state_bytes).map_raw(states.as_raw_fd())?,
+            slots: MmapOptions::new().len(slot_bytes).map_raw(slots.as_raw_fd())?,
+            cpus,
+            slots_log2,
+        })
+    }
+
+    /// Number of CPUs.
+    pub fn cpus(&self) -> u32 {
+        self.cpus
+    }
+
+    fn state(&self, cpu: u32) -> *mut CpuState {
+        assert!(cpu < self.cpus, "CPU {cpu} is not one of {}", self.cpus);
+        // SAFETY: within the mapping, by the assertion and the length that `map` gave it.
+        unsafe { self.states.as_mut_ptr().cast::<CpuState>().add(cpu as usize) }
+    }
+
+    /// `since_ns` and then `gap`, in this order: see `resume` on the kernel side.
+    pub(super) fn since_and_gap(&self, cpu: u32) -> (u64, u64) {
+        let state = self.state(cpu);
+        // SAFETY: `state` is valid; aligned words that the kernel side stores in one piece.
+        unsafe {
+            let since_ns = (&raw const (*state).since_ns).read_volatile();
+            (since_ns, (&raw const (*state).gap).read_volatile())
+        }
+    }
+
+    /// Tells a CPU that is offline to start again at interval `sequence`.
+    pub(super) fn set_gap(&self, cpu: u32, sequence: u64) {
+        // SAFETY: `state` is valid; one aligned store.
+        unsafe { (&raw mut (*self.state(cpu)).gap).write_volatile(sequence) };
+        std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+    }
+
+    /// Names the other hardware thread of a CPU's core; before anything is attached.
+    pub(super) fn set_sibling(&self, cpu: u32, sibling: u32) {
+        // SAFETY: `state` is valid and nobody reads it yet.
+        unsafe { (&raw mut (*self.state(cpu)).sibling).write_volatile(sibling) };
+    }
+
+    /// What belongs to an interval of a CPU.
+    pub(super) fn buffer(&self, cpu: u32, sequence: u64) -> CpuBuffer {
+        let which = usize::from(sequence & 1 == 1);
+        // SAFETY: `state` is valid, and `which` is 0 or 1.
+        unsafe { (&raw const (*self.state(cpu)).buffers[which]).read_volatile() }
+    }
+
+    /// Takes the claimed slots of a sealed buffer: each is given to `each` and freed.
+    pub(super) fn take_slots(&self, cpu: u32, sequence: u64, each: impl FnMut(Slot)) {
+        let claimed = self.buffer(cpu, sequence).claimed;
+        self.claimed(cpu, sequence, claimed)
+            .map(|slot| {
+                // SAFETY: a valid slot of a sealed buffer, which only user space touches.
+                unsafe {
+                    let taken = slot.read_volatile();
+                    (&raw mut (*slot).tgid).write_volatile(0);
+                    taken
+                }
+            })
+            .for_each(each);
+    }
+
+    /// Changes the slots of a buffer in place. For tests that show that a doctored record breaks the time law.
+    pub fn doctor_slots(&self, cpu: u32, sequence: u64, mut each: impl FnMut(&mut Slot)) {
+        let claimed = self.buffer(cpu, sequence).claimed;
+        for slot in self.claimed(cpu, sequence, claimed) {
+            // SAFETY: a valid slot; the caller doctors sealed buffers, or accepts a race with the kernel side.
+            unsafe {
+                let mut doctored = slot.read_volatile();
+                each(&mut doctored);
+                slot.write_volatile(doctored);
+            }
+        }
+    }
+
+    fn claimed(&self, cpu: u32, sequence: u64, claimed: u32) -> impl Iterator<Item = *mut Slot> + use<'_> {
+        let size = 1_usize << self.slots_log2;
+        let table = (cpu as usize * 2 + usize::from(sequence & 1 == 1)) * size;
+        let at = move |index: usize| {
+            assert!(index < size, "slot {index} is not one of {size}");
+            // SAFETY: within the mapping, by the assertion, the CPU's check and the length that `map` gave it.
+            unsafe { self.slots.as_mut_ptr().cast::<Slot>().add(table + index) }
+        };
+        (0..claimed as usize).map(move |n| {
+            // SAFETY: `at` gives valid slots.
+            let index = unsafe { (&raw const (*at(n)).claimed_index).read_volatile() };
+            at(index as usize)
+        })
+    }
+}
