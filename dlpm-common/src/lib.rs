@@ -54,6 +54,8 @@ pub mod programs {
     pub const ON_RENAME: &str = "on_rename";
     /// Raw tracepoint `sched_process_exit`.
     pub const ON_EXIT: &str = "on_exit";
+    /// Iterator over all tasks: the processes that are older than the trace.
+    pub const LIST_TASKS: &str = "list_tasks";
     /// Raw tracepoint `cgroup_mkdir`.
     pub const ON_CGROUP_MKDIR: &str = "on_cgroup_mkdir";
 }
@@ -89,6 +91,12 @@ pub struct Offsets {
     pub task_group_leader: u32,
     /// `task_struct.start_boottime`
     pub task_start_boottime: u32,
+    /// `task_struct.real_parent`
+    pub task_real_parent: u32,
+    /// `task_struct.cred`
+    pub task_cred: u32,
+    /// `cred.uid`
+    pub cred_uid: u32,
     /// `task_struct.signal`
     pub task_signal: u32,
     /// `signal_struct.live`
@@ -214,18 +222,18 @@ pub struct ProcessKey {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProcessRecord {
-    /// Start of the process that forked it; 0 if unknown.
+    /// Start of the process that forked it (of the one that adopted it, if it is older than the trace); 0 if unknown.
     pub parent_start_ns: u64,
     /// CLOCK_MONOTONIC time of its last thread's exit; 0 while it lives.
     pub exit_ns: u64,
     /// Thread group id of the process that forked it; 0 if unknown.
     pub parent_tgid: u32,
-    /// Thread group id of the tracked root that it descends from; 0 for none.
-    pub root: u32,
     /// Real user id.
     pub uid: u32,
-    /// Bits: `ProcessRecord::KERNEL` and so on.
+    /// Bits: [`ProcessRecord::LISTED`].
     pub flags: u32,
+    /// Always 0.
+    pub padding: u32,
     /// Name of the process (its leader's, not a thread's), zero-terminated.
     pub comm: [u8; COMM_BYTES],
     /// Name at its last `exec`, inherited over `fork`, zero-terminated.
@@ -233,12 +241,9 @@ pub struct ProcessRecord {
 }
 
 impl ProcessRecord {
-    /// kthreadd or a descendant of it.
-    pub const KERNEL: u32 = 1;
-    /// It has called `exec` itself since it is traced, so `exec_comm` is its own.
-    pub const EXECED: u32 = 2;
-    /// Its parent's record, or its own fork, was not seen: root and kernel flag are still to be found out.
-    pub const INCOMPLETE: u32 = 4;
+    /// Its last `exec` was before the trace, so that `exec_comm` is only the name that it had when it was listed
+    /// (inherited over `fork`, cleared by `exec`).
+    pub const LISTED: u32 = 1;
 }
 
 /// A cgroup that was created while tracing.
@@ -251,7 +256,7 @@ pub struct CgroupRecord {
     pub path: [u8; CGROUP_PATH_BYTES],
 }
 
-const _: () = assert!(size_of::<Offsets>() == 44);
+const _: () = assert!(size_of::<Offsets>() == 56);
 const _: () = assert!(size_of::<CpuBuffer>() == 64);
 const _: () = assert!(size_of::<CpuState>() == 192);
 const _: () = assert!(size_of::<Slot>() == 64);

@@ -86,6 +86,19 @@ pub fn on_exit(context: RawTracePointContext) -> i32 {
     0
 }
 
+/// Task iterator. Its context is `struct bpf_iter__task { meta, task }`; the task is null at the end:
+/// <https://github.com/torvalds/linux/blob/v6.18/kernel/bpf/task_iter.c>
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task")]
+pub fn list_tasks(context: *const TaskAddress) -> i32 {
+    // SAFETY: the kernel passes a context of two words.
+    let task = unsafe { context.add(1).read_volatile() };
+    if task != 0 {
+        let _ = processes::list(task);
+    }
+    0
+}
+
 #[raw_tracepoint(tracepoint = "cgroup_mkdir")]
 pub fn on_cgroup_mkdir(context: RawTracePointContext) -> i32 {
     let _ = cgroups::mkdir(&context);

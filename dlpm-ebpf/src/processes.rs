@@ -1,4 +1,5 @@
-//! The cold path: who the processes are. Runs at fork, exec, rename and exit of processes, never at a switch.
+//! The cold path: who the processes are. Runs at fork, exec, rename and exit of processes, never at a switch; and once
+//! over all tasks, when the hooks are in place.
 //!
 //! Entries are never deleted here: a process goes on running for a while after its exit hook, and user space deletes
 //! it when its last interval has been drained.
@@ -6,7 +7,7 @@
 use aya_ebpf::{
     bindings::BPF_NOEXIST,
     helpers::{
-        bpf_get_current_comm, bpf_get_current_task, bpf_get_current_uid_gid, bpf_ktime_get_ns, bpf_probe_read_kernel,
+        bpf_get_current_comm, bpf_get_current_task, bpf_get_current_uid_gid, bpf_ktime_get_ns,
         bpf_probe_read_kernel_str_bytes,
     },
     programs::RawTracePointContext,
@@ -27,28 +28,26 @@ pub fn fork(context: &RawTracePointContext) -> Option<()> {
     if !is_leader(child)? {
         return None;
     }
-    let key = key(child)?;
     let parent_key = current_key()?;
     let mut record = ProcessRecord {
         parent_start_ns: parent_key.start_ns,
         exit_ns: 0,
         parent_tgid: parent_key.tgid,
-        root: 0,
         uid: current_uid(),
-        flags: ProcessRecord::INCOMPLETE,
+        flags: ProcessRecord::LISTED,
+        padding: 0,
         // A child starts with the name of the thread that forks it.
         comm: bpf_get_current_comm().unwrap_or_default(),
-        exec_comm: leader_comm().unwrap_or_default(),
+        exec_comm: leader_comm(current_task()).unwrap_or_default(),
     };
     if let Some(parent) = PROCESSES.get_ptr(parent_key) {
-        // SAFETY: map memory; a concurrent rename can tear the name, which the next look-up mends.
+        // SAFETY: map memory; a concurrent exec can tear the name, which that exec's own record then mends.
         unsafe {
-            record.root = (*parent).root;
             record.exec_comm = (*parent).exec_comm;
-            record.flags = (*parent).flags & (ProcessRecord::KERNEL | ProcessRecord::INCOMPLETE);
+            record.flags = (*parent).flags;
         }
     }
-    insert(key, &record);
+    insert(key(child)?, &record);
     Some(())
 }
 
@@ -63,23 +62,43 @@ pub fn exec() -> Option<()> {
             (*record).comm = comm;
             (*record).exec_comm = comm;
             (*record).uid = current_uid();
-            (*record).flags |= ProcessRecord::EXECED;
+            (*record).flags = 0;
         }
-    } else {
-        // Older than the trace, and not yet adopted by user space, which completes it.
-        let record = ProcessRecord {
-            parent_start_ns: 0,
-            exit_ns: 0,
-            parent_tgid: 0,
-            root: 0,
-            uid: current_uid(),
-            flags: ProcessRecord::EXECED | ProcessRecord::INCOMPLETE,
-            comm,
-            exec_comm: comm,
-        };
-        insert(key, &record);
+        return Some(());
+    }
+    // Not listed yet, or its fork found the map full.
+    let mut record = describe(current_task())?;
+    record.exec_comm = comm;
+    record.flags = 0;
+    insert(key, &record);
+    Some(())
+}
+
+/// One task of the iterator: processes that are older than the hooks.
+#[inline(always)]
+pub fn list(task: TaskAddress) -> Option<()> {
+    if is_leader(task)? && live_threads(task)? != 0 {
+        insert(key(task)?, &describe(task)?);
     }
     Some(())
+}
+
+/// A process as its task shows it, where its fork was not seen.
+#[inline(always)]
+fn describe(task: TaskAddress) -> Option<ProcessRecord> {
+    let parent = Charged::from_address(read(task, offset!(task_real_parent))?)?;
+    let cred: u64 = read(task, offset!(task_cred))?;
+    let comm = leader_comm(task)?;
+    Some(ProcessRecord {
+        parent_start_ns: parent.start_ns,
+        exit_ns: 0,
+        parent_tgid: parent.tgid,
+        uid: read(cred, offset!(cred_uid))?,
+        flags: ProcessRecord::LISTED,
+        padding: 0,
+        comm,
+        exec_comm: comm,
+    })
 }
 
 /// `task_rename(task, comm)`: the name of the leader is the name of the process.
@@ -102,9 +121,7 @@ pub fn rename(context: &RawTracePointContext) -> Option<()> {
 #[inline(always)]
 pub fn exit(context: &RawTracePointContext) -> Option<()> {
     let task: TaskAddress = context.arg(0);
-    let signal: u64 = read(task, offset!(task_signal))?;
-    let live: u32 = read(signal, offset!(signal_live))?;
-    if live != 0 {
+    if live_threads(task)? != 0 {
         return None;
     }
     let record = PROCESSES.get_ptr_mut(key(task)?)?;
@@ -136,9 +153,14 @@ fn key(task: TaskAddress) -> Option<ProcessKey> {
 }
 
 #[inline(always)]
-fn current_key() -> Option<ProcessKey> {
+fn current_task() -> TaskAddress {
     // SAFETY: no arguments.
-    key(unsafe { bpf_get_current_task() })
+    unsafe { bpf_get_current_task() }
+}
+
+#[inline(always)]
+fn current_key() -> Option<ProcessKey> {
+    key(current_task())
 }
 
 #[inline(always)]
@@ -147,12 +169,16 @@ fn current_uid() -> u32 {
     bpf_get_current_uid_gid() as u32
 }
 
-/// Name of the running process, not of its running thread.
+/// Threads of a task's process that have not exited.
 #[inline(always)]
-fn leader_comm() -> Option<Comm> {
-    // SAFETY: no arguments.
-    let task = unsafe { bpf_get_current_task() };
+fn live_threads(task: TaskAddress) -> Option<u32> {
+    let signal: u64 = read(task, offset!(task_signal))?;
+    read(signal, offset!(signal_live))
+}
+
+/// Name of a task's process, not of the task.
+#[inline(always)]
+fn leader_comm(task: TaskAddress) -> Option<Comm> {
     let leader: u64 = read(task, offset!(task_group_leader))?;
-    // SAFETY: the helper checks the address.
-    unsafe { bpf_probe_read_kernel((leader + offset!(task_comm)) as *const Comm) }.ok()
+    read(leader, offset!(task_comm))
 }

@@ -4,7 +4,7 @@ use std::{io, path::Path};
 
 use aya::{
     Btf, Ebpf, EbpfLoader,
-    programs::{BtfTracePoint, ProgramError, RawTracePoint},
+    programs::{BtfTracePoint, Iter, ProgramError, RawTracePoint},
 };
 use dlpm_common::{globals, maps, programs};
 
@@ -198,6 +198,25 @@ fn attach_cold(ebpf: &mut Ebpf, program: &str, tracepoint: &str) -> Result<(), S
 /// A program of the object that is a raw tracepoint.
 pub(super) fn raw_tracepoint<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut RawTracePoint, ProgramError> {
     ebpf.program_mut(name).ok_or(ProgramError::NotLoaded)?.try_into()
+}
+
+/// Runs the task iterator once: the other hooks are in place, so that from now on no process is missed.
+fn list_tasks(ebpf: &mut Ebpf) -> Result<(), String> {
+    let btf = Btf::from_sys_fs().map_err(|error| error.to_string())?;
+    let program: &mut Iter = ebpf
+        .program_mut(programs::LIST_TASKS)
+        .ok_or_else(|| missing(programs::LIST_TASKS))?
+        .try_into()
+        .map_err(describe)?;
+    program.load("task", &btf).map_err(describe)?;
+    let link = program.attach().map_err(describe)?;
+    let mut file = program
+        .take_link(link)
+        .map_err(describe)?
+        .into_file()
+        .map_err(|error| error.to_string())?;
+    io::copy(&mut file, &mut io::sink()).map_err(|error| error.to_string())?;
+    Ok(())
 }
 
 fn missing(program: &str) -> String {

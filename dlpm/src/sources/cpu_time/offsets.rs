@@ -36,7 +36,7 @@ impl KernelOffsets {
         })?;
         let mut found = Self::default();
         let offsets = &mut found.offsets;
-        let task: [(&'static str, &str, &str, &mut u32); 7] = [
+        let task: [(&'static str, &str, &str, &mut u32); 10] = [
             ("task_struct.pid", "task_struct", "pid", &mut offsets.task_pid),
             ("task_struct.tgid", "task_struct", "tgid", &mut offsets.task_tgid),
             ("task_struct.comm", "task_struct", "comm", &mut offsets.task_comm),
@@ -46,6 +46,14 @@ impl KernelOffsets {
                 "group_leader",
                 &mut offsets.task_group_leader,
             ),
+            (
+                "task_struct.real_parent",
+                "task_struct",
+                "real_parent",
+                &mut offsets.task_real_parent,
+            ),
+            ("task_struct.cred", "task_struct", "cred", &mut offsets.task_cred),
+            ("cred.uid", "cred", "uid", &mut offsets.cred_uid),
             (
                 "task_struct.start_boottime",
                 "task_struct",

@@ -1,0 +1,408 @@
+//! Who the processes are: names, parents and users, as the kernel side recorded them.
+//!
+//! The kernel writes an entry at fork and keeps it up to date at exec, rename and exit. Here it is looked up for the
+//! processes that ran, so that the cost of an interval grows with those and not with the ones that exist. An entry is
+//! deleted when the process is gone and its last interval has been drained.
+
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+};
+
+use aya::maps::{HashMap as KernelMap, MapData, MapError};
+use dlpm_common::{Counter, ProcessKey, ProcessRecord, maps};
+
+use crate::{
+    interval::{Process, ProcessId},
+    sources::{
+        cpu_time::{Batch, CpuTime, CpuTimeError, Identity, read_hash},
+        proc_fs,
+    },
+};
+
+/// Above this many look-ups, reading the whole map at once may be cheaper: a third per entry, when measured.
+const BATCH_FROM: usize = 300;
+const BATCH_ADVANTAGE: usize = 3;
+
+/// How long an entry stays after the exit. A task runs for a while after its exit hook (83 µs on average), longer where
+/// it is preempted.
+const KEEP_EXITED_NS: u64 = 2_000_000_000;
+
+/// Generations between two readings of a root-owned process's user: only such a process can change it without an exec.
+const UID_EVERY: u64 = 10;
+
+/// kthreadd.
+const KTHREADD: u32 = 2;
+
+struct Known {
+    record: ProcessRecord,
+    process: Process,
+    /// Generation in which it ran last.
+    ran: u64,
+    /// Generation in which its user was read from `/proc`.
+    uid_read: u64,
+}
+
+/// Every process that ran since the start, until it is gone.
+pub struct ProcessTable {
+    kernel: KernelMap<MapData, ProcessKey, ProcessRecord>,
+    identity: Identity,
+    procfs: PathBuf,
+    known: HashMap<ProcessId, Known>,
+    /// Exited, entry still there.
+    leaving: Vec<ProcessId>,
+    /// Thread group ids and start times in clock ticks of the roots of tracked trees.
+    roots: HashSet<(u32, u64)>,
+    generation: u64,
+    deleted: u64,
+    nameless: u64,
+}
+
+impl ProcessTable {
+    /// Takes over the kernel's table, with the processes that the task iterator has put there.
+    ///
+    /// # Errors
+    ///
+    /// Where the map cannot be read.
+    pub fn new(cpu_time: &mut CpuTime, procfs: &Path) -> Result<Self, CpuTimeError> {
+        let (identity, _) = cpu_time.identity();
+        let entries = read_hash(cpu_time.map(maps::PROCESSES)?, Batch::Lookup).map_err(unreadable)?;
+        let kernel = KernelMap::try_from(cpu_time.take_map(maps::PROCESSES)?).map_err(|_| CpuTimeError::NotBuilt)?;
+        let mut table = Self {
+            kernel,
+            identity,
+            procfs: procfs.to_owned(),
+            known: HashMap::new(),
+            leaving: Vec::new(),
+            roots: HashSet::new(),
+            generation: 0,
+            deleted: 0,
+            nameless: 0,
+        };
+        let entries: HashMap<ProcessKey, ProcessRecord> = entries.into_iter().collect();
+        for (&key, &record) in &entries {
+            table.learn(id(key), record, &mut |key| entries.get(&key).copied(), 0);
+        }
+        Ok(table)
+    }
+
+    /// Follows a process and all its descendants from now on. `None`: there is no such process.
+    pub fn add_root(&mut self, tgid: u32) -> Option<()> {
+        let start_ticks = proc_fs::start_ticks(&self.procfs, tgid)?;
+        self.roots.insert((tgid, start_ticks));
+        // What is known already descends from it or not by the same rule; forget the old answers.
+        let known: Vec<_> = self.known.iter().map(|(&id, known)| (id, known.process.parent)).collect();
+        let parents: HashMap<_, _> = known.iter().copied().collect();
+        for (id, _) in known {
+            let tracked = self.descends(id, &parents);
+            if let Some(known) = self.known.get_mut(&id) {
+                known.process.tracked |= tracked;
+            }
+        }
+        Some(())
+    }
+
+    /// Looks up every process that ran; call once per interval, after the drain.
+    ///
+    /// # Errors
+    ///
+    /// Where the map cannot be read.
+    pub fn update(&mut self, cpu_time: &CpuTime, ran: &[ProcessId], now_ns: u64) -> Result<(), CpuTimeError> {
+        self.generation += 1;
+        let entries = cpu_time.counter(Counter::ProcessesInserted).saturating_sub(self.deleted);
+        let all = if ran.len() > BATCH_FROM && ran.len() * BATCH_ADVANTAGE > usize::try_from(entries).unwrap_or(usize::MAX) {
+            let all: Vec<(ProcessKey, ProcessRecord)> =
+                read_hash(self.kernel_fd(), Batch::Lookup).map_err(unreadable)?;
+            Some(all.into_iter().collect::<HashMap<_, _>>())
+        } else {
+            None
+        };
+        for &process in ran {
+            let key = key(process);
+            let record = match &all {
+                // An entry that moved while the map was read may be missing: ask again for that one.
+                Some(all) => all.get(&key).copied().or_else(|| self.kernel.get(&key, 0).ok()),
+                None => self.kernel.get(&key, 0).ok(),
+            };
+            match record {
+                Some(record) => self.see(process, record),
+                None => self.see_without_record(process, now_ns),
+            }
+        }
+        self.forget_exited(now_ns);
+        Ok(())
+    }
+
+    /// Who a process is; `None` if nobody has told.
+    pub fn get(&self, process: &ProcessId) -> Option<&Process> {
+        self.known.get(process).map(|known| &known.process)
+    }
+
+    /// Processes that are there, as far as they have been seen.
+    pub fn alive(&self) -> impl Iterator<Item = (&ProcessId, &Process)> {
+        self.known.iter().filter(|(_, known)| !known.process.exited).map(|(id, known)| (id, &known.process))
+    }
+
+    /// Processes that ran and have no name: they were gone before anybody could ask.
+    pub fn nameless(&self) -> u64 {
+        self.nameless
+    }
+
+    /// Looks for processes that went without a word, where an exit hook is missing, was left out, or could not find
+    /// its entry; costs a look at `/proc` for each process that is known.
+    ///
+    /// # Errors
+    ///
+    /// Where the map cannot be read.
+    pub fn sweep(&mut self, now_ns: u64) -> Result<(), CpuTimeError> {
+        let entries: Vec<(ProcessKey, ProcessRecord)> =
+            read_hash(self.kernel_fd(), Batch::Lookup).map_err(unreadable)?;
+        for (key, record) in entries {
+            if !self.known.contains_key(&id(key)) {
+                self.see(id(key), record);
+            }
+        }
+        let gone: Vec<_> = self
+            .alive()
+            .map(|(&id, _)| id)
+            .filter(|id| !self.is_there(*id))
+            .collect();
+        for process in gone {
+            if let Some(known) = self.known.get_mut(&process) {
+                known.process.exited = true;
+                known.record.exit_ns = now_ns;
+                self.leaving.push(process);
+            }
+        }
+        Ok(())
+    }
+
+    fn kernel_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.kernel.fd().as_fd()
+    }
+
+    fn is_there(&self, process: ProcessId) -> bool {
+        proc_fs::start_ticks(&self.procfs, process.tgid)
+            .is_some_and(|ticks| process.start_ns == 0 || ticks == proc_fs::ticks_of(process.start_ns))
+    }
+
+    /// A process that ran, with the kernel's entry of it.
+    fn see(&mut self, process: ProcessId, record: ProcessRecord) {
+        let generation = self.generation;
+        if let Some(known) = self.known.get_mut(&process) {
+            known.ran = generation;
+            if known.record != record {
+                let was_there = known.record.exit_ns == 0;
+                known.process.exited = record.exit_ns != 0;
+                if record.comm != known.record.comm {
+                    known.process.comm = text(&record.comm);
+                }
+                if record.exec_comm != known.record.exec_comm || record.flags != known.record.flags {
+                    known.process.exec_comm = text(&record.exec_comm);
+                }
+                if record.uid != known.record.uid || record.exit_ns != 0 {
+                    known.process.uid = Some(record.uid);
+                }
+                known.record = record;
+                if was_there && record.exit_ns != 0 {
+                    self.leaving.push(process);
+                }
+            }
+            self.refresh_uid(process);
+            return;
+        }
+        let (kernel, known) = (&self.kernel, &self.known);
+        // Ancestors that have not run since the last drain are not in `known` yet.
+        let mut missing = HashMap::new();
+        let mut parent = parent_of(&record);
+        while let Some(ancestor) = parent.filter(|ancestor| !known.contains_key(ancestor)) {
+            let Ok(record) = kernel.get(&key(ancestor), 0) else { break };
+            if missing.insert(key(ancestor), record).is_some() {
+                break;
+            }
+            parent = parent_of(&record);
+        }
+        self.learn(process, record, &mut |key| missing.get(&key).copied(), generation);
+        if record.exit_ns != 0 {
+            self.leaving.push(process);
+        }
+    }
+
+    /// Adds a process that is not known yet, after its ancestors.
+    fn learn(
+        &mut self,
+        process: ProcessId,
+        record: ProcessRecord,
+        entry: &mut impl FnMut(ProcessKey) -> Option<ProcessRecord>,
+        generation: u64,
+    ) {
+        let mut line = vec![(process, record)];
+        let mut parent = parent_of(&record);
+        while let Some(ancestor) = parent.filter(|ancestor| !self.known.contains_key(ancestor)) {
+            let Some(record) = entry(key(ancestor)) else { break };
+            // An entry that names its own descendant as its parent would go round for ever.
+            if line.iter().any(|(id, _)| *id == ancestor) {
+                break;
+            }
+            line.push((ancestor, record));
+            parent = parent_of(&record);
+        }
+        for (process, record) in line.into_iter().rev() {
+            let described = self.describe(process, &record);
+            self.known.insert(process, Known { record, process: described, ran: generation, uid_read: generation });
+        }
+    }
+
+    fn describe(&self, process: ProcessId, record: &ProcessRecord) -> Process {
+        let parent = parent_of(record);
+        let forked_by = parent.and_then(|parent| self.known.get(&parent));
+        let exec_comm = if record.flags & ProcessRecord::LISTED == 0 {
+            text(&record.exec_comm)
+        } else {
+            // It called exec before the trace: the file that it runs tells what it was called then.
+            executable_name(&self.procfs, process)
+                .or_else(|| forked_by.map(|known| known.process.exec_comm.clone()))
+                .unwrap_or_else(|| text(&record.exec_comm))
+        };
+        Process {
+            parent,
+            comm: text(&record.comm),
+            exec_comm,
+            uid: Some(record.uid),
+            tracked: self.is_root(process) || forked_by.is_some_and(|known| known.process.tracked),
+            kernel: process.tgid == KTHREADD
+                || parent.is_some_and(|parent| parent.tgid == KTHREADD)
+                || forked_by.is_some_and(|known| known.process.kernel),
+            exited: record.exit_ns != 0,
+        }
+    }
+
+    /// A process that ran and has no entry: the map is full, or there are no hooks.
+    fn see_without_record(&mut self, process: ProcessId, now_ns: u64) {
+        let generation = self.generation;
+        if let Some(known) = self.known.get_mut(&process)
+            && (self.identity == Identity::StartTime || known.ran + 1 >= generation)
+        {
+            known.ran = generation;
+            if self.identity == Identity::StartTime {
+                return;
+            }
+        }
+        let entry = proc_fs::read_one(&self.procfs, process.tgid)
+            .filter(|entry| process.start_ns == 0 || entry.start_ticks == proc_fs::ticks_of(process.start_ns));
+        let Some(entry) = entry else {
+            if !self.known.contains_key(&process) {
+                self.nameless += 1;
+            }
+            return;
+        };
+        let parent = self.newest(entry.parent_tgid);
+        let forked_by = parent.and_then(|parent| self.known.get(&parent));
+        let described = Process {
+            parent,
+            exec_comm: executable_name(&self.procfs, process).unwrap_or_else(|| entry.comm.clone()),
+            comm: entry.comm,
+            uid: entry.uid,
+            tracked: self.roots.contains(&(process.tgid, entry.start_ticks))
+                || forked_by.is_some_and(|known| known.process.tracked),
+            kernel: process.tgid == KTHREADD
+                || entry.parent_tgid == KTHREADD
+                || forked_by.is_some_and(|known| known.process.kernel),
+            exited: false,
+        };
+        let record = ProcessRecord { exit_ns: 0, ..ProcessRecord::default() };
+        self.known.insert(process, Known { record, process: described, ran: generation, uid_read: generation });
+        let _ = now_ns;
+    }
+
+    /// The process that has a thread group id now, as far as it is known.
+    fn newest(&self, tgid: u32) -> Option<ProcessId> {
+        let candidates = self.known.keys().filter(|id| id.tgid == tgid);
+        candidates.max_by_key(|id| id.start_ns).copied()
+    }
+
+    fn is_root(&self, process: ProcessId) -> bool {
+        self.roots.contains(&(process.tgid, proc_fs::ticks_of(process.start_ns)))
+    }
+
+    fn descends(&self, process: ProcessId, parents: &HashMap<ProcessId, Option<ProcessId>>) -> bool {
+        let mut seen = HashSet::new();
+        let mut next = Some(process);
+        while let Some(process) = next.filter(|process| seen.insert(*process)) {
+            if self.is_root(process) {
+                return true;
+            }
+            next = parents.get(&process).copied().flatten();
+        }
+        false
+    }
+
+    fn refresh_uid(&mut self, process: ProcessId) {
+        let Some(known) = self.known.get_mut(&process) else { return };
+        let due = known.process.uid == Some(0) && !known.process.kernel && !known.process.exited;
+        if due && (known.uid_read + UID_EVERY <= self.generation || known.uid_read == 0) {
+            known.uid_read = self.generation;
+            if let Some(entry) = proc_fs::read_one(&self.procfs, process.tgid)
+                && entry.start_ticks == proc_fs::ticks_of(process.start_ns)
+            {
+                known.process.uid = entry.uid.or(known.process.uid);
+            }
+        }
+    }
+
+    /// Deletes the entries of processes whose last interval has been drained.
+    fn forget_exited(&mut self, now_ns: u64) {
+        let generation = self.generation;
+        let (known, kernel, deleted) = (&mut self.known, &mut self.kernel, &mut self.deleted);
+        self.leaving.retain(|process| {
+            let Some(entry) = known.get(process) else { return false };
+            if entry.ran >= generation || now_ns.saturating_sub(entry.record.exit_ns) < KEEP_EXITED_NS {
+                return true;
+            }
+            known.remove(process);
+            match kernel.remove(&key(*process)) {
+                Ok(()) => *deleted += 1,
+                // It never had one.
+                Err(MapError::KeyNotFound | MapError::SyscallError(_)) => {}
+                Err(error) => log::warn!("the entry of process {} stays in the map: {error}", process.tgid),
+            }
+            false
+        });
+    }
+}
+
+fn unreadable(source: io::Error) -> CpuTimeError {
+    CpuTimeError::Map { map: maps::PROCESSES, source }
+}
+
+fn key(process: ProcessId) -> ProcessKey {
+    ProcessKey { start_ns: process.start_ns, tgid: process.tgid, padding: 0 }
+}
+
+fn id(key: ProcessKey) -> ProcessId {
+    ProcessId { tgid: key.tgid, start_ns: key.start_ns }
+}
+
+fn parent_of(record: &ProcessRecord) -> Option<ProcessId> {
+    (record.parent_tgid != 0).then_some(ProcessId { tgid: record.parent_tgid, start_ns: record.parent_start_ns })
+}
+
+/// A zero-terminated name.
+fn text(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(&bytes[..end]).into_owned()
+}
+
+/// File name of the program that a process runs, cut as the kernel cuts names.
+fn executable_name(procfs: &Path, process: ProcessId) -> Option<String> {
+    let target = std::fs::read_link(procfs.join(format!("{}/exe", process.tgid))).ok()?;
+    let ticks = proc_fs::start_ticks(procfs, process.tgid)?;
+    if process.start_ns != 0 && ticks != proc_fs::ticks_of(process.start_ns) {
+        return None;
+    }
+    let name = target.file_name()?.to_string_lossy();
+    let name = name.strip_suffix(" (deleted)").unwrap_or(&name);
+    Some(name.chars().take(dlpm_common::COMM_BYTES - 1).collect())
+}
