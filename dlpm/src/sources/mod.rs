@@ -1,1 +1,5 @@
 //! Everything that reads the machine.
+
+pub mod clock;
+pub mod energy;
+pub mod topology;
