@@ -2,4 +2,6 @@
 
 pub mod clock;
 pub mod energy;
+pub mod host;
+pub mod proc_fs;
 pub mod topology;
