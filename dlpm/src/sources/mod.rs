@@ -1,5 +1,6 @@
 //! Everything that reads the machine.
 
+pub mod cgroups;
 pub mod clock;
 pub mod energy;
 pub mod host;
