@@ -7,7 +7,7 @@
 use std::{
     collections::{HashMap, HashSet},
     io,
-    os::fd::AsFd,
+    os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
@@ -48,6 +48,8 @@ struct Known {
 /// Every process that ran since the start, until it is gone.
 pub struct ProcessTable {
     kernel: KernelMap<MapData, ProcessKey, ProcessRecord>,
+    /// The same map, for reading it in batches.
+    kernel_fd: OwnedFd,
     identity: Identity,
     procfs: PathBuf,
     known: HashMap<ProcessId, Known>,
@@ -68,10 +70,15 @@ impl ProcessTable {
     /// Where the map cannot be read.
     pub fn new(cpu_time: &mut CpuTime, procfs: &Path) -> Result<Self, CpuTimeError> {
         let (identity, _) = cpu_time.identity();
-        let entries = read_hash(cpu_time.map(maps::PROCESSES)?, Batch::Lookup).map_err(unreadable)?;
+        let kernel_fd = cpu_time
+            .map(maps::PROCESSES)?
+            .try_clone_to_owned()
+            .map_err(unreadable)?;
+        let entries = read_hash(kernel_fd.as_fd(), Batch::Lookup).map_err(unreadable)?;
         let kernel = KernelMap::try_from(cpu_time.take_map(maps::PROCESSES)?).map_err(|_| CpuTimeError::NotBuilt)?;
         let mut table = Self {
             kernel,
+            kernel_fd,
             identity,
             procfs: procfs.to_owned(),
             known: HashMap::new(),
@@ -83,7 +90,9 @@ impl ProcessTable {
         };
         let entries: HashMap<ProcessKey, ProcessRecord> = entries.into_iter().collect();
         for (&key, &record) in &entries {
-            table.learn(id(key), record, &mut |key| entries.get(&key).copied(), 0);
+            if !table.known.contains_key(&id(key)) {
+                table.learn(table.line(id(key), record, |key| entries.get(&key).copied()));
+            }
         }
         Ok(table)
     }
@@ -93,7 +102,11 @@ impl ProcessTable {
         let start_ticks = proc_fs::start_ticks(&self.procfs, tgid)?;
         self.roots.insert((tgid, start_ticks));
         // What is known already descends from it or not by the same rule; forget the old answers.
-        let known: Vec<_> = self.known.iter().map(|(&id, known)| (id, known.process.parent)).collect();
+        let known: Vec<_> = self
+            .known
+            .iter()
+            .map(|(&id, known)| (id, known.process.parent))
+            .collect();
         let parents: HashMap<_, _> = known.iter().copied().collect();
         for (id, _) in known {
             let tracked = self.descends(id, &parents);
@@ -111,14 +124,17 @@ impl ProcessTable {
     /// Where the map cannot be read.
     pub fn update(&mut self, cpu_time: &CpuTime, ran: &[ProcessId], now_ns: u64) -> Result<(), CpuTimeError> {
         self.generation += 1;
-        let entries = cpu_time.counter(Counter::ProcessesInserted).saturating_sub(self.deleted);
-        let all = if ran.len() > BATCH_FROM && ran.len() * BATCH_ADVANTAGE > usize::try_from(entries).unwrap_or(usize::MAX) {
-            let all: Vec<(ProcessKey, ProcessRecord)> =
-                read_hash(self.kernel_fd(), Batch::Lookup).map_err(unreadable)?;
-            Some(all.into_iter().collect::<HashMap<_, _>>())
-        } else {
-            None
-        };
+        let entries = cpu_time
+            .counter(Counter::ProcessesInserted)
+            .saturating_sub(self.deleted);
+        let all =
+            if ran.len() > BATCH_FROM && ran.len() * BATCH_ADVANTAGE > usize::try_from(entries).unwrap_or(usize::MAX) {
+                let all: Vec<(ProcessKey, ProcessRecord)> =
+                    read_hash(self.kernel_fd.as_fd(), Batch::Lookup).map_err(unreadable)?;
+                Some(all.into_iter().collect::<HashMap<_, _>>())
+            } else {
+                None
+            };
         for &process in ran {
             let key = key(process);
             let record = match &all {
@@ -128,7 +144,7 @@ impl ProcessTable {
             };
             match record {
                 Some(record) => self.see(process, record),
-                None => self.see_without_record(process, now_ns),
+                None => self.see_without_record(process),
             }
         }
         self.forget_exited(now_ns);
@@ -142,7 +158,10 @@ impl ProcessTable {
 
     /// Processes that are there, as far as they have been seen.
     pub fn alive(&self) -> impl Iterator<Item = (&ProcessId, &Process)> {
-        self.known.iter().filter(|(_, known)| !known.process.exited).map(|(id, known)| (id, &known.process))
+        self.known
+            .iter()
+            .filter(|(_, known)| !known.process.exited)
+            .map(|(id, known)| (id, &known.process))
     }
 
     /// Processes that ran and have no name: they were gone before anybody could ask.
@@ -158,7 +177,7 @@ impl ProcessTable {
     /// Where the map cannot be read.
     pub fn sweep(&mut self, now_ns: u64) -> Result<(), CpuTimeError> {
         let entries: Vec<(ProcessKey, ProcessRecord)> =
-            read_hash(self.kernel_fd(), Batch::Lookup).map_err(unreadable)?;
+            read_hash(self.kernel_fd.as_fd(), Batch::Lookup).map_err(unreadable)?;
         for (key, record) in entries {
             if !self.known.contains_key(&id(key)) {
                 self.see(id(key), record);
@@ -177,10 +196,6 @@ impl ProcessTable {
             }
         }
         Ok(())
-    }
-
-    fn kernel_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        self.kernel.fd().as_fd()
     }
 
     fn is_there(&self, process: ProcessId) -> bool {
@@ -213,46 +228,51 @@ impl ProcessTable {
             self.refresh_uid(process);
             return;
         }
-        let (kernel, known) = (&self.kernel, &self.known);
-        // Ancestors that have not run since the last drain are not in `known` yet.
-        let mut missing = HashMap::new();
-        let mut parent = parent_of(&record);
-        while let Some(ancestor) = parent.filter(|ancestor| !known.contains_key(ancestor)) {
-            let Ok(record) = kernel.get(&key(ancestor), 0) else { break };
-            if missing.insert(key(ancestor), record).is_some() {
-                break;
-            }
-            parent = parent_of(&record);
-        }
-        self.learn(process, record, &mut |key| missing.get(&key).copied(), generation);
-        if record.exit_ns != 0 {
-            self.leaving.push(process);
-        }
+        self.learn(self.line(process, record, |key| self.kernel.get(&key, 0).ok()));
     }
 
-    /// Adds a process that is not known yet, after its ancestors.
-    fn learn(
-        &mut self,
+    /// A process that is not known yet, and those of its ancestors that are not (they did not run lately).
+    fn line(
+        &self,
         process: ProcessId,
         record: ProcessRecord,
-        entry: &mut impl FnMut(ProcessKey) -> Option<ProcessRecord>,
-        generation: u64,
-    ) {
+        entry: impl Fn(ProcessKey) -> Option<ProcessRecord>,
+    ) -> Vec<(ProcessId, ProcessRecord)> {
         let mut line = vec![(process, record)];
         let mut parent = parent_of(&record);
         while let Some(ancestor) = parent.filter(|ancestor| !self.known.contains_key(ancestor)) {
-            let Some(record) = entry(key(ancestor)) else { break };
             // An entry that names its own descendant as its parent would go round for ever.
-            if line.iter().any(|(id, _)| *id == ancestor) {
+            let Some(record) = entry(key(ancestor)).filter(|_| line.iter().all(|(id, _)| *id != ancestor)) else {
                 break;
-            }
+            };
             line.push((ancestor, record));
             parent = parent_of(&record);
         }
+        line
+    }
+
+    /// Adds a line of ancestors, the oldest first, so that each inherits from its parent.
+    fn learn(&mut self, line: Vec<(ProcessId, ProcessRecord)>) {
         for (process, record) in line.into_iter().rev() {
             let described = self.describe(process, &record);
-            self.known.insert(process, Known { record, process: described, ran: generation, uid_read: generation });
+            self.insert(process, record, described);
+            if record.exit_ns != 0 {
+                self.leaving.push(process);
+            }
         }
+    }
+
+    fn insert(&mut self, process: ProcessId, record: ProcessRecord, described: Process) {
+        let (ran, uid_read) = (self.generation, self.generation);
+        self.known.insert(
+            process,
+            Known {
+                record,
+                process: described,
+                ran,
+                uid_read,
+            },
+        );
     }
 
     fn describe(&self, process: ProcessId, record: &ProcessRecord) -> Process {
@@ -279,23 +299,22 @@ impl ProcessTable {
         }
     }
 
-    /// A process that ran and has no entry: the map is full, or there are no hooks.
-    fn see_without_record(&mut self, process: ProcessId, now_ns: u64) {
+    /// A process that ran and has no entry: the map is full, or there are no hooks. Then `/proc` tells, if it still can;
+    /// again each time where a thread group id may have become another process.
+    fn see_without_record(&mut self, process: ProcessId) {
         let generation = self.generation;
-        if let Some(known) = self.known.get_mut(&process)
-            && (self.identity == Identity::StartTime || known.ran + 1 >= generation)
-        {
-            known.ran = generation;
-            if self.identity == Identity::StartTime {
-                return;
-            }
+        let known = self
+            .known
+            .get_mut(&process)
+            .map(|known| known.ran = generation)
+            .is_some();
+        if known && self.identity == Identity::StartTime {
+            return;
         }
         let entry = proc_fs::read_one(&self.procfs, process.tgid)
             .filter(|entry| process.start_ns == 0 || entry.start_ticks == proc_fs::ticks_of(process.start_ns));
         let Some(entry) = entry else {
-            if !self.known.contains_key(&process) {
-                self.nameless += 1;
-            }
+            self.nameless += u64::from(!known);
             return;
         };
         let parent = self.newest(entry.parent_tgid);
@@ -312,9 +331,7 @@ impl ProcessTable {
                 || forked_by.is_some_and(|known| known.process.kernel),
             exited: false,
         };
-        let record = ProcessRecord { exit_ns: 0, ..ProcessRecord::default() };
-        self.known.insert(process, Known { record, process: described, ran: generation, uid_read: generation });
-        let _ = now_ns;
+        self.insert(process, ProcessRecord::default(), described);
     }
 
     /// The process that has a thread group id now, as far as it is known.
@@ -324,7 +341,8 @@ impl ProcessTable {
     }
 
     fn is_root(&self, process: ProcessId) -> bool {
-        self.roots.contains(&(process.tgid, proc_fs::ticks_of(process.start_ns)))
+        self.roots
+            .contains(&(process.tgid, proc_fs::ticks_of(process.start_ns)))
     }
 
     fn descends(&self, process: ProcessId, parents: &HashMap<ProcessId, Option<ProcessId>>) -> bool {
@@ -340,7 +358,9 @@ impl ProcessTable {
     }
 
     fn refresh_uid(&mut self, process: ProcessId) {
-        let Some(known) = self.known.get_mut(&process) else { return };
+        let Some(known) = self.known.get_mut(&process) else {
+            return;
+        };
         let due = known.process.uid == Some(0) && !known.process.kernel && !known.process.exited;
         if due && (known.uid_read + UID_EVERY <= self.generation || known.uid_read == 0) {
             known.uid_read = self.generation;
@@ -374,19 +394,32 @@ impl ProcessTable {
 }
 
 fn unreadable(source: io::Error) -> CpuTimeError {
-    CpuTimeError::Map { map: maps::PROCESSES, source }
+    CpuTimeError::Map {
+        map: maps::PROCESSES,
+        source,
+    }
 }
 
 fn key(process: ProcessId) -> ProcessKey {
-    ProcessKey { start_ns: process.start_ns, tgid: process.tgid, padding: 0 }
+    ProcessKey {
+        start_ns: process.start_ns,
+        tgid: process.tgid,
+        padding: 0,
+    }
 }
 
 fn id(key: ProcessKey) -> ProcessId {
-    ProcessId { tgid: key.tgid, start_ns: key.start_ns }
+    ProcessId {
+        tgid: key.tgid,
+        start_ns: key.start_ns,
+    }
 }
 
 fn parent_of(record: &ProcessRecord) -> Option<ProcessId> {
-    (record.parent_tgid != 0).then_some(ProcessId { tgid: record.parent_tgid, start_ns: record.parent_start_ns })
+    (record.parent_tgid != 0).then_some(ProcessId {
+        tgid: record.parent_tgid,
+        start_ns: record.parent_start_ns,
+    })
 }
 
 /// A zero-terminated name.

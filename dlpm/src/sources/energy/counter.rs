@@ -1,0 +1,284 @@
+//! The arithmetic of one energy counter that wraps: no file, no clock.
+
+/// What an interval may claim beyond power × time: a counter moves in steps (RAPL about once a millisecond, other
+/// firmware less often), so a step may fall just inside a short interval. 100 ms at the limit.
+const STEP_NS: u64 = 100_000_000;
+
+/// A counter is read every 30 s. After twice that without a reading, it is asked whether it can have wrapped twice.
+const LATE_NS: u64 = 60_000_000_000;
+
+/// Energy that a counter gave since it was taken last, or the reason why that is not known.
+#[derive(Debug)]
+pub(super) struct Counter {
+    /// More power than the zone can draw, in milliwatts.
+    limit_mw: u64,
+    /// The counter runs from 0 to this value and starts again; `None` if unknown.
+    range_uj: Option<u64>,
+    last: Option<Seen>,
+    /// A reading failed, so the next good one is a new baseline and its interval is incomplete.
+    interrupted: bool,
+    pending_uj: u64,
+    fault: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    uj: u64,
+    at_ns: u64,
+}
+
+impl Counter {
+    pub(super) fn new(limit_mw: u64) -> Self {
+        Self {
+            limit_mw,
+            range_uj: None,
+            last: None,
+            interrupted: false,
+            pending_uj: 0,
+            fault: None,
+        }
+    }
+
+    /// Largest value of the counter, in microjoules. It may be another one after the driver was loaded again.
+    pub(super) fn set_range(&mut self, range_uj: Option<u64>) {
+        self.range_uj = range_uj;
+    }
+
+    pub(super) fn range_uj(&self) -> Option<u64> {
+        self.range_uj
+    }
+
+    /// The newest reading; `None` if that failed.
+    pub(super) fn value_uj(&self) -> Option<u64> {
+        self.last.map(|seen| seen.uj)
+    }
+
+    /// A reading: the first is the baseline, each later one adds to the pending energy.
+    pub(super) fn see(&mut self, uj: u64, now_ns: u64) {
+        if let Some(range) = self.range_uj.filter(|&range| uj > range) {
+            return self.miss(format!("the counter reads {uj} µJ, above its range of {range} µJ"));
+        }
+        if self.interrupted {
+            self.fault("the counter came back in this interval, without a reading at its beginning".to_owned());
+        }
+        if let Some(last) = self.last {
+            let elapsed_ns = now_ns.saturating_sub(last.at_ns);
+            let delta = delta_uj(last.uj, uj, self.range_uj, self.limit_mw, elapsed_ns);
+            match delta.map(|delta| self.pending_uj.checked_add(delta)) {
+                Ok(Some(sum)) => self.pending_uj = sum,
+                Ok(None) => self.fault("the energy is larger than 64 bits of microjoules".to_owned()),
+                Err(reason) => self.fault(reason),
+            }
+        }
+        self.last = Some(Seen { uj, at_ns: now_ns });
+        self.interrupted = false;
+    }
+
+    /// The counter could not be read.
+    pub(super) fn miss(&mut self, reason: String) {
+        self.last = None;
+        self.interrupted = true;
+        self.fault(reason);
+    }
+
+    /// Energy since the previous call, in microjoules; everything pending is taken with it.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that says why the energy is not known, and how much of it was counted all the same.
+    pub(super) fn take(&mut self) -> Result<u64, String> {
+        let pending_uj = std::mem::take(&mut self.pending_uj);
+        match self.fault.take() {
+            None => Ok(pending_uj),
+            Some(reason) if pending_uj == 0 => Err(reason),
+            Some(reason) => Err(format!(
+                "{reason}; {pending_uj} µJ counted in the rest of the interval are left out with it"
+            )),
+        }
+    }
+
+    fn fault(&mut self, reason: String) {
+        // The first cause says most; what follows in the same interval is its consequence.
+        self.fault.get_or_insert(reason);
+    }
+}
+
+/// Energy between two readings. A decrease is one wrap, with modulus `range_uj + 1`.
+///
+/// A reset looks like a wrap, and two wraps look like one or none, so a result that needs more power than the zone
+/// can draw is refused. What remains undetected is a reset so close to the end of the range that the jump could be
+/// real energy.
+fn delta_uj(before_uj: u64, now_uj: u64, range_uj: Option<u64>, limit_mw: u64, elapsed_ns: u64) -> Result<u64, String> {
+    let delta = match (now_uj.checked_sub(before_uj), range_uj) {
+        (Some(delta), _) => delta,
+        (None, Some(range)) => range.saturating_sub(before_uj).saturating_add(now_uj).saturating_add(1),
+        (None, None) => {
+            return Err(format!(
+                "the counter fell from {before_uj} to {now_uj} µJ, and without a known range a wrap cannot be told \
+                 from a reset"
+            ));
+        }
+    };
+    // mW · ns = 1e-12 J, so a million of them are one microjoule. Two u64 multiplied fit into u128.
+    let most_uj = |ns: u64| u128::from(limit_mw) * u128::from(ns) / 1_000_000;
+    if let Some(range) = range_uj
+        && elapsed_ns > LATE_NS
+        && most_uj(elapsed_ns) > u128::from(range)
+    {
+        return Err(format!(
+            "the counter was not read for {} s, in which it may have wrapped more than once",
+            elapsed_ns / 1_000_000_000
+        ));
+    }
+    if u128::from(delta) > most_uj(elapsed_ns.saturating_add(STEP_NS)) {
+        return Err(format!(
+            "the counter went from {before_uj} to {now_uj} µJ in {} ms, more than {} W: it was reset, or wrapped more \
+             than once",
+            elapsed_ns / 1_000_000,
+            limit_mw / 1000
+        ));
+    }
+    Ok(delta)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const LIMIT_MW: u64 = 2_000_000;
+    const SECOND: u64 = 1_000_000_000;
+
+    fn counter(range_uj: Option<u64>) -> Counter {
+        let mut counter = Counter::new(LIMIT_MW);
+        counter.set_range(range_uj);
+        counter
+    }
+
+    #[test]
+    fn the_first_reading_is_the_baseline() {
+        let mut counter = counter(Some(1_000_000));
+        counter.see(700_000, 0);
+        assert_eq!(counter.take(), Ok(0));
+        counter.see(700_500, SECOND);
+        assert_eq!(counter.take(), Ok(500));
+        assert_eq!(counter.take(), Ok(0), "take resets");
+    }
+
+    #[test]
+    fn a_wrap_counts_range_plus_one() {
+        let mut counter = counter(Some(999));
+        counter.see(990, 0);
+        counter.see(5, SECOND);
+        assert_eq!(counter.take(), Ok(15));
+        counter.see(999, 2 * SECOND);
+        counter.see(0, 3 * SECOND);
+        assert_eq!(counter.take(), Ok(994 + 1));
+    }
+
+    #[test]
+    fn a_wrap_at_the_end_of_64_bits_does_not_overflow() {
+        let mut counter = counter(Some(u64::MAX));
+        counter.see(u64::MAX, 0);
+        counter.see(0, SECOND);
+        assert_eq!(counter.take(), Ok(1));
+        counter.see(u64::MAX, 2 * SECOND);
+        assert!(counter.take().is_err());
+    }
+
+    #[test]
+    fn a_reset_is_not_taken_for_a_wrap() {
+        let mut counter = counter(Some(262_143_328_850));
+        counter.see(100_000_000_000, 0);
+        counter.see(10, SECOND);
+        let reason = counter.take().unwrap_err();
+        assert!(reason.contains("reset"), "{reason}");
+        counter.see(20, 2 * SECOND);
+        assert_eq!(
+            counter.take(),
+            Ok(10),
+            "the reading after the reset is the new baseline"
+        );
+    }
+
+    #[test]
+    fn a_decrease_without_a_range_is_refused_and_an_increase_counts() {
+        let mut counter = counter(None);
+        counter.see(100, 0);
+        counter.see(200, SECOND);
+        assert_eq!(counter.take(), Ok(100));
+        counter.see(150, 2 * SECOND);
+        assert!(counter.take().unwrap_err().contains("range"));
+    }
+
+    #[test]
+    fn a_long_silence_may_hide_a_wrap() {
+        let mut counter = counter(Some(65_532_610_987));
+        counter.see(0, 0);
+        counter.see(1_000, 61 * SECOND);
+        assert!(counter.take().unwrap_err().contains("61 s"));
+    }
+
+    #[test]
+    fn a_step_in_a_very_short_interval_is_real() {
+        let mut counter = counter(Some(262_143_328_850));
+        counter.see(0, 0);
+        counter.see(300_000, 50_000);
+        assert_eq!(counter.take(), Ok(300_000));
+    }
+
+    #[test]
+    fn a_counter_that_is_lost_spoils_this_interval_and_the_one_it_returns_in() {
+        let mut counter = counter(Some(1_000_000));
+        counter.see(100, 0);
+        counter.see(150, SECOND);
+        counter.miss("gone".to_owned());
+        assert_eq!(counter.value_uj(), None);
+        assert_eq!(
+            counter.take(),
+            Err("gone; 50 µJ counted in the rest of the interval are left out with it".to_owned())
+        );
+        counter.miss("gone".to_owned());
+        assert_eq!(counter.take(), Err("gone".to_owned()));
+        counter.see(9_000, 4 * SECOND);
+        assert!(counter.take().unwrap_err().contains("came back"));
+        counter.see(9_010, 5 * SECOND);
+        assert_eq!(counter.take(), Ok(10));
+    }
+
+    #[test]
+    fn a_value_above_the_range_is_no_baseline() {
+        let mut counter = counter(Some(1_000));
+        counter.see(500, 0);
+        counter.see(1_001, SECOND);
+        assert!(counter.take().unwrap_err().contains("above its range"));
+        counter.see(600, 2 * SECOND);
+        assert!(counter.take().is_err());
+        counter.see(610, 3 * SECOND);
+        assert_eq!(counter.take(), Ok(10));
+    }
+
+    proptest! {
+        /// Whatever a meter does within its power, no microjoule is lost or made, however often it is polled.
+        #[test]
+        fn the_sum_is_what_the_meter_counted(
+            range in 1_000u64..10_000_000,
+            start in 0u64..1_000,
+            steps in prop::collection::vec((0u64..1_000, any::<bool>()), 1..200),
+        ) {
+            let mut counter = counter(Some(range));
+            let mut total = start;
+            let mut taken = 0;
+            counter.see(start % (range + 1), 0);
+            for (at, (step, take)) in (1..).zip(&steps) {
+                total += step;
+                counter.see(total % (range + 1), at * SECOND);
+                if *take {
+                    taken += counter.take().unwrap();
+                }
+            }
+            taken += counter.take().unwrap();
+            prop_assert_eq!(taken, total - start);
+        }
+    }
+}
