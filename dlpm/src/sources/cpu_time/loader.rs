@@ -119,6 +119,13 @@ pub(super) fn load(sizes: &MapSizes, cpus: u32, smt: bool, identity: Option<Iden
             state,
         });
     }
+    let state = task_fields.clone().and_then(|()| list_tasks(&mut ebpf));
+    hooks.push(Hook {
+        program: programs::LIST_TASKS,
+        tracepoint: "iter/task",
+        purpose: "processes that are older than the trace (without it, /proc is asked for each)",
+        state,
+    });
     Ok(Loaded {
         ebpf,
         identity,
@@ -143,9 +150,7 @@ fn load_object(sizes: &MapSizes, cpus: u32, smt: bool, offsets: Option<&KernelOf
         .map_max_entries(maps::SPILL[1], sizes.spill)
         .map_max_entries(maps::PROCESSES, sizes.processes)
         .map_max_entries(maps::CGROUPS, sizes.cgroups);
-    loader.load(OBJECT).map_err(|source| CpuTimeError::Object {
-        source: Box::new(source),
-    })
+    loader.load(OBJECT).map_err(CpuTimeError::object)
 }
 
 fn load_by_start_time(ebpf: &mut Ebpf) -> Result<(), String> {
