@@ -4,5 +4,6 @@ pub mod cgroups;
 pub mod clock;
 pub mod energy;
 pub mod host;
+pub mod memory;
 pub mod proc_fs;
 pub mod topology;
