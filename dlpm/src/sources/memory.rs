@@ -85,7 +85,7 @@ impl MemoryReader {
 
     /// Replaces the set of watched processes, each with the id of its cgroup; returns at once. A process that is new
     /// has its RSS within milliseconds (unless another one is just being read), and PSS and USS as soon as the budget
-    /// allows.
+    /// allows. A start time of 0 is not known and not compared.
     pub fn watch(&self, processes: &[(ProcessId, u64)]) {
         if self.shared.lock().watched.replace(processes) {
             self.shared.changed.notify_one();
