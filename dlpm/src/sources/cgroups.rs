@@ -51,8 +51,8 @@ pub enum CgroupError {
     },
     /// No cgroup has this name.
     #[error(
-        "There is no cgroup `{wanted}` below {}.{} List them with `find {} -type d`; a cgroup exists only while \
-         somebody has created it (for example `systemd-run --slice={wanted} …`).",
+        "There is no cgroup `{wanted}` below {}.{} List those that exist with `find {} -type d`, or create it first (with \
+         `mkdir`, or by starting its systemd unit).",
         mount.display(),
         did_you_mean(near),
         mount.display()
@@ -234,13 +234,22 @@ impl CgroupTree {
         }
     }
 
-    /// Remembers the path of a cgroup that may be gone before anybody asks for it. `path` starts at the root of the
-    /// tree; what is known already stays, since a v2 cgroup is never renamed.
+    /// Remembers the path of a cgroup that may be gone before anybody asks for it. `path` is the kernel's, from the
+    /// root of the hierarchy: where the mount shows a part of it only, groups outside of that part are not
+    /// remembered. What is known already stays, since a v2 cgroup is never renamed.
     pub fn learn(&mut self, id: u64, path: &str) {
-        let generation = self.generation;
+        if !inside(path, &self.mounts.v2_root) {
+            return;
+        }
+        let below = &path[self.mounts.v2_root.trim_end_matches('/').len()..];
+        let used_in = self.generation;
         self.cache.entry(id).or_insert_with(|| Known {
-            path: path.to_owned(),
-            used_in: generation,
+            path: if below.is_empty() {
+                "/".to_owned()
+            } else {
+                below.to_owned()
+            },
+            used_in,
         });
     }
 

@@ -91,8 +91,16 @@ fn the_mount_that_shows_the_whole_tree_is_taken() {
 #[test]
 fn a_part_of_the_tree_is_better_than_nothing_and_says_so() {
     let procfs = procfs("33 31 0:38 /docker/1 /mnt/part rw - cgroup2 cgroup2 rw\n");
-    let tree = CgroupTree::find(procfs.path()).unwrap();
+    let mut tree = CgroupTree::find(procfs.path()).unwrap();
     assert_eq!(tree.mount_root(), "/docker/1");
+    for (id, path, expected) in [
+        (u64::MAX, "/docker/1/a", Some("/a")),
+        (u64::MAX - 1, "/docker/1", Some("/")),
+        (u64::MAX - 2, "/docker/10", None),
+    ] {
+        tree.learn(id, path);
+        assert_eq!(tree.path_of(id).as_deref(), expected, "{path}");
+    }
 }
 
 #[test]

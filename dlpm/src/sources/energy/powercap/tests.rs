@@ -1,4 +1,5 @@
 use super::*;
+use std::os::unix::fs::symlink;
 use tempfile::TempDir;
 
 const SECOND: u64 = 1_000_000_000;
@@ -14,9 +15,11 @@ impl Tree {
         Self(sysfs)
     }
 
+    /// As in the real tree: the entries of the class are links into the devices.
     fn zone(self, id: &str, name: &str, uj: u64) -> Self {
-        let directory = self.directory(id);
+        let directory = self.0.path().join("devices").join(id);
         fs::create_dir_all(&directory).unwrap();
+        symlink(Path::new("../../devices").join(id), self.directory(id)).unwrap();
         fs::write(directory.join("name"), format!("{name}\n")).unwrap();
         fs::write(directory.join("max_energy_range_uj"), format!("{RANGE}\n")).unwrap();
         self.set(id, uj);
