@@ -1,11 +1,13 @@
 //! Everything that reads the machine.
-pub mod cpu_time;
 
 pub mod cgroups;
 pub mod clock;
+pub mod cpu_time;
 pub mod energy;
 pub mod host;
+pub mod machine;
 pub mod memory;
+pub mod memory_watch;
 pub mod proc_fs;
 pub mod processes;
 pub mod topology;

@@ -17,7 +17,7 @@ use aya::{
     maps::{Map, MapData, PerCpuArray},
     programs::{RawTracePoint, RawTracePointRunOptions, TestRun},
 };
-use dlpm_common::{Counter, Slot, maps};
+use dlpm_common::{CgroupRecord, Counter, Slot, maps};
 
 pub use batch::{Batch, read_hash};
 pub use error::CpuTimeError;
@@ -25,7 +25,10 @@ pub use loader::Hook;
 pub use offsets::KERNEL_BTF;
 pub use tables::Tables;
 
-use crate::interval::{CpuInterval, ProcessId, Usage};
+use crate::{
+    interval::{CpuInterval, ProcessId, Usage},
+    sources::clock::monotonic_ns,
+};
 
 /// How processes are told apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,6 +119,8 @@ pub struct CpuTime {
     switch: &'static str,
     seal: &'static str,
     sequence: u64,
+    /// [`Counter::CgroupsInserted`] at the last drain.
+    cgroups_seen: u64,
 }
 
 impl CpuTime {
@@ -159,6 +164,7 @@ impl CpuTime {
             switch: loaded.switch,
             seal: loaded.seal,
             sequence: 0,
+            cgroups_seen: 0,
         })
     }
 
@@ -277,6 +283,26 @@ impl CpuTime {
         Ok(())
     }
 
+    /// cgroups that were created since the last call: id, and path from the root of the hierarchy (`None` where it was
+    /// too long to be kept).
+    ///
+    /// # Errors
+    ///
+    /// Where the map cannot be read.
+    pub fn new_cgroups(&mut self) -> Result<Vec<(u64, Option<String>)>, CpuTimeError> {
+        let inserted = self.counter(Counter::CgroupsInserted);
+        if inserted == self.cgroups_seen {
+            return Ok(Vec::new());
+        }
+        self.cgroups_seen = inserted;
+        let records: Vec<(u64, CgroupRecord)> =
+            read_hash(self.map(maps::CGROUPS)?, Batch::Drain).map_err(|source| CpuTimeError::Map {
+                map: maps::CGROUPS,
+                source,
+            })?;
+        Ok(records.iter().map(|(id, record)| (*id, record.path())).collect())
+    }
+
     /// Sum over all CPUs of a counter of the kernel side, since the start.
     pub fn counter(&self, counter: Counter) -> u64 {
         self.ebpf
@@ -388,15 +414,4 @@ fn possible_cpus() -> Result<u32, CpuTimeError> {
         source,
     })?;
     Ok(u32::try_from(count).unwrap_or(u32::MAX))
-}
-
-/// CLOCK_MONOTONIC, the clock of the seals.
-pub fn monotonic_ns() -> u64 {
-    clock_ns(rustix::time::ClockId::Monotonic)
-}
-
-/// A clock in nanoseconds.
-pub fn clock_ns(clock: rustix::time::ClockId) -> u64 {
-    let time = rustix::time::clock_gettime(clock);
-    time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned()
 }

@@ -1,0 +1,354 @@
+//! All sources of one machine together: from a seal to an [`Interval`].
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::{Path, PathBuf},
+};
+
+use dlpm_common::Counter;
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::{
+    interval::{Interval, MemoryReading, Process, ProcessId, Usage, ZoneReading},
+    sources::{
+        cgroups::CgroupTree,
+        clock::monotonic_ns,
+        cpu_time::{Config, CpuTime, CpuTimeError, Identity},
+        energy::{EnergyError, estimate::Estimate, powercap::Powercap},
+        memory::{MemoryOptions, machine_memory},
+        memory_watch::MemoryWatch,
+        processes::ProcessTable,
+        topology::Topology,
+    },
+};
+
+/// A suspend shows as a jump of CLOCK_BOOTTIME against CLOCK_MONOTONIC; smaller steps are the two readings.
+const SUSPEND_NS: u64 = 10_000_000;
+
+/// Intervals between two looks at `/proc` for processes that went without a word, where hooks do not tell.
+const SWEEP_EVERY: u64 = 30;
+
+/// Where energy is read.
+#[derive(Debug)]
+pub enum Meter {
+    /// The kernel's powercap tree.
+    Powercap(Powercap),
+    /// Watts that the user gave.
+    Estimate(Estimate),
+    /// Nowhere: CPU time only.
+    None,
+}
+
+/// What the sources need to know at start.
+#[derive(Clone, Debug)]
+pub struct MachineConfig {
+    /// Root of `/proc`.
+    pub procfs: PathBuf,
+    /// Root of `/sys`.
+    pub sysfs: PathBuf,
+    /// The kernel side; its siblings are filled in from the topology.
+    pub cpu_time: Config,
+    /// How memory is read.
+    pub memory: MemoryOptions,
+}
+
+/// What was dropped since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dropped {
+    /// Processes that found no room in the kernel's table.
+    pub processes_full: u64,
+    /// Processes that ran and have no name.
+    pub nameless: u64,
+    /// cgroups whose path the kernel side could not keep.
+    pub cgroups_lost: u64,
+    /// Runs of programs that the kernel left out.
+    pub missed_runs: u64,
+    /// Times that a clock stood behind the last event of its CPU.
+    pub clock_steps: u64,
+    /// Intervals in which a CPU's time did not add up.
+    pub time_law_violations: u64,
+}
+
+/// Every source of a machine, tracing.
+pub struct Machine {
+    cpu_time: CpuTime,
+    processes: ProcessTable,
+    cgroups: CgroupTree,
+    topology: Topology,
+    meter: Meter,
+    memory: MemoryWatch,
+    procfs: PathBuf,
+    previous: Reading,
+    seq: u64,
+    dropped: Dropped,
+    needs_sweep: bool,
+}
+
+/// When energy was read.
+#[derive(Clone, Copy, Default)]
+struct Reading {
+    monotonic_ns: u64,
+    /// Largest distance to a CPU's seal.
+    skew_ns: u64,
+    /// CLOCK_BOOTTIME - CLOCK_MONOTONIC.
+    suspended_ns: u64,
+}
+
+impl Machine {
+    /// Starts every source and begins the first interval.
+    ///
+    /// # Errors
+    ///
+    /// Where CPU time cannot be traced; the other sources can be absent.
+    pub fn start(config: &MachineConfig, cgroups: CgroupTree, meter: Meter) -> Result<Self, CpuTimeError> {
+        let topology = Topology::read(&config.sysfs);
+        let mut cpu_time_config = config.cpu_time.clone();
+        cpu_time_config.siblings = topology.siblings();
+        let mut cpu_time = CpuTime::start(&cpu_time_config)?;
+        let processes = ProcessTable::new(&mut cpu_time, &config.procfs)?;
+        let memory = MemoryWatch::start(&config.procfs, config.memory.clone());
+        let mut machine = Self {
+            cpu_time,
+            processes,
+            cgroups,
+            topology,
+            meter,
+            memory,
+            procfs: config.procfs.clone(),
+            previous: Reading::default(),
+            seq: 0,
+            dropped: Dropped::default(),
+            needs_sweep: false,
+        };
+        // What lies between the attach and the first seal belongs to no interval.
+        machine.begin()?;
+        Ok(machine)
+    }
+
+    fn begin(&mut self) -> Result<(), CpuTimeError> {
+        let sealed = self.cpu_time.seal()?;
+        let (_, reading, _) = self.read_energy(&sealed.bounds);
+        self.previous = reading;
+        let drained = self.cpu_time.drain(&sealed)?;
+        self.processes
+            .update(&self.cpu_time, &ran(&drained.usage), reading.monotonic_ns)?;
+        Ok(())
+    }
+
+    /// Ends the open interval, and reads what every source saw in it.
+    ///
+    /// # Errors
+    ///
+    /// Where CPU time is lost. Any other source that fails only degrades the interval.
+    pub fn interval(&mut self) -> Result<Interval, CpuTimeError> {
+        let sealed = self.cpu_time.seal()?;
+        let (mut zones, reading, end_unix_ns) = self.read_energy(&sealed.bounds);
+        let mut drained = self.cpu_time.drain(&sealed)?;
+        for cpu in &mut drained.cpus {
+            if self.topology.package_of(cpu.cpu).is_none() {
+                // It may have come online since the topology was read.
+                self.topology.refresh(cpu.cpu);
+            }
+            cpu.package = self.topology.package_of(cpu.cpu).unwrap_or(0);
+            self.dropped.time_law_violations += u64::from(!cpu.time_law_holds());
+        }
+        self.dropped.clock_steps += drained.clock_steps;
+        if let Meter::Estimate(estimate) = &self.meter {
+            zones.push(estimate.reading(self.previous.monotonic_ns, reading.monotonic_ns, &drained.cpus));
+        }
+        self.processes
+            .update(&self.cpu_time, &ran(&drained.usage), reading.monotonic_ns)?;
+        self.count_dropped(drained.cpus.iter().any(|cpu| cpu.lost_ns > 0));
+        let cgroups = self.name_cgroups(&drained.usage)?;
+        self.memory.count(&drained.usage);
+        let memory = self.memory.readings(&self.processes);
+        let processes = drained
+            .usage
+            .iter()
+            .map(|usage| &usage.process)
+            .chain(memory.keys())
+            .filter_map(|process| Some((*process, self.processes.get(process)?.clone())))
+            .collect();
+        let interval = Interval {
+            seq: self.seq,
+            begin_ns: self.previous.monotonic_ns,
+            end_ns: reading.monotonic_ns,
+            end_unix_ns,
+            energy_skew_ns: self.previous.skew_ns.max(reading.skew_ns),
+            seal_ns: sealed.seal_ns,
+            cpus: drained.cpus,
+            usage: drained.usage,
+            processes,
+            cgroups: self.name_memory_cgroups(cgroups, &memory),
+            memory,
+            machine_memory: machine_memory(&self.procfs),
+            zones,
+            self_tgid: std::process::id(),
+        };
+        self.seq += 1;
+        self.previous = reading;
+        Ok(interval)
+    }
+
+    /// Looks for what hooks did not tell, where that is needed. Not part of an interval's time.
+    ///
+    /// # Errors
+    ///
+    /// Where CPU time is lost.
+    pub fn tidy(&mut self) -> Result<(), CpuTimeError> {
+        let blind = self.cpu_time.identity().0 == Identity::Tgid
+            || self.cpu_time.hooks().iter().any(|hook| hook.state.is_err());
+        if self.needs_sweep || (blind && self.seq.is_multiple_of(SWEEP_EVERY)) {
+            self.needs_sweep = false;
+            self.processes.sweep(monotonic_ns())?;
+        }
+        Ok(())
+    }
+
+    /// Reads the meters without ending the interval, so that a counter's wrap is seen however long the interval is.
+    pub fn poll_meters(&mut self) {
+        if let Meter::Powercap(powercap) = &mut self.meter {
+            powercap.poll(monotonic_ns());
+        }
+    }
+
+    /// Says whose memory is to be read: all that `listed` accepts, or without it the largest consumers.
+    pub fn watch_memory(&mut self, listed: Option<&dyn Fn(&Process, &str) -> bool>) {
+        self.memory.choose(&self.processes, &mut self.cgroups, listed);
+    }
+
+    /// The source of CPU time: hooks and identity.
+    pub fn cpu_time(&mut self) -> &mut CpuTime {
+        &mut self.cpu_time
+    }
+
+    /// Who the processes are, and which trees are followed.
+    pub fn processes(&mut self) -> &mut ProcessTable {
+        &mut self.processes
+    }
+
+    /// Packages and siblings.
+    pub fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    /// Where energy is read.
+    pub fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
+    /// What was dropped since the start.
+    pub fn dropped(&self) -> Dropped {
+        self.dropped
+    }
+
+    /// Takes the energy since the last reading, and the time of this one on both clocks.
+    fn read_energy(&mut self, bounds: &[(u32, u64, u64)]) -> (Vec<ZoneReading>, Reading, i64) {
+        let now_ns = monotonic_ns();
+        let mut zones = match &mut self.meter {
+            Meter::Powercap(powercap) => powercap.take(now_ns),
+            Meter::Estimate(_) | Meter::None => Vec::new(),
+        };
+        let reading = Reading {
+            monotonic_ns: now_ns,
+            skew_ns: bounds
+                .iter()
+                .map(|(_, _, end_ns)| now_ns.abs_diff(*end_ns))
+                .max()
+                .unwrap_or(0),
+            suspended_ns: clock_ns(ClockId::Boottime).saturating_sub(monotonic_ns()),
+        };
+        let suspended_ns = reading.suspended_ns.saturating_sub(self.previous.suspended_ns);
+        if suspended_ns > SUSPEND_NS && self.previous.monotonic_ns != 0 {
+            for zone in &mut zones {
+                zone.energy_uj = Err(format!(
+                    "the machine was suspended for {} ms: its meters may have gone on or started again",
+                    suspended_ns / 1_000_000
+                ));
+            }
+        }
+        (
+            zones,
+            reading,
+            i64::try_from(clock_ns(ClockId::Realtime)).unwrap_or(i64::MAX),
+        )
+    }
+
+    fn name_cgroups(&mut self, usage: &[Usage]) -> Result<HashMap<u64, String>, CpuTimeError> {
+        self.cgroups.begin_interval();
+        for (id, path) in self.cpu_time.new_cgroups()? {
+            if let Some(path) = path {
+                self.cgroups.learn(id, &path);
+            }
+        }
+        let mut names = HashMap::new();
+        for usage in usage {
+            if !names.contains_key(&usage.cgroup_id)
+                && let Some(path) = self.cgroups.path_of(usage.cgroup_id)
+            {
+                names.insert(usage.cgroup_id, path);
+            }
+        }
+        Ok(names)
+    }
+
+    fn name_memory_cgroups(
+        &mut self,
+        mut names: HashMap<u64, String>,
+        memory: &BTreeMap<ProcessId, (u64, MemoryReading)>,
+    ) -> HashMap<u64, String> {
+        for (id, _) in memory.values() {
+            if !names.contains_key(id)
+                && let Some(path) = self.cgroups.path_of(*id)
+            {
+                names.insert(*id, path);
+            }
+        }
+        names
+    }
+
+    fn count_dropped(&mut self, lost: bool) {
+        let missed_runs = self.cpu_time.missed_runs();
+        let processes_full = self.cpu_time.counter(Counter::ProcessesFull);
+        self.needs_sweep |=
+            lost || missed_runs > self.dropped.missed_runs || processes_full > self.dropped.processes_full;
+        self.dropped.missed_runs = missed_runs;
+        self.dropped.processes_full = processes_full;
+        self.dropped.cgroups_lost = self.cpu_time.counter(Counter::CgroupsLost);
+        self.dropped.nameless = self.processes.nameless();
+    }
+}
+
+/// The processes of usage records, each once.
+fn ran(usage: &[Usage]) -> Vec<ProcessId> {
+    let mut ran: Vec<_> = usage.iter().map(|usage| usage.process).collect();
+    ran.sort_unstable();
+    ran.dedup();
+    ran
+}
+
+fn clock_ns(clock: ClockId) -> u64 {
+    let time = clock_gettime(clock);
+    time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned()
+}
+
+/// Finds the meter that a trace uses: a meter that can be read wins over the user's estimate.
+///
+/// # Errors
+///
+/// Where there are counters and they cannot be read. No counter at all is [`Meter::None`] with the reason.
+pub fn find_meter(sysfs: &Path, estimate: Option<Estimate>) -> Result<(Meter, Option<String>), EnergyError> {
+    match (Powercap::open(sysfs, monotonic_ns()), estimate) {
+        (Ok(powercap), Some(_)) => Ok((
+            Meter::Powercap(powercap),
+            Some("this machine has energy counters that can be read: they are used, and --estimate is not".to_owned()),
+        )),
+        (Ok(powercap), None) => Ok((Meter::Powercap(powercap), None)),
+        (Err(EnergyError::Absent { .. }), Some(estimate)) => Ok((
+            Meter::Estimate(estimate),
+            Some("every figure of energy is an estimate, made of the watts that --estimate gave".to_owned()),
+        )),
+        (Err(absent @ EnergyError::Absent { .. }), None) => Ok((Meter::None, Some(absent.to_string()))),
+        (Err(error), _) => Err(error),
+    }
+}
