@@ -1,9 +1,11 @@
 //! dlpm, *deep-learning power measure*: the joules that each process, cgroup and experiment really used.
 //!
 //! Data goes one way: [`sources`] read, an [`interval::Interval`] holds what they saw, [`attribution`] makes a ledger
-//! of it, [`sinks`] write the ledger.
+//! of it, [`sinks`] write the ledger. [`commands`] drive that; [`cli`] is what users type.
 
 pub mod attribution;
+pub mod cli;
+pub mod commands;
 pub mod interval;
 pub mod sinks;
 pub mod sources;

@@ -1,3 +1,23 @@
 //! The `dlpm` program.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use dlpm::{
+    cli::{Cli, Command},
+    commands::{doctor, trace},
+};
+
+fn main() -> ExitCode {
+    // Rare events of the kernel side and of libraries; RUST_LOG shows more.
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn"))
+        .format(|out, record| {
+            use std::io::Write;
+            writeln!(out, "dlpm: {}", record.args())
+        })
+        .init();
+    match Cli::parse().command {
+        Command::Trace(args) => trace::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
+    }
+}

@@ -1,0 +1,8 @@
+//! The subcommands: what the command line means, and the loop that drives the data.
+
+mod caller;
+mod child;
+pub mod doctor;
+mod progress;
+mod signals;
+pub mod trace;

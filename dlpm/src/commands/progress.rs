@@ -1,0 +1,52 @@
+//! The line that tells on a terminal that the trace runs.
+
+use std::io::{IsTerminal, Write, stderr};
+
+use crate::{
+    attribution::ledger::{Ledger, RowKey},
+    sinks::totals::Totals,
+};
+
+/// A line that is written over and over; nothing where standard error is no terminal.
+pub struct Progress {
+    shown: bool,
+    enabled: bool,
+}
+
+impl Progress {
+    /// Shows nothing yet.
+    pub fn new(wanted: bool) -> Self {
+        Self { shown: false, enabled: wanted && stderr().is_terminal() }
+    }
+
+    /// Shows where the trace stands after an interval.
+    pub fn show(&mut self, ledger: &Ledger, totals: &Totals) {
+        if !self.enabled {
+            return;
+        }
+        let listed = ledger.rows.iter().filter(|row| matches!(row.key, RowKey::Process(..))).count();
+        let mut line = format!("{:.0} s, {listed} processes", to_f64(totals.duration_ns) / 1e9);
+        let interval_ns = to_f64(u128::from(ledger.end_ns.saturating_sub(ledger.begin_ns).max(1)));
+        for root in &ledger.roots {
+            if let Ok(energy_uj) = root.energy_uj {
+                let watts = to_f64(u128::from(energy_uj)) * 1e3 / interval_ns;
+                line.push_str(&format!(", {} {watts:.1} W ({})", root.zone, root.method.as_str()));
+            }
+        }
+        // \x1b[K clears what the last line had more.
+        let _ = write!(stderr(), "\r{line}\x1b[K");
+        self.shown = true;
+    }
+
+    /// Makes room for other output.
+    pub fn clear(&mut self) {
+        if std::mem::take(&mut self.shown) {
+            let _ = write!(stderr(), "\r\x1b[K");
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "for the eye only")]
+fn to_f64(value: u128) -> f64 {
+    value as f64
+}

@@ -1,0 +1,148 @@
+//! `dlpm trace`: from the command line to a log.
+
+mod engine;
+mod setup;
+
+use std::{process::ExitCode, time::Duration};
+
+use anyhow::{Context, Result};
+use tokio::{
+    process::Child,
+    sync::mpsc,
+    time::{Instant, MissedTickBehavior},
+};
+
+use super::{
+    child::{self, CommandError},
+    signals::{self, Signal},
+};
+use crate::cli::TraceArgs;
+use engine::Engine;
+
+/// Length of the first interval. AIPowerMeter's reader loses the first one of a segment, so it is short.
+const PRIMING: Duration = Duration::from_millis(100);
+
+/// Meters are read at least this often, so that a counter's wrap is seen however long the interval is.
+const METER_PERIOD: Duration = Duration::from_secs(30);
+
+/// Runs the command; its errors are printed.
+pub fn run(args: &TraceArgs) -> ExitCode {
+    let failed = if args.command.is_empty() { 1 } else { child::FAILED };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let traced = runtime.context("the timer cannot be set up").and_then(|runtime| runtime.block_on(trace(args)));
+    traced.map_or_else(
+        |error| {
+            eprintln!("dlpm: {error:#}");
+            ExitCode::from(error.downcast_ref().map_or(failed, CommandError::exit_code))
+        },
+        ExitCode::from,
+    )
+}
+
+/// Traces until something ends it. The exit status.
+async fn trace(args: &TraceArgs) -> Result<u8> {
+    let program = args.command.first().map(|name| child::find(name)).transpose()?;
+    let plan = setup::plan(args)?;
+    let mut signals = signals::listen(program.is_some()).context("signals cannot be listened to")?;
+    let caller = plan.caller.clone();
+    let mut engine = Engine::start(plan)?;
+
+    let mut command = None;
+    if let Some(program) = program {
+        let user = caller.as_ref().filter(|_| !args.as_root);
+        match child::spawn(&program, &args.command, user) {
+            Ok(child) => {
+                engine.follow(&child);
+                command = Some(child);
+            }
+            Err(error) => {
+                engine.finish()?;
+                return Err(error);
+            }
+        }
+    }
+    let ended = run_until_end(args, &mut engine, command.as_mut(), &mut signals).await;
+    // Whatever ended it: what was measured is written and shown.
+    let finished = engine.finish();
+    let status = match (&ended, command) {
+        (Ok(End::Command(status)), _) => *status,
+        (_, Some(mut child)) => wait(&mut child, &mut signals).await?,
+        (_, None) => 0,
+    };
+    ended?;
+    let complete = finished?;
+    Ok(if complete || !args.command.is_empty() && status != 0 {
+        status
+    } else if args.command.is_empty() {
+        1
+    } else {
+        child::FAILED
+    })
+}
+
+/// What ended a trace.
+enum End {
+    /// Its time, or a signal.
+    Asked,
+    /// The command, with this status.
+    Command(u8),
+}
+
+async fn run_until_end(
+    args: &TraceArgs,
+    engine: &mut Engine,
+    mut command: Option<&mut Child>,
+    signals: &mut mpsc::UnboundedReceiver<Signal>,
+) -> Result<End> {
+    let start = Instant::now();
+    let mut tick = tokio::time::interval_at(start + PRIMING.min(args.interval), args.interval);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut meters = tokio::time::interval_at(start + METER_PERIOD, METER_PERIOD);
+    meters.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let end = args.duration.map(|duration| start + duration);
+    loop {
+        tokio::select! {
+            // In this order: an end that is due comes before one more interval.
+            biased;
+            status = ended(command.as_deref_mut()) => return Ok(End::Command(child::exit_code(status?))),
+            () = reached(end) => return Ok(End::Asked),
+            Some(signal) = signals.recv() => match command.as_deref() {
+                Some(child) => pass_on(child, signal)?,
+                None if signal.ends() => return Ok(End::Asked),
+                None => {}
+            },
+            _ = tick.tick() => engine.step()?,
+            _ = meters.tick() => engine.poll_meters(),
+        }
+    }
+}
+
+/// Waits for a command that outlives its trace.
+async fn wait(child: &mut Child, signals: &mut mpsc::UnboundedReceiver<Signal>) -> Result<u8> {
+    loop {
+        tokio::select! {
+            biased;
+            status = ended(Some(&mut *child)) => return Ok(child::exit_code(status?)),
+            Some(signal) = signals.recv() => pass_on(child, signal)?,
+        }
+    }
+}
+
+/// The terminal gave its own signals to the command as well; those that were sent to dlpm alone go on to it.
+fn pass_on(child: &Child, signal: Signal) -> Result<()> {
+    if signal.sent { child::forward(child, signal.number) } else { Ok(()) }
+}
+
+async fn ended(child: Option<&mut Child>) -> Result<std::process::ExitStatus> {
+    match child {
+        Some(child) => child.wait().await.context("the traced command cannot be waited for"),
+        None => std::future::pending().await,
+    }
+}
+
+async fn reached(end: Option<Instant>) {
+    match end {
+        Some(end) => tokio::time::sleep_until(end).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,124 @@
+//! What the command line means on this machine: checked before anything is attached or written.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::{Context, Result, bail};
+use jiff::{Zoned, tz::TimeZone};
+
+use crate::{
+    attribution::{Options, ledger::IdlePolicy, selection::Selection},
+    cli::TraceArgs,
+    commands::caller::Caller,
+    sinks::folder::FolderMode,
+    sources::{
+        cgroups::CgroupTree,
+        cpu_time::{Config, MapSizes},
+        host::HostFacts,
+        machine::{MachineConfig, Meter, find_meter},
+        memory::MemoryOptions,
+        proc_fs,
+    },
+};
+
+/// Everything that a trace needs, and that has been found to be there.
+pub struct Plan {
+    pub machine: MachineConfig,
+    pub cgroups: CgroupTree,
+    pub meter: Meter,
+    pub options: Options,
+    pub roots: Vec<u32>,
+    pub caller: Option<Caller>,
+    pub folder: PathBuf,
+    pub mode: FolderMode,
+    pub description: Option<String>,
+    pub interval: Duration,
+    pub aliases: bool,
+    pub quiet: bool,
+    pub has_command: bool,
+    pub timezone: TimeZone,
+    /// What the user has to know of this machine, a sentence each.
+    pub notes: Vec<String>,
+}
+
+/// Reads the machine and resolves what was typed.
+///
+/// # Errors
+///
+/// One paragraph that names the next step.
+pub fn plan(args: &TraceArgs) -> Result<Plan> {
+    let roots = &args.roots;
+    for (option, root) in [("--procfs", &roots.procfs), ("--sysfs", &roots.sysfs)] {
+        if !root.is_dir() {
+            bail!("{option} {} is no directory: give the root of a mounted tree, as /proc or /sys", root.display());
+        }
+    }
+    let host = HostFacts::read(&roots.procfs, &roots.sysfs);
+    if let Some(error) = host.errors().into_iter().next() {
+        return Err(error.into());
+    }
+    let cgroups = CgroupTree::find(&roots.procfs)?;
+    let selection = selection(args, &cgroups)?;
+    let (meter, meter_note) = find_meter(&roots.sysfs, args.estimate)?;
+    let mut notes = host.limits();
+    notes.extend(meter_note);
+    let timezone = TimeZone::system();
+    let folder = match &args.output {
+        Some(folder) => folder.clone(),
+        None => PathBuf::from(Zoned::now().strftime("dlpm-%Y%m%d-%H%M%S").to_string()),
+    };
+    Ok(Plan {
+        machine: MachineConfig {
+            procfs: roots.procfs.clone(),
+            sysfs: roots.sysfs.clone(),
+            cpu_time: Config {
+                sizes: MapSizes {
+                    spill: args.spill_entries,
+                    processes: args.process_entries,
+                    ..MapSizes::default()
+                },
+                ..Config::default()
+            },
+            memory: MemoryOptions::default(),
+        },
+        cgroups,
+        meter,
+        options: Options {
+            selection,
+            max_rows: usize::try_from(args.max_rows)?,
+            idle_policy: IdlePolicy::default(),
+            ..Options::default()
+        },
+        roots: args.pid.clone(),
+        caller: Caller::of_sudo()?,
+        folder,
+        mode: match (args.append, args.overwrite) {
+            (true, _) => FolderMode::Append,
+            (_, true) => FolderMode::Overwrite,
+            _ => FolderMode::New,
+        },
+        description: args.description.clone(),
+        interval: args.interval,
+        aliases: !args.no_aliases,
+        quiet: args.quiet,
+        has_command: !args.command.is_empty(),
+        timezone,
+        notes,
+    })
+}
+
+fn selection(args: &TraceArgs, cgroups: &CgroupTree) -> Result<Selection> {
+    for pid in &args.pid {
+        if proc_fs::start_ticks(&args.roots.procfs, *pid).is_none() {
+            bail!(
+                "there is no process {pid}: it is gone, or its number is one of another pid namespace; `pgrep -a NAME` \
+                 finds processes, and `dlpm trace -- COMMAND` traces one from its start"
+            );
+        }
+    }
+    Ok(Selection {
+        cgroups: args.cgroup.iter().map(|wanted| cgroups.resolve(wanted)).collect::<Result<_, _>>()?,
+        comm: args.comm.clone(),
+        uids: args.uid.iter().map(|user| proc_fs::uid_of_user(user)).collect::<Result<_, _>>().context("--uid")?,
+        tracked: !args.pid.is_empty() || !args.command.is_empty(),
+    })
+}
