@@ -98,9 +98,8 @@ pub fn build(zones: &[ZoneReading], carries: &Carries) -> EnergyTree {
         });
     }
     // DRAM, and parts whose package has no meter.
-    let alone = zones
-        .iter()
-        .filter(|zone| !is_root(zone.kind) && !(is_part(zone.kind) && roots().any(|root| is_part_of(zone, root))));
+    let has_root = |zone: &ZoneReading| is_part(zone.kind) && roots().any(|root| is_part_of(zone, root));
+    let alone = zones.iter().filter(|zone| !is_root(zone.kind) && !has_root(zone));
     tree.leaves.extend(alone.map(meter_leaf));
     tree
 }
