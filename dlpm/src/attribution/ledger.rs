@@ -61,8 +61,10 @@ pub struct RootZone {
     pub counter_uj: Option<u64>,
     /// Largest value of the counter.
     pub range_uj: Option<u64>,
-    /// What is carried to the next interval, so that the leaves add up to
-    /// `energy_uj` + the previous `carry_uj` - this `carry_uj`. At most 0.
+    /// What the previous interval carried to this one. At most 0.
+    pub previous_carry_uj: i64,
+    /// What is carried to the next interval, so that the leaves, where all of them are known, add up to
+    /// `energy_uj` + `previous_carry_uj` - `carry_uj`. At most 0.
     pub carry_uj: i64,
     /// Who read it.
     pub source: MeterSource,
@@ -83,7 +85,7 @@ pub struct LeafZone {
     pub package: Option<u32>,
     /// Energy of the interval in µJ, or why it is not known.
     pub energy_uj: Result<u64, String>,
-    /// Counter at the end of the interval; only zones that are meters themselves have one (dram).
+    /// Counter at the end of the interval; only zones that are meters themselves have one (core, uncore, dram).
     pub counter_uj: Option<u64>,
     /// Largest value of the counter.
     pub range_uj: Option<u64>,
@@ -147,6 +149,9 @@ pub struct Row {
     pub by_package: BTreeMap<u32, CpuUse>,
     /// Newest memory reading, on one row per process.
     pub memory: Option<MemoryReading>,
+    /// Resident memory that this row has in the split of DRAM energy: of its readings, and for the row that takes the
+    /// remainder (`others` under a filter, else `unattributed`) also the used memory that no reading covers.
+    pub resident_bytes: u64,
     /// µJ per leaf, in the order of [`Ledger::leaves`]; 0 where the leaf is invalid.
     pub energy_uj: Vec<u64>,
 }
@@ -154,7 +159,9 @@ pub struct Row {
 impl Row {
     /// CPU time on all packages.
     pub fn cpu_ns(&self) -> u64 {
-        self.by_package.values().map(|usage| usage.cpu_ns).sum()
+        self.by_package
+            .values()
+            .fold(0, |sum: u64, usage| sum.saturating_add(usage.cpu_ns))
     }
 }
 

@@ -1,1 +1,21 @@
 //! Where ledgers go: the log, the summary.
+//!
+//! A ledger becomes lines ([`segments::Segmenter`]), which a thread of its own writes to the output folder
+//! ([`writer::LogWriter`]), and is added to the totals that the summary shows ([`totals::Totals`]).
+
+pub mod aipowermeter;
+pub mod folder;
+pub mod line;
+pub mod log_line;
+pub mod metadata;
+mod queue;
+pub mod repair;
+pub mod segments;
+pub mod summary;
+pub mod totals;
+pub mod writer;
+
+#[cfg(test)]
+mod reader_rules;
+#[cfg(test)]
+mod testing;

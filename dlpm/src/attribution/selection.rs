@@ -1,0 +1,168 @@
+//! Which processes are listed by name.
+
+use regex::Regex;
+
+use crate::interval::Process;
+
+/// The filters of a trace. Values of one filter are alternatives, different filters narrow each other; without any
+/// filter every process is listed.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    /// Paths of cgroups from the root of the v2 tree (`/train.slice`), children included.
+    pub cgroups: Vec<String>,
+    /// Patterns that are found anywhere in the process's name now, or in its name at `exec`.
+    pub comm: Vec<Regex>,
+    /// Real user ids.
+    pub uids: Vec<u32>,
+    /// Only processes that are tracked roots (`--pid`, `-- COMMAND`) or descend from one.
+    pub tracked: bool,
+}
+
+impl Selection {
+    /// Whether anything can be left out.
+    pub fn is_filtered(&self) -> bool {
+        !self.cgroups.is_empty() || self.is_filtered_by_process()
+    }
+
+    /// Whether a process in the cgroup of that path is listed.
+    pub fn matches(&self, process: &Process, cgroup: &str) -> bool {
+        self.matches_cgroup(cgroup)
+            && (self.comm.is_empty()
+                || self
+                    .comm
+                    .iter()
+                    .any(|pattern| pattern.is_match(&process.comm) || pattern.is_match(&process.exec_comm)))
+            && (self.uids.is_empty() || process.uid.is_some_and(|uid| self.uids.contains(&uid)))
+            && (!self.tracked || process.tracked)
+    }
+
+    /// Whether a process is listed of which only the cgroup is known: not if anything else would have to match.
+    pub fn matches_unknown(&self, cgroup: &str) -> bool {
+        !self.is_filtered_by_process() && self.matches_cgroup(cgroup)
+    }
+
+    fn is_filtered_by_process(&self) -> bool {
+        !self.comm.is_empty() || !self.uids.is_empty() || self.tracked
+    }
+
+    fn matches_cgroup(&self, cgroup: &str) -> bool {
+        self.cgroups.is_empty() || self.cgroups.iter().any(|root| is_at_or_below(cgroup, root))
+    }
+}
+
+/// Whether `path` is `root` or below it, by whole components: `/a` holds `/a/b`, not `/ab`.
+fn is_at_or_below(path: &str, root: &str) -> bool {
+    let root = root.trim_end_matches('/');
+    // The root of the tree also holds the cgroups whose path is not known.
+    root.is_empty()
+        || path
+            .strip_prefix(root)
+            .is_some_and(|below| below.is_empty() || below.starts_with('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn python() -> Process {
+        Process {
+            comm: "pt_main_thread".into(),
+            exec_comm: "python3.11".into(),
+            uid: Some(1000),
+            ..Process::default()
+        }
+    }
+
+    fn patterns(patterns: &[&str]) -> Vec<Regex> {
+        patterns.iter().map(|pattern| Regex::new(pattern).unwrap()).collect()
+    }
+
+    #[test]
+    fn no_filter_lists_everything() {
+        let all = Selection::default();
+        assert!(!all.is_filtered());
+        assert!(all.matches(&Process::default(), "/"));
+        assert!(all.matches_unknown("cgroup:77"));
+    }
+
+    #[test]
+    fn cgroups_match_by_component_with_their_children() {
+        let slice = Selection {
+            cgroups: vec!["/train.slice".into(), "/b/".into()],
+            ..Selection::default()
+        };
+        assert!(slice.is_filtered());
+        for inside in ["/train.slice", "/train.slice/a", "/train.slice/a/b", "/b", "/b/c"] {
+            assert!(slice.matches(&python(), inside), "{inside}");
+            assert!(slice.matches_unknown(inside), "{inside}");
+        }
+        for outside in ["/", "/train.slicer", "/x/train.slice", "/bc", "cgroup:5"] {
+            assert!(!slice.matches(&python(), outside), "{outside}");
+        }
+        let root = Selection {
+            cgroups: vec!["/".into()],
+            ..Selection::default()
+        };
+        assert!(root.matches(&python(), "/") && root.matches(&python(), "/a") && root.matches(&python(), "cgroup:5"));
+    }
+
+    #[test]
+    fn a_pattern_finds_either_name() {
+        for pattern in ["python", "^pt_", "on3"] {
+            let by_name = Selection {
+                comm: patterns(&[pattern]),
+                ..Selection::default()
+            };
+            assert!(by_name.matches(&python(), "/"), "{pattern}");
+        }
+        let other = Selection {
+            comm: patterns(&["^main", "bash"]),
+            ..Selection::default()
+        };
+        assert!(!other.matches(&python(), "/"));
+        // Even a pattern that the empty name matches: it is not known that this one has none.
+        let any = Selection {
+            comm: patterns(&[".*"]),
+            ..Selection::default()
+        };
+        assert!(!any.matches_unknown("/"));
+    }
+
+    #[test]
+    fn filters_narrow_each_other_and_values_do_not() {
+        let both = Selection {
+            comm: patterns(&["nothing", "python"]),
+            uids: vec![0, 1000],
+            ..Selection::default()
+        };
+        assert!(both.matches(&python(), "/"));
+        assert!(
+            !Selection {
+                uids: vec![0],
+                ..both.clone()
+            }
+            .matches(&python(), "/")
+        );
+        assert!(
+            !Selection {
+                tracked: true,
+                ..both.clone()
+            }
+            .matches(&python(), "/")
+        );
+        assert!(
+            Selection {
+                tracked: true,
+                ..both.clone()
+            }
+            .matches(
+                &Process {
+                    tracked: true,
+                    ..python()
+                },
+                "/"
+            )
+        );
+        assert!(!both.matches(&Process { uid: None, ..python() }, "/"));
+    }
+}

@@ -1,0 +1,454 @@
+//! The output folder: who may write which file in it, and one `write(2)` per line of the log.
+//!
+//! The folder may lie where another user can plant links. Every file is opened relative to the folder's descriptor,
+//! without following a link, and used only if it is a regular file with no other name.
+
+use std::{
+    fs::{DirBuilder, File},
+    io::{self, Read},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::{DirBuilderExt, MetadataExt},
+    },
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, flock, openat, renameat, unlinkat},
+    io::Errno,
+};
+
+use crate::sinks::repair::{self, Foreign};
+
+/// Name of the log in its folder.
+pub const LOG_NAME: &str = "power_metrics.json";
+
+/// What to do with a log that is there already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FolderMode {
+    /// Refuse.
+    #[default]
+    New,
+    /// Repair its end and continue it.
+    Append,
+    /// Begin again.
+    Overwrite,
+}
+
+/// Why a folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FolderError {
+    /// There is a log, and neither `--append` nor `--overwrite` was given.
+    #[error(
+        "{} already holds a log; choose another folder with --output, continue the log with --append, or replace it \
+         with --overwrite",
+        .0.display()
+    )]
+    Holds(PathBuf),
+    /// Another process has the log open.
+    #[error("{} is being written by another dlpm; choose another folder with --output", .0.display())]
+    InUse(PathBuf),
+    /// Not a file of its own.
+    #[error("{} is {what}; dlpm writes only to regular files with one name: remove it, or choose another folder with --output", .path.display())]
+    NotPlain {
+        /// The file.
+        path: PathBuf,
+        /// What it is instead.
+        what: &'static str,
+    },
+    /// Not a log that can be continued.
+    #[error("{} cannot be continued: {why}; choose another folder with --output, or replace it with --overwrite", .path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: Foreign,
+    },
+    /// The system refused.
+    #[error("cannot {what} {}: {source}", .path.display())]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// With which file or folder.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+}
+
+impl FolderError {
+    /// Whether the user lacks the permission.
+    pub fn is_permission(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied)
+    }
+}
+
+/// An output folder with its log, open and locked.
+#[derive(Debug)]
+pub struct OutputFolder {
+    path: PathBuf,
+    folder: OwnedFd,
+    log: File,
+    /// Where the log has to be cut before anything else is written to it.
+    torn_at: Option<u64>,
+    notes: Vec<String>,
+}
+
+impl OutputFolder {
+    /// Makes the folder (and those above it) if it is not there, and opens its log.
+    ///
+    /// # Errors
+    ///
+    /// See [`FolderError`]; nothing was changed then, but for folders that were made.
+    pub fn create(path: &Path, mode: FolderMode) -> Result<Self, FolderError> {
+        let failed = |what| {
+            move |source: io::Error| FolderError::Io {
+                what,
+                path: path.to_owned(),
+                source,
+            }
+        };
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(path)
+            .map_err(failed("make the folder"))?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder =
+            openat(CWD, path, flags, Mode::empty()).map_err(|errno| failed("open the folder")(errno.into()))?;
+        let log_path = path.join(LOG_NAME);
+        let mut log = open_log(&folder, &log_path, mode)?;
+        let mut open_segment = false;
+        let mut notes = Vec::new();
+        let log_failed = |what| {
+            let path = log_path.clone();
+            move |source: io::Error| FolderError::Io { what, path, source }
+        };
+        match mode {
+            FolderMode::New => {}
+            FolderMode::Overwrite => log.set_len(0).map_err(log_failed("empty"))?,
+            FolderMode::Append => {
+                let found =
+                    repair::examine(&mut log)
+                        .map_err(log_failed("read"))?
+                        .map_err(|why| FolderError::Foreign {
+                            path: log_path.clone(),
+                            why,
+                        })?;
+                notes = found.apply(&log).map_err(log_failed("repair"))?;
+                open_segment = found.open_segment;
+            }
+        }
+        let mut folder = Self {
+            path: path.to_owned(),
+            folder,
+            log,
+            torn_at: None,
+            notes,
+        };
+        if open_segment {
+            let end = super::line::Line::segment_end();
+            folder.write_line(end.text()).map_err(log_failed("repair"))?;
+            folder
+                .notes
+                .push("added the missing end of the last segment".to_owned());
+        }
+        Ok(folder)
+    }
+
+    /// Where the folder is, as it was given.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What had to be repaired, a sentence each.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Appends one line (with its newline) by one `write(2)`, or nothing.
+    ///
+    /// # Errors
+    ///
+    /// The system's, `StorageFull` where only a part could be written, `NotFound` where the log was deleted.
+    pub fn write_line(&mut self, line: &str) -> io::Result<()> {
+        self.cut()?;
+        let status = self.log.metadata()?;
+        if status.nlink() == 0 {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "the log was deleted"));
+        }
+        let written = loop {
+            match rustix::io::pwrite(&self.log, line.as_bytes(), status.len()) {
+                Err(Errno::INTR) => {}
+                written => break written,
+            }
+        };
+        if written == Ok(line.len()) {
+            return Ok(());
+        }
+        self.torn_at = Some(status.len());
+        // If that fails, too, it is tried again before the next line.
+        let _ = self.cut();
+        Err(written.map_or_else(io::Error::from, |_| {
+            io::Error::new(io::ErrorKind::StorageFull, "no space left for a whole line")
+        }))
+    }
+
+    /// Waits until the log is on the disk.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub fn sync(&self) -> io::Result<()> {
+        self.log.sync_data()
+    }
+
+    /// Writes a file of the folder anew, as a whole or not at all.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub fn replace(&self, name: &str, contents: &[u8]) -> io::Result<()> {
+        let temporary = format!(".{name}.tmp");
+        let unlink = || unlinkat(&self.folder, temporary.as_str(), AtFlags::empty());
+        // Left behind by a trace that was killed, or planted.
+        match unlink() {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = File::from(openat(
+            &self.folder,
+            temporary.as_str(),
+            flags,
+            Mode::from_raw_mode(0o644),
+        )?);
+        let written = io::Write::write_all(&mut &file, contents)
+            .and_then(|()| file.sync_data())
+            .and_then(|()| renameat(&self.folder, temporary.as_str(), &self.folder, name).map_err(Into::into));
+        if written.is_err() {
+            let _ = unlink();
+        }
+        written
+    }
+
+    /// What a file of the folder holds; `None` if there is no such file.
+    ///
+    /// # Errors
+    ///
+    /// The system's, `InvalidInput` where it is no plain file.
+    pub fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let mut file = match openat(&self.folder, name, flags, Mode::empty()) {
+            Ok(file) => File::from(file),
+            Err(Errno::NOENT) => return Ok(None),
+            Err(errno) => return Err(errno.into()),
+        };
+        if let Some(what) = not_plain(&file)? {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        }
+        let mut contents = Vec::new();
+        file.read_to_end(&mut contents)?;
+        Ok(Some(contents))
+    }
+
+    /// Cuts off a line that could be written in part only.
+    fn cut(&mut self) -> io::Result<()> {
+        if let Some(length) = self.torn_at {
+            self.log.set_len(length)?;
+            self.torn_at = None;
+        }
+        Ok(())
+    }
+}
+
+fn open_log(folder: &OwnedFd, path: &Path, mode: FolderMode) -> Result<File, FolderError> {
+    let failed = |what, source: io::Error| FolderError::Io {
+        what,
+        path: path.to_owned(),
+        source,
+    };
+    let not_plain_file = |what| FolderError::NotPlain {
+        path: path.to_owned(),
+        what,
+    };
+    // Without NONBLOCK a pipe of that name would keep dlpm waiting. Not APPEND: Linux then ignores the offset that a
+    // repair writes to.
+    let mut flags =
+        OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    if mode == FolderMode::New {
+        flags |= OFlags::EXCL;
+    }
+    let log = match openat(folder.as_fd(), LOG_NAME, flags, Mode::from_raw_mode(0o644)) {
+        Ok(log) => File::from(log),
+        Err(Errno::EXIST) => {
+            let folder = path.parent().unwrap_or(path);
+            return Err(FolderError::Holds(folder.to_owned()));
+        }
+        Err(Errno::LOOP) => return Err(not_plain_file("a symbolic link")),
+        Err(errno) => return Err(failed("open", errno.into())),
+    };
+    if let Some(what) = not_plain(&log).map_err(|source| failed("examine", source))? {
+        return Err(not_plain_file(what));
+    }
+    match flock(&log, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(log),
+        Err(Errno::WOULDBLOCK) => Err(FolderError::InUse(path.to_owned())),
+        Err(errno) => Err(failed("lock", errno.into())),
+    }
+}
+
+/// What keeps a file from being written to.
+fn not_plain(file: &File) -> io::Result<Option<&'static str>> {
+    let status = file.metadata()?;
+    Ok(if !status.is_file() {
+        Some("no regular file")
+    } else if status.nlink() != 1 {
+        Some("a file with several names (hard links)")
+    } else {
+        None
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::symlink};
+
+    use super::*;
+
+    const SAMPLE: &str = "{\"date\":\"2026-01-01 00:00:00.000000+00:00\",\"metrics\":{\"cpu\":{}}}\n";
+    const END: &str = "\"END OF RECORDING SEGMENT\"\n";
+
+    fn with_log(contents: &str) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join(LOG_NAME), contents).unwrap();
+        folder
+    }
+
+    fn contents(folder: &tempfile::TempDir) -> String {
+        fs::read_to_string(folder.path().join(LOG_NAME)).unwrap()
+    }
+
+    #[test]
+    fn a_log_is_not_touched_unasked() {
+        let folder = with_log(SAMPLE);
+        let error = OutputFolder::create(folder.path(), FolderMode::New)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("--append") && error.contains("--overwrite"), "{error}");
+        assert_eq!(contents(&folder), SAMPLE);
+
+        drop(OutputFolder::create(folder.path(), FolderMode::Overwrite).unwrap());
+        assert_eq!(contents(&folder), "");
+    }
+
+    #[test]
+    fn folders_above_are_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let below = folder.path().join("a/b");
+        let mut output = OutputFolder::create(&below, FolderMode::New).unwrap();
+        output.write_line(SAMPLE).unwrap();
+        assert_eq!(fs::read_to_string(below.join(LOG_NAME)).unwrap(), SAMPLE);
+    }
+
+    #[test]
+    fn append_repairs_the_end() {
+        let whole = format!("{SAMPLE}{SAMPLE}{END}");
+        let closed = format!("{SAMPLE}{END}");
+        for (before, after) in [
+            (String::new(), String::new()),
+            (whole.clone(), whole.clone()),
+            (SAMPLE.to_owned(), closed.clone()),
+            // Torn: in the middle of a line, before the newline only, by zeros after a power cut, with a newline.
+            (format!("{SAMPLE}{{\"date\":\"20"), closed.clone()),
+            (SAMPLE.trim_end().to_owned(), closed.clone()),
+            (closed.trim_end().to_owned(), closed.clone()),
+            (format!("{SAMPLE}\"END OF REC"), closed.clone()),
+            (format!("{closed}\0\0\0\0"), closed.clone()),
+            (format!("{SAMPLE}{{\"date\":\n"), closed.clone()),
+            ("{\"date".to_owned(), String::new()),
+            // Blank lines go; between lines they become a blank at the end of the line before.
+            (format!("{closed}\n\n"), closed.clone()),
+            (format!("\n\n{closed}"), format!("  {closed}")),
+            (
+                format!("{}\n\n{END}", SAMPLE),
+                format!("{}  \n{END}", SAMPLE.trim_end()),
+            ),
+            // Events do not make a segment.
+            ("{\"metrics\":{}}\n".to_owned(), "{\"metrics\":{}}\n".to_owned()),
+        ] {
+            let folder = with_log(&before);
+            drop(OutputFolder::create(folder.path(), FolderMode::Append).unwrap());
+            assert_eq!(contents(&folder), after, "from {before:?}");
+            let again = OutputFolder::create(folder.path(), FolderMode::Append).unwrap();
+            assert_eq!(again.notes(), [""; 0], "from {after:?}");
+            assert_eq!(contents(&folder), after);
+        }
+    }
+
+    #[test]
+    fn what_is_no_log_is_left_alone() {
+        for foreign in [
+            "hello\n",
+            "hello",
+            "{\n  \"metrics\": {}\n}\n",
+            "{\"a\":1}\n",
+            "[1]\n",
+            "12\n",
+            &format!("{SAMPLE}{{torn\n{SAMPLE}"),
+        ] {
+            let folder = with_log(foreign);
+            let error = OutputFolder::create(folder.path(), FolderMode::Append)
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains("line"), "{error}");
+            assert_eq!(contents(&folder), foreign);
+        }
+    }
+
+    #[test]
+    fn planted_links_are_refused() {
+        let victim = tempfile::NamedTempFile::new().unwrap();
+        fs::write(victim.path(), SAMPLE).unwrap();
+        for mode in [FolderMode::New, FolderMode::Append, FolderMode::Overwrite] {
+            let folder = tempfile::tempdir().unwrap();
+            symlink(victim.path(), folder.path().join(LOG_NAME)).unwrap();
+            assert!(OutputFolder::create(folder.path(), mode).is_err());
+            fs::remove_file(folder.path().join(LOG_NAME)).unwrap();
+            if fs::hard_link(victim.path(), folder.path().join(LOG_NAME)).is_ok() {
+                assert!(OutputFolder::create(folder.path(), mode).is_err());
+            }
+            fs::remove_file(folder.path().join(LOG_NAME)).unwrap();
+            fs::create_dir(folder.path().join(LOG_NAME)).unwrap();
+            assert!(OutputFolder::create(folder.path(), mode).is_err());
+        }
+        assert_eq!(fs::read_to_string(victim.path()).unwrap(), SAMPLE);
+
+        let folder = tempfile::tempdir().unwrap();
+        let output = OutputFolder::create(folder.path(), FolderMode::New).unwrap();
+        symlink(victim.path(), folder.path().join("metadata.json")).unwrap();
+        symlink(victim.path(), folder.path().join(".metadata.json.tmp")).unwrap();
+        output.replace("metadata.json", b"{}").unwrap();
+        assert_eq!(fs::read_to_string(victim.path()).unwrap(), SAMPLE);
+        assert_eq!(output.read("metadata.json").unwrap().unwrap(), b"{}");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn two_traces_cannot_write_one_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let _first = OutputFolder::create(folder.path(), FolderMode::New).unwrap();
+        for mode in [FolderMode::Append, FolderMode::Overwrite] {
+            let error = OutputFolder::create(folder.path(), mode).unwrap_err();
+            assert!(matches!(error, FolderError::InUse(_)), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_deleted_log_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut output = OutputFolder::create(folder.path(), FolderMode::New).unwrap();
+        fs::remove_file(folder.path().join(LOG_NAME)).unwrap();
+        assert_eq!(output.write_line(SAMPLE).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+}

@@ -1,0 +1,455 @@
+//! The exact part of a line: the ledger as the top-level object `dlpm`, in integers.
+
+use std::collections::BTreeMap;
+
+use serde::{Serialize, Serializer, ser::SerializeMap};
+
+use crate::{
+    attribution::ledger::{CgroupSum, LeafZone, Ledger, RootZone, Row, RowKey},
+    interval::{CpuInterval, MachineMemory, MemoryReading, ZoneKind},
+    sinks::line::SCHEMA,
+};
+
+/// What tells processes apart in this trace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProcessIdentity {
+    /// Thread group id and start time.
+    #[default]
+    StartTime,
+    /// The thread group id alone, where the kernel gives no start times.
+    Tgid,
+}
+
+/// A ledger as the object `dlpm`.
+#[derive(Serialize)]
+pub struct Exact<'a> {
+    schema: u32,
+    seq: u64,
+    begin_ns: u64,
+    end_ns: u64,
+    energy_skew_ns: u64,
+    seal_ns: u64,
+    identity: ProcessIdentity,
+    cpus: Vec<CpuEntry>,
+    zones: Vec<ZoneEntry<'a>>,
+    idle_policy: &'static str,
+    smt_weight_permille: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory: Option<MachineEntry>,
+    rows: Vec<RowEntry<'a>>,
+    cgroups: Vec<CgroupEntry<'a>>,
+}
+
+impl<'a> Exact<'a> {
+    /// The exact part of `ledger`.
+    pub fn of(ledger: &'a Ledger, identity: ProcessIdentity) -> Self {
+        let leaves = ledger.leaves.as_slice();
+        Self {
+            schema: SCHEMA,
+            seq: ledger.seq,
+            begin_ns: ledger.begin_ns,
+            end_ns: ledger.end_ns,
+            energy_skew_ns: ledger.energy_skew_ns,
+            seal_ns: ledger.seal_ns,
+            identity,
+            cpus: ledger.cpus.iter().map(CpuEntry::of).collect(),
+            zones: zones(ledger),
+            idle_policy: ledger.idle_policy.as_str(),
+            smt_weight_permille: ledger.smt_weight_permille,
+            memory: ledger.machine_memory.map(MachineEntry::of),
+            rows: ledger
+                .rows
+                .iter()
+                .map(|row| RowEntry::of(row, leaves, ledger.end_ns))
+                .collect(),
+            cgroups: ledger.cgroups.iter().map(|sum| CgroupEntry::of(sum, leaves)).collect(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct CpuEntry {
+    cpu: u32,
+    package: u32,
+    interval_ns: u64,
+    busy_ns: u64,
+    idle_ns: u64,
+    lost_ns: u64,
+    switches: u64,
+}
+
+impl CpuEntry {
+    fn of(cpu: &CpuInterval) -> Self {
+        Self {
+            cpu: cpu.cpu,
+            package: cpu.package,
+            interval_ns: cpu.interval_ns(),
+            busy_ns: cpu.busy_ns,
+            idle_ns: cpu.idle_ns,
+            lost_ns: cpu.lost_ns,
+            switches: cpu.switches,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct MachineEntry {
+    total_bytes: u64,
+    available_bytes: u64,
+    used_bytes: u64,
+}
+
+impl MachineEntry {
+    fn of(memory: MachineMemory) -> Self {
+        Self {
+            total_bytes: memory.total_bytes,
+            available_bytes: memory.available_bytes,
+            used_bytes: memory.used_bytes,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct ZoneEntry<'a> {
+    zone: &'a str,
+    role: &'static str,
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    package: Option<u32>,
+    energy_uj: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    counter_uj: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    range_uj: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    previous_carry_uj: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    carry_uj: Option<i64>,
+    source: &'static str,
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    method: &'static str,
+}
+
+/// Each root with its leaves after it, then the leaves that stand alone.
+fn zones(ledger: &Ledger) -> Vec<ZoneEntry<'_>> {
+    let belongs = |leaf: &LeafZone, root: &RootZone| {
+        leaf.zone
+            .strip_prefix(root.zone.as_str())
+            .is_some_and(|below| below.starts_with('/'))
+    };
+    let mut entries = Vec::new();
+    for root in &ledger.roots {
+        entries.push(root_entry(root));
+        entries.extend(ledger.leaves.iter().filter(|leaf| belongs(leaf, root)).map(leaf_entry));
+    }
+    let alone = |leaf: &&LeafZone| !ledger.roots.iter().any(|root| belongs(leaf, root));
+    entries.extend(ledger.leaves.iter().filter(alone).map(leaf_entry));
+    entries
+}
+
+fn state(energy_uj: &Result<u64, String>) -> (&'static str, Option<&str>) {
+    match energy_uj {
+        Ok(_) => ("ok", None),
+        Err(reason) => ("invalid", Some(reason)),
+    }
+}
+
+fn root_entry(root: &RootZone) -> ZoneEntry<'_> {
+    let (state, reason) = state(&root.energy_uj);
+    let is_package = root.kind == ZoneKind::Package;
+    ZoneEntry {
+        zone: &root.zone,
+        role: "root",
+        kind: root.kind.as_str(),
+        package: root.package,
+        energy_uj: root.energy_uj.as_ref().ok().copied(),
+        counter_uj: root.counter_uj,
+        range_uj: root.range_uj,
+        previous_carry_uj: is_package.then_some(root.previous_carry_uj),
+        carry_uj: is_package.then_some(root.carry_uj),
+        source: root.source.as_str(),
+        state,
+        reason,
+        method: root.method.as_str(),
+    }
+}
+
+fn leaf_entry(leaf: &LeafZone) -> ZoneEntry<'_> {
+    let (state, reason) = state(&leaf.energy_uj);
+    ZoneEntry {
+        zone: &leaf.zone,
+        role: "leaf",
+        kind: if leaf.rest { "rest" } else { leaf.kind.as_str() },
+        package: leaf.package,
+        energy_uj: leaf.energy_uj.as_ref().ok().copied(),
+        counter_uj: leaf.counter_uj,
+        range_uj: leaf.range_uj,
+        previous_carry_uj: None,
+        carry_uj: None,
+        source: leaf.source.as_str(),
+        state,
+        reason,
+        method: leaf.method.as_str(),
+    }
+}
+
+/// Energy by the name of the leaf, without the invalid ones.
+struct EnergyMap<'a> {
+    leaves: &'a [LeafZone],
+    energy_uj: &'a [u64],
+}
+
+impl Serialize for EnergyMap<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        for (leaf, energy_uj) in self.leaves.iter().zip(self.energy_uj) {
+            if leaf.energy_uj.is_ok() {
+                map.serialize_entry(&leaf.zone, energy_uj)?;
+            }
+        }
+        map.end()
+    }
+}
+
+#[derive(Serialize)]
+struct CpuUseEntry {
+    cpu_ns: u64,
+    smt_shared_ns: u64,
+}
+
+#[derive(Serialize)]
+struct MemoryEntry {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pss_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uss_bytes: Option<u64>,
+    rss_bytes: u64,
+    age_ns: u64,
+}
+
+impl MemoryEntry {
+    fn of(reading: &MemoryReading, end_ns: u64) -> Self {
+        Self {
+            pss_bytes: reading.pss_bytes,
+            uss_bytes: reading.uss_bytes,
+            rss_bytes: reading.rss_bytes,
+            age_ns: end_ns.saturating_sub(reading.read_at_ns),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct RowEntry<'a> {
+    row: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tgid: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    start_ns: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    comm: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exec_comm: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cgroup: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uid: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exited: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    processes: Option<u32>,
+    cpu_ns: u64,
+    by_package: BTreeMap<u32, CpuUseEntry>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory: Option<MemoryEntry>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resident_bytes: Option<u64>,
+    energy_uj: EnergyMap<'a>,
+}
+
+impl<'a> RowEntry<'a> {
+    fn of(row: &'a Row, leaves: &'a [LeafZone], end_ns: u64) -> Self {
+        let (id, cgroup) = match &row.key {
+            RowKey::Process(id, cgroup) => (Some(id), Some(cgroup.as_str())),
+            RowKey::Merged(cgroup) => (None, Some(cgroup.as_str())),
+            _ => (None, None),
+        };
+        let shown = row.shown.as_ref();
+        Self {
+            row: row_word(&row.key),
+            tgid: id.map(|id| id.tgid),
+            start_ns: id.map(|id| id.start_ns),
+            comm: shown.map(|shown| shown.comm.as_str()),
+            exec_comm: shown.map(|shown| shown.exec_comm.as_str()),
+            cgroup,
+            uid: shown.and_then(|shown| shown.uid),
+            exited: shown.map(|shown| shown.exited),
+            processes: matches!(row.key, RowKey::Merged(_)).then_some(row.processes),
+            cpu_ns: row.cpu_ns(),
+            by_package: row
+                .by_package
+                .iter()
+                .map(|(package, usage)| {
+                    let entry = CpuUseEntry {
+                        cpu_ns: usage.cpu_ns,
+                        smt_shared_ns: usage.smt_shared_ns,
+                    };
+                    (*package, entry)
+                })
+                .collect(),
+            memory: row.memory.as_ref().map(|reading| MemoryEntry::of(reading, end_ns)),
+            // A process row's is in its memory reading.
+            resident_bytes: (id.is_none() && row.resident_bytes > 0).then_some(row.resident_bytes),
+            energy_uj: EnergyMap {
+                leaves,
+                energy_uj: &row.energy_uj,
+            },
+        }
+    }
+}
+
+/// The word that the log has for a kind of row.
+pub fn row_word(key: &RowKey) -> &'static str {
+    match key {
+        RowKey::Process(..) => "process",
+        RowKey::Merged(_) => "merged",
+        RowKey::Others => "others",
+        RowKey::Kernel => "kernel",
+        RowKey::SelfDlpm => "self",
+        RowKey::Idle => "idle",
+        RowKey::Unattributed => "unattributed",
+    }
+}
+
+#[derive(Serialize)]
+struct CgroupEntry<'a> {
+    cgroup: &'a str,
+    cpu_ns: u64,
+    energy_uj: EnergyMap<'a>,
+}
+
+impl<'a> CgroupEntry<'a> {
+    fn of(sum: &'a CgroupSum, leaves: &'a [LeafZone]) -> Self {
+        Self {
+            cgroup: &sum.cgroup,
+            cpu_ns: sum.cpu_ns,
+            energy_uj: EnergyMap {
+                leaves,
+                energy_uj: &sum.energy_uj,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::sinks::testing::{all_zones, ledger};
+
+    fn exact(ledger: &Ledger) -> Value {
+        serde_json::to_value(Exact::of(ledger, ProcessIdentity::StartTime)).unwrap()
+    }
+
+    #[test]
+    fn the_ledger_as_it_is() {
+        let line = exact(&ledger(7, all_zones()));
+        let keys: Vec<&str> = line.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(
+            keys.join(" "),
+            "schema seq begin_ns end_ns energy_skew_ns seal_ns identity cpus zones idle_policy smt_weight_permille \
+             memory rows cgroups"
+        );
+        assert_eq!(
+            (&line["schema"], &line["seq"], &line["identity"]),
+            (&json!(1), &json!(7), &json!("start_time"))
+        );
+        assert_eq!(
+            line["cpus"][1],
+            json!({"cpu": 1, "package": 0, "interval_ns": 1_000_000_000, "busy_ns": 500_000_000,
+                   "idle_ns": 300_000_000, "lost_ns": 200_000_000, "switches": 42})
+        );
+        let zones: Vec<&str> = line["zones"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(|zone| zone["zone"].as_str())
+            .collect();
+        assert_eq!(
+            zones,
+            [
+                "package-0",
+                "package-0/core",
+                "package-0/uncore",
+                "package-0/rest",
+                "psys",
+                "dram-0"
+            ]
+        );
+        assert_eq!(
+            line["zones"][0],
+            json!({"zone": "package-0", "role": "root", "kind": "package", "package": 0, "energy_uj": 40_000_000,
+                   "counter_uj": 123_456, "range_uj": 262_143_328_850u64, "previous_carry_uj": 0, "carry_uj": 0,
+                   "source": "powercap", "state": "ok", "method": "measured"})
+        );
+        assert_eq!(
+            line["zones"][3],
+            json!({"zone": "package-0/rest", "role": "leaf", "kind": "rest", "package": 0, "energy_uj": 16_000_000,
+                   "source": "powercap", "state": "ok", "method": "cpu_time"})
+        );
+        assert_eq!(
+            line["rows"][0],
+            json!({"row": "process", "tgid": 100, "start_ns": 7, "comm": "python3", "exec_comm": "python3",
+                   "cgroup": "/train.slice/a", "uid": 1000, "exited": false, "cpu_ns": 700_000_000,
+                   "by_package": {"0": {"cpu_ns": 700_000_000, "smt_shared_ns": 0}},
+                   "memory": {"pss_bytes": 3_000_000_000u64, "uss_bytes": 1_500_000_000, "rss_bytes": 6_000_000_000u64,
+                              "age_ns": 300},
+                   "energy_uj": {"package-0/core": 9_333_334, "package-0/uncore": 1_866_667,
+                                 "package-0/rest": 7_466_667, "dram-0": 2_400_000}})
+        );
+        let rows: Vec<&str> = line["rows"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(|row| row["row"].as_str())
+            .collect();
+        assert_eq!(
+            rows,
+            [
+                "process",
+                "process",
+                "process",
+                "process",
+                "kernel",
+                "self",
+                "idle",
+                "unattributed"
+            ]
+        );
+        assert_eq!(line["rows"][7]["resident_bytes"], 6_000_000_000u64);
+        assert_eq!(line["cgroups"][0]["cgroup"], "/");
+    }
+
+    #[test]
+    fn an_invalid_zone_has_a_reason_and_no_energy() {
+        let mut zones = all_zones();
+        zones[3].energy_uj = Err("counter was reset".to_owned());
+        let line = exact(&ledger(0, zones));
+        let dram = &line["zones"][5];
+        assert_eq!(
+            (&dram["state"], &dram["reason"]),
+            (&json!("invalid"), &json!("counter was reset"))
+        );
+        assert!(dram["energy_uj"].is_null() && dram.get("energy_uj").is_some());
+        assert!(
+            line["rows"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .all(|row| row["energy_uj"].get("dram-0").is_none())
+        );
+    }
+}

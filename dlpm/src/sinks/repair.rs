@@ -1,0 +1,164 @@
+//! A log that ended without its end: what is wrong with it, and what is changed so that it can be continued.
+
+use std::{
+    fmt,
+    fs::File,
+    io::{self, BufRead, BufReader, Seek},
+};
+
+use serde::{Deserialize, de::IgnoredAny};
+
+use crate::sinks::line::SEGMENT_END;
+
+/// Why a file is not taken for a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Foreign {
+    line: u64,
+    why: &'static str,
+}
+
+impl fmt::Display for Foreign {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "line {} {}", self.line, self.why)
+    }
+}
+
+/// What an existing log needs before it can be continued.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Repair {
+    /// Whether samples follow the last segment end.
+    pub open_segment: bool,
+    /// Length of the part that is kept.
+    keep: u64,
+    /// Bytes after it.
+    torn: u64,
+    /// Newlines that a blank replaces, so that no line is empty.
+    blank: Vec<u64>,
+    /// Whether the last line that is kept lacks its newline.
+    unfinished: bool,
+}
+
+/// What a whole line is.
+enum Kind {
+    SegmentEnd,
+    Sample,
+    Other,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    date: Option<IgnoredAny>,
+    #[serde(rename = "metrics")]
+    _metrics: IgnoredAny,
+}
+
+/// Reads a log from its beginning, and changes nothing.
+///
+/// A line that is not whole is given up if it is the last one. A newline at the end is all that is missing where the
+/// JSON is whole: no part of an object or a string is an object or a string.
+///
+/// # Errors
+///
+/// The outer error is the system's; the inner one says why this is no log of dlpm or AIPowerMeter.
+pub fn examine(log: &mut File) -> io::Result<Result<Repair, Foreign>> {
+    log.rewind()?;
+    let mut reader = BufReader::with_capacity(1 << 16, &*log);
+    let mut found = Repair::default();
+    let mut line = Vec::new();
+    let (mut offset, mut number) = (0u64, 0u64);
+    let mut torn: Option<Foreign> = None;
+    let mut blank = Vec::new();
+    loop {
+        line.clear();
+        let length = reader.read_until(b'\n', &mut line)? as u64;
+        if length == 0 {
+            break;
+        }
+        number += 1;
+        let begin = offset;
+        offset += length;
+        if line.trim_ascii().is_empty() {
+            // The newline before a blank line, or its own where no line is before it.
+            blank.push(if found.keep == 0 { offset - 1 } else { begin - 1 });
+            continue;
+        }
+        if let Some(foreign) = torn {
+            return Ok(Err(foreign));
+        }
+        match kind(&line) {
+            Ok(kind) => {
+                match kind {
+                    Kind::SegmentEnd => found.open_segment = false,
+                    Kind::Sample => found.open_segment = true,
+                    Kind::Other => {}
+                }
+                // Only the blank lines before a kept line stay in the file.
+                found.blank.append(&mut blank);
+                found.keep = offset;
+                found.unfinished = !line.ends_with(b"\n");
+            }
+            Err(why) => {
+                let foreign = Foreign { line: number, why };
+                if !looks_torn(&line) || why != NOT_JSON {
+                    return Ok(Err(foreign));
+                }
+                torn = Some(foreign);
+            }
+        }
+    }
+    found.torn = offset - found.keep;
+    Ok(Ok(found))
+}
+
+const NOT_JSON: &str = "is not JSON";
+
+fn kind(line: &[u8]) -> Result<Kind, &'static str> {
+    let text = str::from_utf8(line).map_err(|_| NOT_JSON)?;
+    serde_json::from_str::<IgnoredAny>(text).map_err(|_| NOT_JSON)?;
+    if let Ok(text) = serde_json::from_str::<String>(text) {
+        return Ok(if text == SEGMENT_END {
+            Kind::SegmentEnd
+        } else {
+            Kind::Other
+        });
+    }
+    match serde_json::from_str::<Entry>(text) {
+        Ok(Entry { date: Some(_), .. }) => Ok(Kind::Sample),
+        Ok(Entry { date: None, .. }) => Ok(Kind::Other),
+        Err(_) => Err("is neither a sample nor the end of a segment"),
+    }
+}
+
+/// Whether a line can be the beginning of one of ours, or zeros that a power cut left in its place.
+fn looks_torn(line: &[u8]) -> bool {
+    line.starts_with(b"{\"") || line.starts_with(b"\"") || line.trim_ascii() == b"{" || line.contains(&0)
+}
+
+impl Repair {
+    /// Makes the changes; says each in a sentence.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub fn apply(&self, log: &File) -> io::Result<Vec<String>> {
+        let mut notes = Vec::new();
+        if self.torn > 0 {
+            log.set_len(self.keep)?;
+            notes.push(format!(
+                "cut {} bytes of an unfinished line off the end of the log",
+                self.torn
+            ));
+        }
+        for newline in &self.blank {
+            rustix::io::pwrite(log, b" ", *newline)?;
+        }
+        if !self.blank.is_empty() {
+            notes.push(format!("closed {} empty lines in the log", self.blank.len()));
+        }
+        if self.unfinished {
+            rustix::io::pwrite(log, b"\n", self.keep)?;
+            notes.push("ended the last line of the log".to_owned());
+        }
+        Ok(notes)
+    }
+}

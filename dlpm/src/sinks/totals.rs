@@ -1,0 +1,428 @@
+//! Sums over the ledgers of a trace, in bounded memory.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::{
+    attribution::ledger::{IdlePolicy, LeafZone, Ledger, Method, RootZone, Row, RowKey},
+    interval::{ProcessId, ZoneKind},
+};
+
+/// Entries of processes, and of cgroups, that are kept at most.
+const ENTRIES: usize = 10_000;
+
+/// Entries that are left when there were too many.
+const ENTRIES_KEPT: usize = 9_000;
+
+/// CPU time and energy over all leaves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Amount {
+    /// CPU time in ns.
+    pub cpu_ns: u128,
+    /// Energy in µJ.
+    pub energy_uj: u128,
+}
+
+impl Amount {
+    fn of(row: &Row) -> Self {
+        Self {
+            cpu_ns: row.cpu_ns().into(),
+            energy_uj: total_uj(&row.energy_uj),
+        }
+    }
+
+    /// Adds another amount.
+    pub fn add(&mut self, other: Self) {
+        self.cpu_ns += other.cpu_ns;
+        self.energy_uj += other.energy_uj;
+    }
+}
+
+fn total_uj(energy_uj: &[u64]) -> u128 {
+    energy_uj.iter().map(|uj| u128::from(*uj)).sum()
+}
+
+/// What a process used in one cgroup.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProcessTotal {
+    /// Its newest name.
+    pub comm: String,
+    /// How much.
+    pub amount: Amount,
+    exited: bool,
+}
+
+/// The kinds of rows that the balance tells apart, in its order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Share {
+    /// Processes and merged rows.
+    Listed,
+    /// What the filters leave out.
+    Others,
+    /// Kernel threads.
+    Kernel,
+    /// dlpm.
+    SelfDlpm,
+    /// Idle tasks.
+    Idle,
+    /// Nobody.
+    Unattributed,
+}
+
+impl Share {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Listed,
+        Self::Others,
+        Self::Kernel,
+        Self::SelfDlpm,
+        Self::Idle,
+        Self::Unattributed,
+    ];
+
+    fn of(key: &RowKey) -> Self {
+        match key {
+            RowKey::Process(..) | RowKey::Merged(_) => Self::Listed,
+            RowKey::Others => Self::Others,
+            RowKey::Kernel => Self::Kernel,
+            RowKey::SelfDlpm => Self::SelfDlpm,
+            RowKey::Idle => Self::Idle,
+            RowKey::Unattributed => Self::Unattributed,
+        }
+    }
+}
+
+/// Sums of one zone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ZoneTotal {
+    /// Name of the zone.
+    pub zone: String,
+    /// What it covers.
+    pub kind: ZoneKind,
+    /// Whether it is split.
+    pub leaf: bool,
+    /// How its figures are made.
+    pub method: Method,
+    /// Energy of the intervals in which it is known.
+    pub energy_uj: u128,
+    /// Length of these intervals.
+    pub known_ns: u128,
+    /// Intervals in which it is not known.
+    pub invalid: u64,
+    /// Why it was not known the last time.
+    pub reason: Option<String>,
+    /// For leaves: what the rows got.
+    pub shares_uj: BTreeMap<Share, u128>,
+    /// For leaves the leaf less its rows; for packages and machine the root, with its carries, less its leaves, where
+    /// all are known. 0 if everything adds up.
+    pub difference_uj: i128,
+}
+
+impl ZoneTotal {
+    /// Whether its figures are made from watts that the user gave.
+    pub fn is_estimate(&self) -> bool {
+        self.method == Method::Estimate
+    }
+}
+
+/// CPU time of all CPUs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CpuTotal {
+    /// Sum of the CPUs' intervals.
+    pub interval_ns: u128,
+    /// Time of tasks.
+    pub busy_ns: u128,
+    /// Time of the idle tasks.
+    pub idle_ns: u128,
+    /// Time that found no room in the maps.
+    pub lost_ns: u128,
+    /// Intervals of a CPU in which these do not add up.
+    pub violations: u64,
+    /// Largest number of CPUs in an interval.
+    pub cpus: usize,
+}
+
+/// Sums over the ledgers of a trace.
+#[derive(Clone, Debug, Default)]
+pub struct Totals {
+    /// Number of ledgers.
+    pub intervals: u64,
+    /// Sum of their lengths.
+    pub duration_ns: u128,
+    /// CPU time.
+    pub cpu: CpuTotal,
+    /// Policy for idle energy.
+    pub idle_policy: IdlePolicy,
+    /// Zones in the order of the ledgers, roots first.
+    pub zones: Vec<ZoneTotal>,
+    /// Sums of the rows by kind.
+    pub shares: BTreeMap<Share, Amount>,
+    /// Listed processes by cgroup.
+    pub processes: HashMap<(ProcessId, String), ProcessTotal>,
+    /// Listed processes, merged and folded ones too, by cgroup.
+    pub cgroups: BTreeMap<String, Amount>,
+    /// Listed cgroups that are no longer told apart: how many, and their sum.
+    pub folded_cgroups: (u64, Amount),
+    /// Process entries that are no longer told apart within their cgroup.
+    pub folded_processes: u64,
+    /// Whether entries of processes that had not exited were folded.
+    pub folded_running: bool,
+}
+
+impl Totals {
+    /// Adds the ledger of one interval.
+    pub fn add(&mut self, ledger: &Ledger) {
+        let length_ns = ledger.end_ns.saturating_sub(ledger.begin_ns);
+        self.intervals += 1;
+        self.duration_ns += u128::from(length_ns);
+        self.idle_policy = ledger.idle_policy;
+        self.add_cpus(ledger);
+        for root in &ledger.roots {
+            let difference_uj = root_difference(root, ledger);
+            self.zone(&root.zone, root.kind, false, root.method)
+                .add(&root.energy_uj, length_ns, difference_uj);
+        }
+        for (position, leaf) in ledger.leaves.iter().enumerate() {
+            self.add_leaf(ledger, position, leaf, length_ns);
+        }
+        for row in &ledger.rows {
+            let amount = Amount::of(row);
+            self.shares.entry(Share::of(&row.key)).or_default().add(amount);
+            if let RowKey::Process(id, cgroup) = &row.key {
+                let entry = self.processes.entry((*id, cgroup.clone())).or_default();
+                entry.amount.add(amount);
+                if let Some(shown) = &row.shown {
+                    entry.comm.clone_from(&shown.comm);
+                    entry.exited = shown.exited;
+                }
+            }
+        }
+        for sum in &ledger.cgroups {
+            self.cgroups.entry(sum.cgroup.clone()).or_default().add(Amount {
+                cpu_ns: sum.cpu_ns.into(),
+                energy_uj: total_uj(&sum.energy_uj),
+            });
+        }
+        self.fold_processes();
+        self.fold_cgroups();
+    }
+
+    /// Energy of all leaves.
+    pub fn energy_uj(&self) -> u128 {
+        self.zones
+            .iter()
+            .filter(|zone| zone.leaf)
+            .map(|zone| zone.energy_uj)
+            .sum()
+    }
+
+    /// CPU time of all tasks, and what was lost of it.
+    pub fn used_ns(&self) -> u128 {
+        self.cpu.busy_ns + self.cpu.lost_ns
+    }
+
+    /// Whether there is anything but psys to split.
+    pub fn has_energy(&self) -> bool {
+        self.zones.iter().any(|zone| zone.leaf)
+    }
+
+    /// Whether any figure of energy is an estimate.
+    pub fn is_estimate(&self) -> bool {
+        self.zones.iter().any(ZoneTotal::is_estimate)
+    }
+
+    fn add_cpus(&mut self, ledger: &Ledger) {
+        let total = &mut self.cpu;
+        total.cpus = total.cpus.max(ledger.cpus.len());
+        for cpu in &ledger.cpus {
+            total.interval_ns += u128::from(cpu.interval_ns());
+            total.busy_ns += u128::from(cpu.busy_ns);
+            total.idle_ns += u128::from(cpu.idle_ns);
+            total.lost_ns += u128::from(cpu.lost_ns);
+            total.violations += u64::from(!cpu.time_law_holds());
+        }
+    }
+
+    fn add_leaf(&mut self, ledger: &Ledger, position: usize, leaf: &LeafZone, length_ns: u64) {
+        let mut left = leaf.energy_uj.as_ref().map_or(0, |uj| i128::from(*uj));
+        let zone = self.zone(&leaf.zone, leaf.kind, true, leaf.method);
+        for row in &ledger.rows {
+            let share = row.energy_uj.get(position).copied().unwrap_or(0);
+            *zone.shares_uj.entry(Share::of(&row.key)).or_default() += u128::from(share);
+            left -= i128::from(share);
+        }
+        zone.add(&leaf.energy_uj, length_ns, left);
+    }
+
+    fn zone(&mut self, name: &str, kind: ZoneKind, leaf: bool, method: Method) -> &mut ZoneTotal {
+        let position = self
+            .zones
+            .iter()
+            .position(|zone| zone.zone == name && zone.leaf == leaf);
+        let position = position.unwrap_or_else(|| {
+            self.zones.push(ZoneTotal {
+                zone: name.to_owned(),
+                kind,
+                leaf,
+                method,
+                energy_uj: 0,
+                known_ns: 0,
+                invalid: 0,
+                reason: None,
+                shares_uj: BTreeMap::new(),
+                difference_uj: 0,
+            });
+            self.zones.len() - 1
+        });
+        &mut self.zones[position]
+    }
+
+    /// The smallest processes that have exited go first; those that have not would be listed with a part of what they
+    /// used if they went and came back.
+    fn fold_processes(&mut self) {
+        if self.processes.len() <= ENTRIES {
+            return;
+        }
+        let mut entries: Vec<_> = self.processes.drain().collect();
+        let order = |total: &ProcessTotal| (!total.exited, total.amount.energy_uj, total.amount.cpu_ns);
+        entries.sort_by(|(_, a), (_, b)| order(b).cmp(&order(a)));
+        let folded = entries.split_off(ENTRIES_KEPT);
+        self.folded_processes += folded.len() as u64;
+        self.folded_running |= folded.iter().any(|(_, total)| !total.exited);
+        self.processes = entries.into_iter().collect();
+    }
+
+    fn fold_cgroups(&mut self) {
+        if self.cgroups.len() <= ENTRIES {
+            return;
+        }
+        let mut entries: Vec<_> = std::mem::take(&mut self.cgroups).into_iter().collect();
+        entries.sort_by(|(_, a), (_, b)| (b.energy_uj, b.cpu_ns).cmp(&(a.energy_uj, a.cpu_ns)));
+        for (_, amount) in entries.split_off(ENTRIES_KEPT) {
+            self.folded_cgroups.0 += 1;
+            self.folded_cgroups.1.add(amount);
+        }
+        self.cgroups = entries.into_iter().collect();
+    }
+}
+
+impl ZoneTotal {
+    fn add(&mut self, energy_uj: &Result<u64, String>, length_ns: u64, difference_uj: i128) {
+        match energy_uj {
+            Ok(uj) => {
+                self.energy_uj += u128::from(*uj);
+                self.known_ns += u128::from(length_ns);
+            }
+            Err(reason) => {
+                self.invalid += 1;
+                self.reason = Some(reason.clone());
+            }
+        }
+        self.difference_uj += difference_uj;
+    }
+}
+
+/// What the leaves of a root lack of it, if all are known.
+fn root_difference(root: &RootZone, ledger: &Ledger) -> i128 {
+    let Ok(energy_uj) = &root.energy_uj else { return 0 };
+    let mut left = i128::from(*energy_uj) + i128::from(root.previous_carry_uj) - i128::from(root.carry_uj);
+    let inside = |leaf: &&LeafZone| {
+        leaf.zone
+            .strip_prefix(root.zone.as_str())
+            .is_some_and(|below| below.starts_with('/'))
+    };
+    let mut leaves = 0;
+    for leaf in ledger.leaves.iter().filter(inside) {
+        let Ok(leaf_uj) = &leaf.energy_uj else { return 0 };
+        leaves += 1;
+        left -= i128::from(*leaf_uj);
+    }
+    // psys has none.
+    if leaves == 0 { 0 } else { left }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sinks::testing::{all_zones, id, ledger};
+
+    #[test]
+    fn sums_close() {
+        let mut totals = Totals::default();
+        for seq in 0..3 {
+            totals.add(&ledger(seq, all_zones()));
+        }
+        assert_eq!((totals.intervals, totals.duration_ns), (3, 3_000_000_000));
+        assert_eq!(
+            totals.cpu.idle_ns + totals.cpu.busy_ns + totals.cpu.lost_ns,
+            totals.cpu.interval_ns
+        );
+        assert_eq!(totals.cpu.violations, 0);
+        // Package and DRAM; psys is not added to them.
+        assert_eq!(totals.energy_uj(), 3 * 48_000_000);
+        let shares: u128 = totals.shares.values().map(|amount| amount.energy_uj).sum();
+        assert_eq!(shares, totals.energy_uj());
+        assert!(
+            totals
+                .zones
+                .iter()
+                .all(|zone| zone.difference_uj == 0 && zone.invalid == 0)
+        );
+        let python = &totals.processes[&(id(100), "/train.slice/a".to_owned())];
+        assert_eq!((python.comm.as_str(), python.amount.cpu_ns), ("python3", 2_100_000_000));
+    }
+
+    #[test]
+    fn what_is_not_known_is_counted_and_not_added() {
+        let mut totals = Totals::default();
+        let mut reset = all_zones();
+        reset[0].energy_uj = Err("reset".to_owned());
+        totals.add(&ledger(0, reset));
+        totals.add(&ledger(1, all_zones()));
+        let package = &totals.zones[0];
+        assert_eq!(
+            (package.energy_uj, package.invalid, package.known_ns),
+            (40_000_000, 1, 1_000_000_000)
+        );
+        assert_eq!(package.reason.as_deref(), Some("reset"));
+        let mut broken = ledger(2, all_zones());
+        broken.cpus[0].busy_ns -= 1;
+        broken.rows[0].energy_uj[0] -= 1;
+        totals.add(&broken);
+        assert_eq!(totals.cpu.violations, 1);
+        let core = totals.zones.iter().find(|zone| zone.zone == "package-0/core").unwrap();
+        assert_eq!(core.difference_uj, 1);
+    }
+
+    #[test]
+    fn memory_is_bounded_and_sums_stay() {
+        let mut totals = Totals::default();
+        let one = ledger(0, all_zones());
+        let row = one.rows[0].clone();
+        for round in 0..3u32 {
+            let mut many = one.clone();
+            many.rows = (0..6_000)
+                .map(|number| {
+                    let mut row = row.clone();
+                    row.key = RowKey::Process(id(round * 6_000 + number), format!("/{round}/{number}"));
+                    row.shown.as_mut().unwrap().exited = true;
+                    row
+                })
+                .collect();
+            many.cgroups = (0..6_000)
+                .map(|number| crate::attribution::ledger::CgroupSum {
+                    cgroup: format!("/{round}/{number}"),
+                    ..many.cgroups[1].clone()
+                })
+                .collect();
+            totals.add(&many);
+        }
+        assert!(totals.processes.len() <= ENTRIES && totals.cgroups.len() <= ENTRIES);
+        assert_eq!(totals.processes.len() as u64 + totals.folded_processes, 18_000);
+        assert_eq!(totals.cgroups.len() as u64 + totals.folded_cgroups.0, 18_000);
+        assert!(!totals.folded_running);
+        let listed = totals.shares[&Share::Listed];
+        let mut by_cgroup = totals.folded_cgroups.1;
+        totals.cgroups.values().for_each(|amount| by_cgroup.add(*amount));
+        assert_eq!(listed.cpu_ns, by_cgroup.cpu_ns);
+    }
+}
