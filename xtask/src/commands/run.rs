@@ -1,0 +1,27 @@
+//! `cargo xtask run`: build, then become dlpm.
+
+use std::{ffi::OsString, os::unix::process::CommandExt, process::ExitCode};
+
+use anyhow::{Context, Result};
+
+use super::build::{self, Profile};
+use crate::{
+    process::{as_root, render},
+    workspace::Workspace,
+};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// What dlpm is to do, such as `trace --duration 10s`
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub args: Vec<OsString>,
+}
+
+pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
+    let program = build::program(workspace, &build::object(workspace)?, Profile::Release)?;
+    let mut command = as_root(&program, &[])?;
+    command.args(&args.args);
+    workspace.restore_environment(&mut command);
+    // Replaced, not started: so terminal, signals and exit code are dlpm's own.
+    Err(command.exec()).with_context(|| format!("cannot start `{}`", render(&command)))
+}
