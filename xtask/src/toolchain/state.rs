@@ -89,10 +89,13 @@ impl State {
     }
 }
 
-/// A call of rustup that installs nothing behind our back.
+/// A call of rustup that installs nothing behind our back, and whose errors are short.
 pub fn rustup() -> Command {
     let mut command = Command::new("rustup");
-    command.env("RUSTUP_AUTO_INSTALL", "0").env_remove("RUSTUP_TOOLCHAIN");
+    command
+        .env("RUSTUP_AUTO_INSTALL", "0")
+        .env("RUST_BACKTRACE", "0")
+        .env_remove("RUSTUP_TOOLCHAIN");
     command
 }
 
