@@ -81,7 +81,7 @@ fn outlook(state: &State) -> String {
     match step {
         plan::Step::Linker { .. } => {}
         plan::Step::DebianLlvm(_) => text.push_str(", then build bpf-linker with it"),
-        _ => text.push_str(", then build a bpf-linker with the LLVM that this rustc has"),
+        _ => text.push_str(", then, where no bpf-linker fits, build one with the LLVM of this rustc"),
     }
     if let Some(other) = plan::next(state, std::slice::from_ref(&step)) {
         text.push_str(&format!("; where that fails: {other}"));
