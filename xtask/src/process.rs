@@ -96,21 +96,22 @@ pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
+/// Fails where [`as_root`] would: to be called before anything that takes long.
+pub fn require_root() -> Result<()> {
+    if !is_root() && find_program("sudo").is_none() {
+        bail!("this needs root, and there is no sudo here; run it as root, or install sudo");
+    }
+    Ok(())
+}
+
 /// A command that runs `program` as root: through sudo where this process is not root.
-///
-/// `options` are sudo's own, used only where sudo is.
-pub fn as_root(program: impl AsRef<OsStr>, options: &[&str]) -> Result<Command> {
+pub fn as_root(program: impl AsRef<OsStr>) -> Result<Command> {
+    require_root()?;
     if is_root() {
         return Ok(Command::new(program));
     }
-    if find_program("sudo").is_none() {
-        bail!(
-            "`{}` has to run as root, and there is no sudo here; run this command as root, or install sudo",
-            program.as_ref().to_string_lossy()
-        );
-    }
     let mut command = Command::new("sudo");
-    command.args(options).arg("--").arg(program);
+    command.arg("--").arg(program);
     Ok(command)
 }
 

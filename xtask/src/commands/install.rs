@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::build::{self, Profile};
 use crate::{
-    process::{as_root, run_announced},
+    process::{as_root, require_root, run_announced},
     workspace::Workspace,
 };
 
@@ -18,10 +18,11 @@ pub struct Args {
 }
 
 pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
+    require_root()?;
     let program = build::program(workspace, &build::object(workspace)?, Profile::Release)?;
     let destination = std::path::absolute(&args.prefix)?.join("bin/dlpm");
     // Root's alone: what runs as root must not be writable by anybody else.
-    let mut command = as_root("install", &[])?;
+    let mut command = as_root("install")?;
     command
         .args(["-D", "--owner=root", "--group=root", "--mode=0755", "--"])
         .arg(program)

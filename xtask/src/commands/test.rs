@@ -25,7 +25,7 @@ pub struct Args {
 pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     if !is_root() {
         // Asked for the password now, not in the middle.
-        run(as_root("true", &[])?.env_remove("LD_LIBRARY_PATH"))?;
+        run(&mut as_root("true")?)?;
     }
     let object = build::object(workspace)?;
     let cargo_test = || {

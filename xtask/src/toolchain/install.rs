@@ -72,7 +72,7 @@ fn apt_install(packages: &[&str]) -> Result<()> {
 
 fn apt_get() -> Result<Command> {
     // Through `env`, since sudo does not hand variables on.
-    let mut command = as_root("env", &[])?;
+    let mut command = as_root("env")?;
     command.args([
         "DEBIAN_FRONTEND=noninteractive",
         "apt-get",
