@@ -1,3 +1,84 @@
 //! Everything of dlpm's development that shells out.
+//!
+//! `cargo xtask COMMAND` works on a machine that has cargo and nothing else of this project: each command that builds
+//! finds a toolchain for eBPF, and where there is none it says what it installs and installs it.
 
-fn main() {}
+mod commands;
+mod process;
+mod toolchain;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::{
+    commands::{build, install, lint, run, setup, test},
+    workspace::Workspace,
+};
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "Builds, runs, tests and installs dlpm", version = None)]
+struct Cli {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Build the eBPF object and the program that embeds it
+    Build(build::Args),
+    /// Build the program and run it as root, through sudo where needed
+    Run(run::Args),
+    /// Run every test: user space as the calling user, then the tests on the real kernel as root
+    Test(test::Args),
+    /// Check formatting, and clippy for user space and eBPF, with warnings as errors
+    Lint,
+    /// Build the program and put it where `sudo dlpm` finds it
+    Install(install::Args),
+    /// Find a toolchain that builds for eBPF, or install one. The other commands do this by themselves
+    Setup(setup::Args),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = Workspace::locate().and_then(|workspace| match cli.command {
+        Task::Build(args) => build::main(&workspace, &args),
+        Task::Run(args) => run::main(&workspace, &args),
+        Task::Test(args) => test::main(&workspace, &args),
+        Task::Lint => lint::main(&workspace),
+        Task::Install(args) => install::main(&workspace, &args),
+        Task::Setup(args) => setup::main(&workspace, &args),
+    });
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn run_hands_over_its_arguments_untouched() {
+        for line in [
+            &["xtask", "run", "--", "trace", "--duration", "2s", "--", "sleep", "1"][..],
+            &["xtask", "run", "trace", "--duration", "2s", "--", "sleep", "1"][..],
+        ] {
+            let Task::Run(args) = Cli::try_parse_from(line).unwrap().command else {
+                panic!("{line:?} is not `run`");
+            };
+            assert_eq!(args.args, ["trace", "--duration", "2s", "--", "sleep", "1"], "{line:?}");
+        }
+    }
+}

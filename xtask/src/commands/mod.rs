@@ -1,0 +1,8 @@
+//! One module for each command.
+
+pub mod build;
+pub mod install;
+pub mod lint;
+pub mod run;
+pub mod setup;
+pub mod test;

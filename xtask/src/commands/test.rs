@@ -1,0 +1,70 @@
+//! `cargo xtask test`: the tests of user space as the calling user, those of the real kernel as root.
+
+use std::process::{Command, ExitCode};
+
+use anyhow::{Result, bail};
+
+use super::build::{self, OBJECT_VARIABLE, Profile};
+use crate::{
+    process::{as_root, is_root, run},
+    workspace::Workspace,
+};
+
+/// Names the built program for the tests that start it.
+const PROGRAM_VARIABLE: &str = "DLPM_BIN";
+
+/// Runs the test programs as root with the caller's environment, where DLPM_REQUIRE_KERNEL may be set.
+const ROOT_RUNNER: &str = r#"target."cfg(unix)".runner=["sudo", "-E", "--"]"#;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Only the tests with one of these in their name
+    filter: Vec<String>,
+}
+
+pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
+    if !is_root() {
+        // Asked for the password now, not in the middle.
+        run(&mut as_root("true")?)?;
+    }
+    let object = build::object(workspace)?;
+    let cargo_test = || {
+        let mut command = workspace.cargo();
+        // One object for all, or each call would build dlpm anew.
+        command.args(["test", "--no-fail-fast"]).env(OBJECT_VARIABLE, &object);
+        command
+    };
+
+    let mut user_space = cargo_test();
+    user_space.args(["--package", "dlpm", "--package", "dlpm-common", "--package", "xtask"]);
+    user_space
+        .args(["--features", "dlpm-common/user", "--"])
+        .args(&args.filter);
+
+    // Without optimisation, as cargo builds the tests: so overflow is checked, and dlpm is compiled once.
+    let program = build::program(workspace, &object, Profile::Debug)?;
+    let mut kernel = cargo_test();
+    kernel
+        .args(["--package", "dlpm-tests", "--tests"])
+        .env(PROGRAM_VARIABLE, program);
+    if !is_root() {
+        kernel.args(["--config", ROOT_RUNNER]);
+    }
+    // One at a time: the tests share the kernel's tracepoints and clocks.
+    kernel.args(["--", "--test-threads=1"]).args(&args.filter);
+
+    let mut failed = Vec::new();
+    let mut step = |name: &'static str, command: &mut Command| {
+        eprintln!("== {name}");
+        if let Err(error) = run(command) {
+            eprintln!("{error:#}");
+            failed.push(name);
+        }
+    };
+    step("unit tests of user space", &mut user_space);
+    step("tests on the real kernel, as root", &mut kernel);
+    if !failed.is_empty() {
+        bail!("failed: {}", failed.join("; "));
+    }
+    Ok(ExitCode::SUCCESS)
+}
