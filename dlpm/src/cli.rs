@@ -128,10 +128,22 @@ pub struct TraceArgs {
 #[derive(Clone, Debug, Args)]
 pub struct Roots {
     /// Read /sys from here (energy zones, topology).
-    #[arg(long, value_name = "DIR", default_value = "/sys", hide_short_help = true, help_heading = "Machine")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "/sys",
+        hide_short_help = true,
+        help_heading = "Machine"
+    )]
     pub sysfs: PathBuf,
     /// Read /proc from here.
-    #[arg(long, value_name = "DIR", default_value = "/proc", hide_short_help = true, help_heading = "Machine")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "/proc",
+        hide_short_help = true,
+        help_heading = "Machine"
+    )]
     pub procfs: PathBuf,
 }
 
@@ -195,7 +207,10 @@ mod tests {
 
     #[test]
     fn filters_can_be_given_several_times() {
-        let args = trace(&["--comm", "python", "--comm", "^sh$", "--pid", "7", "--", "python", "--pid", "x"]).unwrap();
+        let args = trace(&[
+            "--comm", "python", "--comm", "^sh$", "--pid", "7", "--", "python", "--pid", "x",
+        ])
+        .unwrap();
         assert_eq!(args.comm.len(), 2);
         assert_eq!(args.pid, [7]);
         assert_eq!(args.command, ["python", "--pid", "x"]);
@@ -203,8 +218,14 @@ mod tests {
 
     #[test]
     fn durations_need_a_unit_and_a_sensible_size() {
-        assert_eq!(trace(&["--interval", "100ms"]).unwrap().interval, Duration::from_millis(100));
-        assert_eq!(trace(&["--duration", "1h 30m"]).unwrap().duration, Some(Duration::from_secs(5400)));
+        assert_eq!(
+            trace(&["--interval", "100ms"]).unwrap().interval,
+            Duration::from_millis(100)
+        );
+        assert_eq!(
+            trace(&["--duration", "1h 30m"]).unwrap().duration,
+            Some(Duration::from_secs(5400))
+        );
         for (bad, says) in [
             (["--interval", "0s"], "traces nothing"),
             (["--interval", "1ms"], "from 10ms to 1h"),
@@ -220,7 +241,10 @@ mod tests {
     #[test]
     fn a_bad_pattern_is_shown_with_its_place() {
         let message = trace(&["--comm", "py(thon"]).unwrap_err();
-        assert!(message.contains("unclosed group") && message.contains("backslash"), "{message}");
+        assert!(
+            message.contains("unclosed group") && message.contains("backslash"),
+            "{message}"
+        );
     }
 
     #[test]

@@ -4,6 +4,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use serde::Serialize;
+
 /// What identifies a process for as long as the machine runs, also when its pid is used again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ProcessId {
@@ -11,6 +13,17 @@ pub struct ProcessId {
     pub tgid: u32,
     /// Start of the group leader in nanoseconds of CLOCK_BOOTTIME; 0 where the kernel gives no start times.
     pub start_ns: u64,
+}
+
+/// What tells processes apart in a trace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Identity {
+    /// Thread group id and start time: a pid that is used again is another process.
+    #[default]
+    StartTime,
+    /// The thread group id alone, where the kernel gives no start times.
+    Tgid,
 }
 
 /// Who a process is.

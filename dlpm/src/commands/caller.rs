@@ -36,7 +36,9 @@ impl Caller {
         if !rustix::process::geteuid().is_root() {
             return Ok(None);
         }
-        let Some(uid) = env::var_os("SUDO_UID") else { return Ok(None) };
+        let Some(uid) = env::var_os("SUDO_UID") else {
+            return Ok(None);
+        };
         let gid = env::var_os("SUDO_GID").unwrap_or_default();
         let number = |value: &std::ffi::OsStr| value.to_str().and_then(|text| text.parse::<u32>().ok());
         let (Some(uid), Some(gid)) = (number(&uid), number(&gid)) else {
@@ -52,9 +54,17 @@ impl Caller {
     }
 
     fn of_user(uid: u32, gid: u32) -> Result<Self> {
-        let entry = PasswordEntry::of(uid).with_context(|| format!("the user database cannot be read for uid {uid}"))?;
+        let entry =
+            PasswordEntry::of(uid).with_context(|| format!("the user database cannot be read for uid {uid}"))?;
         let Some(entry) = entry else {
-            return Ok(Self { uid, gid, groups: vec![gid], name: uid.to_string(), home: None, shell: None });
+            return Ok(Self {
+                uid,
+                gid,
+                groups: vec![gid],
+                name: uid.to_string(),
+                home: None,
+                shell: None,
+            });
         };
         let groups = groups(&entry.name, gid)?;
         Ok(Self {
@@ -82,9 +92,8 @@ impl PasswordEntry {
             let mut entry: libc::passwd = unsafe { std::mem::zeroed() };
             let mut found = std::ptr::null_mut();
             // SAFETY: every pointer is valid for the sizes given, for the time of the call.
-            let error = unsafe {
-                libc::getpwuid_r(uid, &raw mut entry, buffer.as_mut_ptr(), buffer.len(), &raw mut found)
-            };
+            let error =
+                unsafe { libc::getpwuid_r(uid, &raw mut entry, buffer.as_mut_ptr(), buffer.len(), &raw mut found) };
             match error {
                 0 if found.is_null() => return Ok(None),
                 0 => {

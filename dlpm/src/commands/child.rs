@@ -64,7 +64,9 @@ pub fn find(command: &OsStr) -> Result<PathBuf, CommandError> {
     let candidates: Vec<PathBuf> = if command.as_bytes().contains(&b'/') {
         vec![name.clone()]
     } else {
-        env::split_paths(&env::var_os("PATH").unwrap_or_default()).map(|directory| directory.join(&name)).collect()
+        env::split_paths(&env::var_os("PATH").unwrap_or_default())
+            .map(|directory| directory.join(&name))
+            .collect()
     };
     let mut refused = None;
     for path in candidates {
@@ -120,12 +122,19 @@ pub fn spawn(program: &Path, command: &[OsString], user: Option<&Caller>) -> Res
             path: program.to_owned(),
             reason: "its interpreter does not exist".to_owned(),
         }),
-        _ => anyhow!(CommandError::CannotRun { path: program.to_owned(), reason: error.to_string() }),
+        _ => anyhow!(CommandError::CannotRun {
+            path: program.to_owned(),
+            reason: error.to_string()
+        }),
     })
 }
 
 fn check(result: libc::c_int) -> io::Result<()> {
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Sends a signal on to the command.
@@ -157,7 +166,10 @@ mod tests {
     #[test]
     fn programs_are_found_as_shells_find_them() {
         assert!(find(OsStr::new("sh")).is_ok());
-        assert_eq!(find(OsStr::new("no-such-command-anywhere")).unwrap_err().exit_code(), 127);
+        assert_eq!(
+            find(OsStr::new("no-such-command-anywhere")).unwrap_err().exit_code(),
+            127
+        );
         assert_eq!(find(OsStr::new("/")).unwrap_err().exit_code(), 126);
         assert_eq!(find(OsStr::new("/etc/passwd")).unwrap_err().exit_code(), 126);
     }

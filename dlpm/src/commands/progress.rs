@@ -16,7 +16,10 @@ pub struct Progress {
 impl Progress {
     /// Shows nothing yet.
     pub fn new(wanted: bool) -> Self {
-        Self { shown: false, enabled: wanted && stderr().is_terminal() }
+        Self {
+            shown: false,
+            enabled: wanted && stderr().is_terminal(),
+        }
     }
 
     /// Shows where the trace stands after an interval.
@@ -24,7 +27,11 @@ impl Progress {
         if !self.enabled {
             return;
         }
-        let listed = ledger.rows.iter().filter(|row| matches!(row.key, RowKey::Process(..))).count();
+        let listed = ledger
+            .rows
+            .iter()
+            .filter(|row| matches!(row.key, RowKey::Process(..)))
+            .count();
         let mut line = format!("{:.0} s, {listed} processes", to_f64(totals.duration_ns) / 1e9);
         let interval_ns = to_f64(u128::from(ledger.end_ns.saturating_sub(ledger.begin_ns).max(1)));
         for root in &ledger.roots {

@@ -45,7 +45,13 @@ pub fn listen(with_command: bool) -> io::Result<mpsc::UnboundedReceiver<Signal>>
     thread::Builder::new().name("dlpm-signals".to_owned()).spawn(move || {
         for origin in signals.forever() {
             let sent = matches!(origin.cause, Cause::Sent(Sent::User | Sent::TKill | Sent::Queue));
-            if sender.send(Signal { number: origin.signal, sent }).is_err() {
+            if sender
+                .send(Signal {
+                    number: origin.signal,
+                    sent,
+                })
+                .is_err()
+            {
                 return;
             }
         }

@@ -29,7 +29,9 @@ const METER_PERIOD: Duration = Duration::from_secs(30);
 pub fn run(args: &TraceArgs) -> ExitCode {
     let failed = if args.command.is_empty() { 1 } else { child::FAILED };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let traced = runtime.context("the timer cannot be set up").and_then(|runtime| runtime.block_on(trace(args)));
+    let traced = runtime
+        .context("the timer cannot be set up")
+        .and_then(|runtime| runtime.block_on(trace(args)));
     traced.map_or_else(
         |error| {
             eprintln!("dlpm: {error:#}");
@@ -130,7 +132,11 @@ async fn wait(child: &mut Child, signals: &mut mpsc::UnboundedReceiver<Signal>) 
 
 /// The terminal gave its own signals to the command as well; those that were sent to dlpm alone go on to it.
 fn pass_on(child: &Child, signal: Signal) -> Result<()> {
-    if signal.sent { child::forward(child, signal.number) } else { Ok(()) }
+    if signal.sent {
+        child::forward(child, signal.number)
+    } else {
+        Ok(())
+    }
 }
 
 async fn ended(child: Option<&mut Child>) -> Result<std::process::ExitStatus> {

@@ -6,20 +6,9 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use crate::{
     attribution::ledger::{CgroupSum, LeafZone, Ledger, RootZone, Row, RowKey},
-    interval::{CpuInterval, MachineMemory, MemoryReading, ZoneKind},
+    interval::{CpuInterval, Identity, MachineMemory, MemoryReading, ZoneKind},
     sinks::line::SCHEMA,
 };
-
-/// What tells processes apart in this trace.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ProcessIdentity {
-    /// Thread group id and start time.
-    #[default]
-    StartTime,
-    /// The thread group id alone, where the kernel gives no start times.
-    Tgid,
-}
 
 /// A ledger as the object `dlpm`.
 #[derive(Serialize)]
@@ -30,7 +19,7 @@ pub struct Exact<'a> {
     end_ns: u64,
     energy_skew_ns: u64,
     seal_ns: u64,
-    identity: ProcessIdentity,
+    identity: Identity,
     cpus: Vec<CpuEntry>,
     zones: Vec<ZoneEntry<'a>>,
     idle_policy: &'static str,
@@ -43,7 +32,7 @@ pub struct Exact<'a> {
 
 impl<'a> Exact<'a> {
     /// The exact part of `ledger`.
-    pub fn of(ledger: &'a Ledger, identity: ProcessIdentity) -> Self {
+    pub fn of(ledger: &'a Ledger, identity: Identity) -> Self {
         let leaves = ledger.leaves.as_slice();
         Self {
             schema: SCHEMA,
@@ -351,7 +340,7 @@ mod tests {
     use crate::sinks::testing::{all_zones, ledger};
 
     fn exact(ledger: &Ledger) -> Value {
-        serde_json::to_value(Exact::of(ledger, ProcessIdentity::StartTime)).unwrap()
+        serde_json::to_value(Exact::of(ledger, Identity::StartTime)).unwrap()
     }
 
     #[test]

@@ -6,7 +6,8 @@ use serde_json::{Map, Value};
 
 use crate::{
     attribution::ledger::{IdlePolicy, Ledger},
-    sinks::{log_line::ProcessIdentity, segments::date},
+    interval::Identity,
+    sinks::segments::date,
 };
 
 /// Name of the file in its folder.
@@ -36,7 +37,7 @@ pub struct Metadata {
     /// The zones that were found.
     pub domains: Vec<Domain>,
     /// What tells processes apart.
-    pub identity: ProcessIdentity,
+    pub identity: Identity,
     /// Policy for idle energy.
     pub idle_policy: IdlePolicy,
     /// Weight of a nanosecond that the sibling shared, in thousandths.

@@ -9,11 +9,11 @@ use serde::Serialize;
 
 use crate::{
     attribution::ledger::Ledger,
-    interval::MachineMemory,
+    interval::{Identity, MachineMemory},
     sinks::{
         aipowermeter::CpuMetrics,
         line::{Line, LineKind, SCHEMA, SampleFacts},
-        log_line::{Exact, ProcessIdentity},
+        log_line::Exact,
     },
 };
 
@@ -28,7 +28,7 @@ const REPEAT_AFTER_NS: i64 = 1_000_000;
 #[derive(Clone, Debug)]
 pub struct Encoding {
     /// What tells processes apart.
-    pub identity: ProcessIdentity,
+    pub identity: Identity,
     /// Whether AIPowerMeter's names of 2021 are written beside the present ones.
     pub aliases: bool,
     /// Time zone of the dates.

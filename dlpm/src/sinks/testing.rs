@@ -7,12 +7,11 @@ use jiff::tz::TimeZone;
 use crate::{
     attribution::{Options, attribute, energy_tree::Carries, ledger::Ledger},
     interval::{
-        CpuInterval, Interval, MachineMemory, MemoryReading, MeterSource, Process, ProcessId, Usage, ZoneKind,
-        ZoneReading,
+        CpuInterval, Identity, Interval, MachineMemory, MemoryReading, MeterSource, Process, ProcessId, Usage,
+        ZoneKind, ZoneReading,
     },
     sinks::{
         folder::LOG_NAME,
-        log_line::ProcessIdentity,
         metadata::Metadata,
         segments::{Encoding, Segmenter},
     },
@@ -131,7 +130,7 @@ pub fn ledger(seq: u64, zones: Vec<ZoneReading>) -> Ledger {
 
 pub fn segmenter() -> Segmenter {
     Segmenter::new(Encoding {
-        identity: ProcessIdentity::StartTime,
+        identity: Identity::StartTime,
         aliases: true,
         timezone: TimeZone::fixed(jiff::tz::offset(1)),
     })
@@ -149,7 +148,7 @@ pub fn metadata() -> Metadata {
         kernel: "6.18".to_owned(),
         boot_id: None,
         domains: Vec::new(),
-        identity: ProcessIdentity::StartTime,
+        identity: Identity::StartTime,
         idle_policy: crate::attribution::ledger::IdlePolicy::Proportional,
         smt_weight_permille: 550,
         notes: vec!["a note".to_owned()],

@@ -44,7 +44,7 @@ pub struct Engine {
     progress: Progress,
     notes: Vec<String>,
     chosen: Option<Instant>,
-    logger: Option<EbpfLogger>,
+    logger: Option<EbpfLogger<&'static dyn log::Log>>,
     folder: PathBuf,
     quiet: bool,
     has_command: bool,
@@ -71,12 +71,16 @@ impl Engine {
             .ok();
         let (identity, identity_note) = machine.cpu_time().identity();
         let mut notes = plan.notes;
-        notes.extend(identity_note.map(|reason| {
-            format!("processes are told apart by pid alone, without their start times: {reason}")
-        }));
+        notes.extend(
+            identity_note
+                .map(|reason| format!("processes are told apart by pid alone, without their start times: {reason}")),
+        );
         notes.extend(machine.cpu_time().hooks().iter().filter_map(|hook| {
             let reason = hook.state.as_ref().err()?;
-            Some(format!("the hook {} is missing ({reason}): {}", hook.tracepoint, hook.purpose))
+            Some(format!(
+                "the hook {} is missing ({reason}): {}",
+                hook.tracepoint, hook.purpose
+            ))
         }));
         if machine.topology().more_than_two_threads() {
             notes.push(
@@ -92,7 +96,9 @@ impl Engine {
             start_unix_ns: unix_ns(),
             end_unix_ns: None,
             node_id: rustix::system::uname().nodename().to_string_lossy().into_owned(),
-            command_line: std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect(),
+            command_line: std::env::args_os()
+                .map(|arg| arg.to_string_lossy().into_owned())
+                .collect(),
             interval_ns: u64::try_from(plan.interval.as_nanos()).unwrap_or(u64::MAX),
             cpu_model: cpu_model(&plan.machine.procfs),
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
@@ -125,7 +131,11 @@ impl Engine {
             machine,
             options: plan.options,
             carries: Carries::default(),
-            segmenter: Segmenter::new(Encoding { identity, aliases: plan.aliases, timezone: plan.timezone }),
+            segmenter: Segmenter::new(Encoding {
+                identity,
+                aliases: plan.aliases,
+                timezone: plan.timezone,
+            }),
             writer: Some(writer),
             metadata,
             totals: Totals::default(),
@@ -176,7 +186,8 @@ impl Engine {
             self.chosen = Some(Instant::now());
             let selection = &self.options.selection;
             if selection.is_filtered() {
-                self.machine.watch_memory(Some(&|process, cgroup| selection.matches(process, cgroup)));
+                self.machine
+                    .watch_memory(Some(&|process, cgroup| selection.matches(process, cgroup)));
             } else {
                 self.machine.watch_memory(None);
             }
@@ -198,7 +209,9 @@ impl Engine {
     pub fn finish(&mut self) -> Result<bool> {
         let last = self.step();
         self.progress.clear();
-        let Some(writer) = self.writer.take() else { return Ok(true) };
+        let Some(writer) = self.writer.take() else {
+            return Ok(true);
+        };
         writer.write(self.segmenter.end().context("the end of the log")?);
         self.metadata.end_unix_ns = Some(unix_ns());
         let report = writer.finish(self.metadata.clone(), PATIENCE);
@@ -215,9 +228,16 @@ impl Engine {
     }
 
     fn print_summary(&self, report: &Report) {
-        let options = SummaryOptions { notes: self.notes.clone(), ..SummaryOptions::default() };
+        let options = SummaryOptions {
+            notes: self.notes.clone(),
+            ..SummaryOptions::default()
+        };
         let mut text = summary::render(&self.totals, &options);
-        text.push_str(&format!("Log: {} ({} lines)\n", self.folder.display(), report.written_lines));
+        text.push_str(&format!(
+            "Log: {} ({} lines)\n",
+            self.folder.display(),
+            report.written_lines
+        ));
         // A reader that has gone away is no failure of the trace.
         let _ = if self.has_command {
             std::io::stderr().write_all(text.as_bytes())
@@ -235,7 +255,9 @@ impl Engine {
                  as `unattributed`; make room with --spill-entries, or shorten --interval",
             );
         }
-        let Some(status) = self.writer.as_ref().map(LogWriter::status) else { return };
+        let Some(status) = self.writer.as_ref().map(LogWriter::status) else {
+            return;
+        };
         match (status.blocked, self.warned_disk) {
             (Some(blocked), false) => {
                 self.warned_disk = true;

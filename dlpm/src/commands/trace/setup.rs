@@ -49,7 +49,10 @@ pub fn plan(args: &TraceArgs) -> Result<Plan> {
     let roots = &args.roots;
     for (option, root) in [("--procfs", &roots.procfs), ("--sysfs", &roots.sysfs)] {
         if !root.is_dir() {
-            bail!("{option} {} is no directory: give the root of a mounted tree, as /proc or /sys", root.display());
+            bail!(
+                "{option} {} is no directory: give the root of a mounted tree, as /proc or /sys",
+                root.display()
+            );
         }
     }
     let host = HostFacts::read(&roots.procfs, &roots.sysfs);
@@ -116,9 +119,18 @@ fn selection(args: &TraceArgs, cgroups: &CgroupTree) -> Result<Selection> {
         }
     }
     Ok(Selection {
-        cgroups: args.cgroup.iter().map(|wanted| cgroups.resolve(wanted)).collect::<Result<_, _>>()?,
+        cgroups: args
+            .cgroup
+            .iter()
+            .map(|wanted| cgroups.resolve(wanted))
+            .collect::<Result<_, _>>()?,
         comm: args.comm.clone(),
-        uids: args.uid.iter().map(|user| proc_fs::uid_of_user(user)).collect::<Result<_, _>>().context("--uid")?,
+        uids: args
+            .uid
+            .iter()
+            .map(|user| proc_fs::uid_of_user(user))
+            .collect::<Result<_, _>>()
+            .context("--uid")?,
         tracked: !args.pid.is_empty() || !args.command.is_empty(),
     })
 }

@@ -25,29 +25,12 @@ pub use loader::Hook;
 pub use offsets::KERNEL_BTF;
 pub use tables::Tables;
 
+pub use crate::interval::Identity;
+
 use crate::{
     interval::{CpuInterval, ProcessId, Usage},
     sources::clock::monotonic_ns,
 };
-
-/// How processes are told apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Identity {
-    /// By thread group id and start time: a pid that is used again is another process.
-    StartTime,
-    /// By thread group id alone, where the kernel shows no type information.
-    Tgid,
-}
-
-impl Identity {
-    /// The word that the log uses.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::StartTime => "start_time",
-            Self::Tgid => "tgid",
-        }
-    }
-}
 
 /// Sizes of the kernel's maps; full ones lose no time, but names.
 #[derive(Clone, Copy, Debug)]

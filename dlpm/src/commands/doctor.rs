@@ -1,0 +1,210 @@
+//! `dlpm doctor`: what works here, and what to do about what does not.
+
+use std::{fmt::Write as _, io::Write as _, process::ExitCode};
+
+use crate::{
+    cli::{DoctorArgs, Roots},
+    interval::Identity,
+    sources::{
+        cgroups::CgroupTree,
+        clock::monotonic_ns,
+        cpu_time::{Config, CpuTime},
+        energy::powercap::Powercap,
+        host::HostFacts,
+        memory::machine_memory,
+        topology::Topology,
+    },
+};
+
+/// How one thing is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Ok,
+    /// It works without, with less.
+    Missing,
+    /// Nothing works without.
+    Broken,
+}
+
+struct Finding {
+    state: State,
+    what: String,
+    details: String,
+}
+
+/// Looks at everything that a trace needs.
+pub fn run(args: &DoctorArgs) -> ExitCode {
+    let findings = examine(&args.roots);
+    let mut text = String::new();
+    for Finding { state, what, details } in &findings {
+        let word = match state {
+            State::Ok => "ok",
+            State::Missing => "missing",
+            State::Broken => "BROKEN",
+        };
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{word:8} {what:22} {details}");
+    }
+    let broken = findings.iter().any(|finding| finding.state == State::Broken);
+    text.push_str(if broken {
+        "\ndlpm cannot trace here: see what is BROKEN.\n"
+    } else {
+        "\ndlpm can trace CPU time here.\n"
+    });
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    ExitCode::from(u8::from(broken))
+}
+
+fn examine(roots: &Roots) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut add = |state, what: &str, details: String| {
+        findings.push(Finding {
+            state,
+            what: what.to_owned(),
+            details,
+        });
+    };
+
+    let host = HostFacts::read(&roots.procfs, &roots.sysfs);
+    let errors = host.errors();
+    add(
+        State::Ok,
+        "kernel",
+        host.kernel_release.clone().unwrap_or_else(|| "unknown".to_owned()),
+    );
+    for error in &errors {
+        add(State::Broken, "host", error.to_string());
+    }
+    for limit in host.limits() {
+        add(State::Missing, "host", limit);
+    }
+
+    let topology = Topology::read(&roots.sysfs);
+    let siblings = topology.siblings();
+    add(
+        State::Ok,
+        "topology",
+        format!(
+            "{} CPUs online, {} cores with two hardware threads",
+            topology.online_cpus().len(),
+            siblings.len()
+        ),
+    );
+    if topology.more_than_two_threads() {
+        add(
+            State::Missing,
+            "topology",
+            "cores with more than two hardware threads: their threads count as whole cores".to_owned(),
+        );
+    }
+    for note in topology.notes() {
+        add(State::Missing, "topology", note.clone());
+    }
+
+    if errors.is_empty() {
+        match CpuTime::start(&Config {
+            siblings,
+            ..Config::default()
+        }) {
+            Ok(mut cpu_time) => add_cpu_time(&mut cpu_time, &mut add),
+            Err(error) => add(State::Broken, "CPU time", error.to_string()),
+        }
+    }
+
+    match Powercap::open(&roots.sysfs, monotonic_ns()) {
+        Ok(mut powercap) => {
+            for reading in powercap.take(monotonic_ns()) {
+                match reading.energy_uj {
+                    Ok(_) => add(State::Ok, "energy", format!("{} (powercap)", reading.zone)),
+                    Err(reason) => add(State::Missing, "energy", format!("{}: {reason}", reading.zone)),
+                }
+            }
+            for ignored in powercap.ignored() {
+                add(State::Ok, "energy", format!("not used: {ignored}"));
+            }
+        }
+        Err(error) => add(State::Missing, "energy", error.to_string()),
+    }
+
+    match CgroupTree::find(&roots.procfs) {
+        Ok(tree) if tree.mount_root() == "/" => {
+            add(
+                State::Ok,
+                "cgroups",
+                format!("version 2 at {}", tree.mount_point().display()),
+            );
+        }
+        Ok(tree) => add(
+            State::Missing,
+            "cgroups",
+            format!(
+                "{} shows only {} of the tree: other cgroups have no name",
+                tree.mount_point().display(),
+                tree.mount_root()
+            ),
+        ),
+        Err(error) => add(State::Broken, "cgroups", error.to_string()),
+    }
+
+    match machine_memory(&roots.procfs) {
+        Some(memory) => add(State::Ok, "memory", format!("{} MiB", memory.total_bytes >> 20)),
+        None => add(
+            State::Missing,
+            "memory",
+            format!(
+                "{} cannot be read: energy of dram is not split; is /proc mounted?",
+                roots.procfs.join("meminfo").display()
+            ),
+        ),
+    }
+    findings
+}
+
+fn add_cpu_time(cpu_time: &mut CpuTime, add: &mut impl FnMut(State, &str, String)) {
+    let sealed = cpu_time.seal().and_then(|first| {
+        let _ = cpu_time.drain(&first)?;
+        cpu_time.seal()
+    });
+    match sealed.and_then(|sealed| Ok((sealed.seal_ns, cpu_time.drain(&sealed)?))) {
+        Ok((seal_ns, drained)) if drained.cpus.iter().all(|cpu| cpu.time_law_holds()) => add(
+            State::Ok,
+            "CPU time",
+            format!(
+                "exact on {} CPUs; sealing them takes {} µs",
+                drained.cpus.len(),
+                seal_ns / 1000
+            ),
+        ),
+        Ok(_) => add(
+            State::Broken,
+            "CPU time",
+            "the time of a CPU does not add up to its interval: please report this with the kernel's version"
+                .to_owned(),
+        ),
+        Err(error) => add(State::Broken, "CPU time", error.to_string()),
+    }
+    match cpu_time.identity() {
+        (Identity::StartTime, _) => {
+            add(
+                State::Ok,
+                "identity",
+                "processes are told apart by pid and start time".to_owned(),
+            );
+        }
+        (Identity::Tgid, reason) => add(
+            State::Missing,
+            "identity",
+            format!(
+                "processes are told apart by pid alone: {}",
+                reason.unwrap_or("no start times")
+            ),
+        ),
+    }
+    for hook in cpu_time.hooks() {
+        let what = format!("hook {}", hook.tracepoint);
+        match &hook.state {
+            Ok(()) => add(State::Ok, &what, hook.purpose.to_owned()),
+            Err(reason) => add(State::Missing, &what, format!("{}: {reason}", hook.purpose)),
+        }
+    }
+}
