@@ -256,6 +256,15 @@ pub struct CgroupRecord {
     pub path: [u8; CGROUP_PATH_BYTES],
 }
 
+impl Default for CgroupRecord {
+    fn default() -> Self {
+        Self {
+            path_bytes: 0,
+            path: [0; CGROUP_PATH_BYTES],
+        }
+    }
+}
+
 const _: () = assert!(size_of::<Offsets>() == 56);
 const _: () = assert!(size_of::<CpuBuffer>() == 64);
 const _: () = assert!(size_of::<CpuState>() == 192);
