@@ -4,9 +4,6 @@
 //! uninitialised byte.
 #![no_std]
 
-#[cfg(feature = "user")]
-extern crate alloc;
-
 /// Longest name of a task with its terminating zero (`TASK_COMM_LEN`).
 pub const COMM_BYTES: usize = 16;
 
@@ -265,20 +262,6 @@ impl Default for CgroupRecord {
             path_bytes: 0,
             path: [0; CGROUP_PATH_BYTES],
         }
-    }
-}
-
-#[cfg(feature = "user")]
-impl CgroupRecord {
-    /// The path; `None` where it did not fit or is not UTF-8.
-    pub fn path(&self) -> Option<alloc::string::String> {
-        let bytes = usize::try_from(self.path_bytes).ok()?;
-        // The kernel cuts what does not fit, and then fills the array to its last byte.
-        let path = self
-            .path
-            .get(..bytes.checked_sub(1)?)
-            .filter(|_| bytes < CGROUP_PATH_BYTES)?;
-        core::str::from_utf8(path).ok().map(Into::into)
     }
 }
 

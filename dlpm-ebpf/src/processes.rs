@@ -21,6 +21,9 @@ use crate::{
 
 type Comm = [u8; COMM_BYTES];
 
+/// What an insertion answers where there is an entry already.
+const EEXIST: i32 = -17;
+
 /// `sched_process_fork(parent, child)`: threads are not processes.
 #[inline(always)]
 pub fn fork(context: &RawTracePointContext) -> Option<()> {
@@ -135,11 +138,12 @@ pub fn exit(context: &RawTracePointContext) -> Option<()> {
 
 #[inline(always)]
 fn insert(key: ProcessKey, record: &ProcessRecord) {
-    let counter = match PROCESSES.insert(key, record, u64::from(BPF_NOEXIST)) {
-        Ok(()) => Counter::ProcessesInserted,
-        Err(_) => Counter::ProcessesFull,
-    };
-    count(counter);
+    match PROCESSES.insert(key, record, u64::from(BPF_NOEXIST)) {
+        Ok(()) => count(Counter::ProcessesInserted),
+        // Forked while the tasks were listed: what fork wrote is better than what the list shows.
+        Err(EEXIST) => {}
+        Err(_) => count(Counter::ProcessesFull),
+    }
 }
 
 #[inline(always)]

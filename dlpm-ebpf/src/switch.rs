@@ -142,9 +142,10 @@ fn charge(cpu: u32, state: &mut CpuState, now: u64, ran: Charged, next_is_idle: 
     let log2 = SLOTS_LOG2.load() & 31;
     let hash = hash(cgroup_id, ran);
     let first = ((cpu << 1) | (sequence & 1) as u32) << log2;
-    let index = hash & ((1 << log2) - 1);
-    if add_to_slot(buffer, first, index, cgroup_id, ran, ns, shared_ns)
-        || add_to_slot(buffer, first, index ^ 1, cgroup_id, ran, ns, shared_ns)
+    // Both probes are masked: a table of one slot has no neighbour, and the next table belongs to somebody else.
+    let mask = (1 << log2) - 1;
+    if add_to_slot(buffer, first, hash & mask, cgroup_id, ran, ns, shared_ns)
+        || add_to_slot(buffer, first, (hash ^ 1) & mask, cgroup_id, ran, ns, shared_ns)
     {
         return;
     }
@@ -163,8 +164,10 @@ fn charge(cpu: u32, state: &mut CpuState, now: u64, ran: Charged, next_is_idle: 
         }
     } else if spill
         .insert(key, Usage { ns, shared_ns }, u64::from(BPF_NOEXIST))
-        .is_err()
+        .is_ok()
     {
+        buffer.spilled += 1;
+    } else {
         // Full, or the bucket is locked: the time is kept all the same, only its owner is not.
         buffer.lost_ns += ns;
     }

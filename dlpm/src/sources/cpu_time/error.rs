@@ -5,7 +5,10 @@ use std::io;
 use aya::{EbpfError, programs::ProgramError};
 use thiserror::Error;
 
-use super::loader::{describe, is_permission};
+use super::{
+    MAX_SLOTS_LOG2,
+    loader::{describe, is_permission},
+};
 
 /// Why CPU time cannot be traced.
 #[derive(Debug, Error)]
@@ -45,6 +48,14 @@ pub enum CpuTimeError {
         map: &'static str,
         /// What the kernel says.
         source: io::Error,
+    },
+    /// A table of this size cannot be had.
+    #[error(
+        "the slot tables cannot have 2^{slots_log2} slots of 64 bytes per CPU: give a power from 0 to {MAX_SLOTS_LOG2}"
+    )]
+    SlotsLog2 {
+        /// What was asked for.
+        slots_log2: u32,
     },
     /// The number of CPUs is not known.
     #[error("the possible CPUs cannot be read ({what}): {source}; is /sys mounted?")]

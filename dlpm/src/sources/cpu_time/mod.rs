@@ -5,9 +5,11 @@
 //! interval, and turns the CPU to the other buffer. When all CPUs have turned, nobody writes the old buffers any more.
 
 mod batch;
+mod cgroups;
 mod error;
 mod loader;
 mod offsets;
+mod seal;
 mod tables;
 
 use std::os::fd::{AsFd, BorrowedFd};
@@ -15,9 +17,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use aya::{
     Ebpf,
     maps::{Map, MapData, PerCpuArray},
-    programs::{RawTracePoint, RawTracePointRunOptions, TestRun},
+    programs::RawTracePoint,
 };
-use dlpm_common::{CgroupRecord, Counter, Slot, maps};
+use dlpm_common::{Counter, Slot, maps};
 
 pub use batch::{Batch, read_hash};
 pub use error::CpuTimeError;
@@ -32,10 +34,13 @@ use crate::{
     sources::clock::monotonic_ns,
 };
 
+/// Largest [`MapSizes::slots_log2`].
+pub const MAX_SLOTS_LOG2: u32 = 16;
+
 /// Sizes of the kernel's maps; full ones lose no time, but names.
 #[derive(Clone, Copy, Debug)]
 pub struct MapSizes {
-    /// log2 of the slots per CPU and buffer, 0 to 16; a slot has 64 bytes.
+    /// log2 of the slots per CPU and buffer, 0 to [`MAX_SLOTS_LOG2`]; a slot has 64 bytes.
     pub slots_log2: u32,
     /// Records of all CPUs that find no slot.
     pub spill: u32,
@@ -113,6 +118,10 @@ impl CpuTime {
     ///
     /// Where the programs that count CPU time cannot be loaded. Other hooks only show in [`Self::hooks`].
     pub fn start(config: &Config) -> Result<Self, CpuTimeError> {
+        let slots_log2 = config.sizes.slots_log2;
+        if slots_log2 > MAX_SLOTS_LOG2 {
+            return Err(CpuTimeError::SlotsLog2 { slots_log2 });
+        }
         let cpus = possible_cpus()?;
         let smt = !config.siblings.is_empty();
         let mut loaded = loader::load(&config.sizes, cpus, smt, config.identity)?;
@@ -120,7 +129,7 @@ impl CpuTime {
             map_fd(&loaded.ebpf, maps::CPUS)?,
             map_fd(&loaded.ebpf, maps::SLOTS)?,
             cpus,
-            config.sizes.slots_log2,
+            slots_log2,
         )
         .map_err(|source| CpuTimeError::Map {
             map: maps::SLOTS,
@@ -197,7 +206,7 @@ impl CpuTime {
             .map_err(|source| CpuTimeError::refused(self.seal, source))?;
         let mut bounds = Vec::with_capacity(self.tables.cpus() as usize);
         for cpu in 0..self.tables.cpus() {
-            if let Some((begin_ns, end_ns)) = seal_cpu(program, &self.tables, cpu, ended, target)? {
+            if let Some((begin_ns, end_ns)) = seal::seal_cpu(program, &self.tables, cpu, ended, target)? {
                 bounds.push((cpu, begin_ns, end_ns));
             }
         }
@@ -266,26 +275,6 @@ impl CpuTime {
         Ok(())
     }
 
-    /// cgroups that were created since the last call: id, and path from the root of the hierarchy (`None` where it was
-    /// too long to be kept).
-    ///
-    /// # Errors
-    ///
-    /// Where the map cannot be read.
-    pub fn new_cgroups(&mut self) -> Result<Vec<(u64, Option<String>)>, CpuTimeError> {
-        let inserted = self.counter(Counter::CgroupsInserted);
-        if inserted == self.cgroups_seen {
-            return Ok(Vec::new());
-        }
-        self.cgroups_seen = inserted;
-        let records: Vec<(u64, CgroupRecord)> =
-            read_hash(self.map(maps::CGROUPS)?, Batch::Drain).map_err(|source| CpuTimeError::Map {
-                map: maps::CGROUPS,
-                source,
-            })?;
-        Ok(records.iter().map(|(id, record)| (*id, record.path())).collect())
-    }
-
     /// Sum over all CPUs of a counter of the kernel side, since the start.
     pub fn counter(&self, counter: Counter) -> u64 {
         self.ebpf
@@ -310,51 +299,6 @@ impl CpuTime {
     pub fn switch_program(&self) -> &'static str {
         self.switch
     }
-}
-
-/// Seals one CPU. `None`: it was offline throughout the interval.
-fn seal_cpu(
-    program: &RawTracePoint,
-    tables: &Tables,
-    cpu: u32,
-    ended: u64,
-    target: u64,
-) -> Result<Option<(u64, u64)>, CpuTimeError> {
-    let run = || {
-        let mut options = RawTracePointRunOptions::new();
-        options.args[0] = target;
-        options.cpu = Some(cpu);
-        match program.test_run(options) {
-            Ok(_) => Ok(true),
-            Err(error) if loader::is_offline(&error) => Ok(false),
-            Err(source) => Err(CpuTimeError::refused("seal", source)),
-        }
-    };
-    let bounds = |end_ns: Option<u64>| {
-        let buffer = tables.buffer(cpu, ended);
-        (buffer.begin_ns, end_ns.unwrap_or(buffer.end_ns))
-    };
-    if run()? {
-        return Ok(Some(bounds(None)));
-    }
-    // Offline. It may have been off since an earlier seal: then there is no interval to end.
-    let (_, pending) = tables.since_and_gap(cpu);
-    let was_off = pending != 0;
-    tables.set_gap(cpu, target);
-    // It may have come back between the two steps; then this makes sure that it has turned.
-    let is_back = run()?;
-    if was_off {
-        return Ok(None);
-    }
-    if is_back {
-        return Ok(Some(bounds(None)));
-    }
-    let (since_ns, pending) = tables.since_and_gap(cpu);
-    // Without any event so far there has been no interval.
-    if since_ns == 0 {
-        return Ok(None);
-    }
-    Ok(Some(bounds((pending != 0).then_some(since_ns))))
 }
 
 fn usage_of_slot(cpu: u32, slot: &Slot) -> Option<Usage> {

@@ -1,0 +1,181 @@
+//! Load for the tests, in a process of its own whose name, threads and children are known.
+//!
+//! `dlpm-worker TASK [NUMBER | NAME]…` says `ready`, waits for a line, works, says what it did and `done`, and exits
+//! when its input ends. It dies with the test that started it.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a worker that cannot work fails its test by dying"
+)]
+
+use std::{
+    ffi::CString,
+    io::{self, BufRead, Read, Write},
+    process, thread,
+    time::{Duration, Instant},
+};
+
+use dlpm_tests::cpus;
+use rustix::{process::Signal, thread::set_name};
+
+fn main() {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (task, rest) = arguments.split_first().unwrap();
+    let number = |index: usize| rest[index].parse::<u32>().unwrap();
+    // Before the first word, so that all the work is done where it should be.
+    if matches!(task.as_str(), "spin" | "burst") {
+        cpus::pin(number(0));
+    }
+    tell("ready");
+    wait_for_line();
+    match task.as_str() {
+        "spin" => loop {
+            std::hint::spin_loop();
+        },
+        "burst" => loop {
+            spin(Duration::from_micros(number(1).into()));
+            thread::sleep(Duration::from_micros(number(2).into()));
+        },
+        "hop" => hop(number(0), Duration::from_millis(number(1).into())),
+        "storm" => storm(number(0)),
+        "rename" => rename(&rest[0], &rest[1]),
+        "daemon" => daemon(&rest[0]),
+        "reuse" => reuse(number(0), &rest[1]),
+        other => panic!("no such task: {other}"),
+    }
+    tell("done");
+    wait_for_line();
+}
+
+fn tell(line: &str) {
+    println!("{line}");
+    io::stdout().flush().unwrap();
+}
+
+fn wait_for_line() {
+    io::stdin().lock().read_line(&mut String::new()).unwrap();
+}
+
+fn spin(time: Duration) {
+    let begun = Instant::now();
+    while begun.elapsed() < time {
+        std::hint::spin_loop();
+    }
+}
+
+fn name(name: &str) {
+    set_name(&CString::new(name).unwrap()).unwrap();
+}
+
+/// Runs `child` in a child process. The worker has one thread whenever it forks, so that the child may allocate.
+fn fork(child: impl FnOnce()) -> u32 {
+    // SAFETY: this process has one thread, so no lock can be held by a thread that the child lacks.
+    match unsafe { libc::fork() } {
+        -1 => panic!("fork: {}", io::Error::last_os_error()),
+        0 => {
+            child();
+            // SAFETY: no arguments but the code; leaves the parent's output buffers alone.
+            unsafe { libc::_exit(0) }
+        }
+        pid => pid.cast_unsigned(),
+    }
+}
+
+/// Waits for any child; `false` when there is none.
+fn reap() -> bool {
+    rustix::process::wait(rustix::process::WaitOptions::empty()).is_ok()
+}
+
+/// Threads that go from CPU to CPU, two milliseconds on each.
+fn hop(threads: u32, time: Duration) {
+    let online = cpus::online();
+    let end = Instant::now() + time;
+    thread::scope(|scope| {
+        for first in 0..threads as usize {
+            let online = &online;
+            scope.spawn(move || {
+                for turn in first.. {
+                    if Instant::now() >= end {
+                        break;
+                    }
+                    cpus::pin(online[turn % online.len()]);
+                    spin(Duration::from_millis(2));
+                }
+            });
+        }
+    });
+}
+
+/// Short processes with names of their own, four at a time.
+fn storm(count: u32) {
+    let mut children = Vec::new();
+    for index in 0..count {
+        if index >= 4 {
+            reap();
+        }
+        children.push(fork(|| {
+            name(&format!("storm-{index}"));
+            spin(Duration::from_micros(50));
+        }));
+    }
+    while reap() {}
+    for (index, pid) in children.iter().enumerate() {
+        println!("{pid} storm-{index}");
+    }
+}
+
+/// The process takes one name, a thread of it another.
+fn rename(process: &str, thread: &str) {
+    name(process);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            name(thread);
+            spin(Duration::from_millis(5));
+        });
+    });
+    spin(Duration::from_millis(5));
+}
+
+/// Forks twice, so that nothing but history leads from the daemon to this process.
+fn daemon(daemon: &str) {
+    let (mut alive, inherited) = io::pipe().unwrap();
+    fork(|| {
+        rustix::process::setsid().unwrap();
+        let parent = process::id();
+        fork(|| {
+            while std::os::unix::process::parent_id() == parent {
+                thread::sleep(Duration::from_millis(1));
+            }
+            name(daemon);
+            spin(Duration::from_millis(20));
+        });
+    });
+    while reap() {}
+    drop(inherited);
+    // Ends when the daemon has exited, which is nobody's child here.
+    alive.read_to_end(&mut Vec::new()).unwrap();
+}
+
+/// Child after child with the same pid. Where another process of the machine takes that pid first, the turn is
+/// repeated.
+fn reuse(count: u32, prefix: &str) {
+    let wanted = fork(|| {});
+    reap();
+    let mut index = 0;
+    let mut turns = 0;
+    while index < count {
+        turns += 1;
+        assert!(turns < 100 * count, "pid {wanted} is not to be had again");
+        std::fs::write("/proc/sys/kernel/ns_last_pid", (wanted - 1).to_string()).unwrap();
+        let child = fork(|| {
+            if process::id() == wanted {
+                name(&format!("{prefix}-{index}"));
+                spin(Duration::from_micros(200));
+            }
+        });
+        reap();
+        index += u32::from(child == wanted);
+    }
+    println!("{wanted}");
+}

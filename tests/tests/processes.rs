@@ -1,0 +1,157 @@
+//! Whose time it is: names, parents and trees, also of processes that nobody could look up in time.
+
+use std::{
+    collections::{HashMap, HashSet},
+    process::Command,
+    time::Duration,
+};
+
+use dlpm::{
+    interval::ProcessId,
+    sources::cpu_time::{Config, Identity},
+};
+use dlpm_common::Counter;
+use dlpm_tests::{require_kernel, trace::Trace, worker};
+
+#[test]
+fn each_of_5000_short_processes_has_its_time_name_and_parent() {
+    require_kernel!();
+    const COUNT: usize = 5_000;
+    let mut trace = Trace::start(&Config::default());
+    let mut storm = worker!("storm", COUNT);
+    let lines = trace.while_working(&mut storm, Duration::from_millis(50));
+    let parent = trace.usage_of(storm.pid()).next().unwrap().process;
+    let found: HashMap<String, ProcessId> = trace
+        .named(|name| name.starts_with("storm-"))
+        .into_iter()
+        .map(|(id, process)| {
+            assert_eq!(process.parent, Some(parent), "{id:?} {process:?}");
+            assert_eq!(process.exec_comm, "dlpm-worker", "{id:?} {process:?}");
+            (process.comm.clone(), id)
+        })
+        .collect();
+    assert_eq!(found.len(), COUNT);
+    assert_eq!(
+        trace.named(|name| name.starts_with("storm-")).len(),
+        COUNT,
+        "a name twice"
+    );
+    let with_time: HashSet<ProcessId> = trace.usage().map(|usage| usage.process).collect();
+    assert_eq!(lines.len(), COUNT);
+    for line in lines {
+        let (pid, name) = line.split_once(' ').unwrap();
+        let id = found[name];
+        assert_eq!(id.tgid.to_string(), pid, "{name}");
+        assert!(with_time.contains(&id), "{name}");
+    }
+    assert_eq!(trace.cpu_time.counter(Counter::ProcessesFull), 0);
+}
+
+#[test]
+fn a_process_has_the_name_of_its_exec_and_the_one_it_took() {
+    require_kernel!();
+    let mut trace = Trace::start(&Config::default());
+    let mut worker = worker!("rename", "new-name", "thread-name");
+    trace.while_working(&mut worker, Duration::from_millis(10));
+    let renamed = trace.named(|name| name == "new-name");
+    let (id, process) = renamed.iter().next().unwrap();
+    assert_eq!(renamed.len(), 1);
+    assert_eq!(id.tgid, worker.pid());
+    assert_eq!(process.exec_comm, "dlpm-worker");
+    assert!(
+        trace.named(|name| name == "thread-name").is_empty(),
+        "a thread has renamed its process"
+    );
+}
+
+/// One process that calls exec twice within one interval and is gone before it ends.
+#[test]
+fn the_last_exec_names_a_short_process() {
+    require_kernel!();
+    let mut trace = Trace::start(&Config::default());
+    let mut shell = Command::new("sh").args(["-c", "exec sleep 0.005"]).spawn().unwrap();
+    assert!(shell.wait().unwrap().success());
+    trace.step();
+    let usage = trace.usage_of(shell.id()).next().unwrap();
+    let process = trace.seen[&usage.process].clone();
+    assert_eq!((process.comm.as_str(), process.exec_comm.as_str()), ("sleep", "sleep"));
+    assert_eq!(process.parent.unwrap().tgid, std::process::id());
+    assert!(process.exited);
+}
+
+#[test]
+fn a_daemon_that_forked_twice_is_still_followed() {
+    require_kernel!();
+    let mut trace = Trace::start(&Config::default());
+    let mut root = worker!("daemon", "the-daemon");
+    let mut stranger = worker!("daemon", "the-stranger");
+    trace.table.add_root(root.pid()).unwrap();
+    trace.while_working(&mut root, Duration::from_millis(5));
+    trace.while_working(&mut stranger, Duration::from_millis(5));
+    for (name, tracked) in [("the-daemon", true), ("the-stranger", false)] {
+        let found = trace.named(|found| found == name);
+        assert_eq!(found.len(), 1, "{name}");
+        let (id, process) = found.iter().next().unwrap();
+        assert_eq!(process.tracked, tracked, "{name}");
+        let between = &trace.seen[&process.parent.unwrap()];
+        assert!(between.exited, "the daemon's parent leaves at once");
+        let first = between.parent.unwrap();
+        assert_eq!(first.tgid, if tracked { root.pid() } else { stranger.pid() }, "{id:?}");
+        assert_eq!(trace.seen[&first].tracked, tracked);
+    }
+}
+
+#[test]
+fn a_pid_that_is_used_again_is_another_process() {
+    require_kernel!();
+    const COUNT: usize = 50;
+    let mut trace = Trace::start(&Config::default());
+    let mut worker = worker!("reuse", COUNT, "again");
+    worker.go();
+    let pid: u32 = worker.lines_until_done()[0].parse().unwrap();
+    trace.step();
+    let found: HashSet<String> = trace
+        .named(|name| name.starts_with("again-"))
+        .into_iter()
+        .map(|(id, process)| {
+            assert_eq!(id.tgid, pid);
+            assert!(
+                trace.usage_of(pid).any(|usage| usage.process == id),
+                "{process:?} has no time"
+            );
+            process.comm.clone()
+        })
+        .collect();
+    // All in one interval, and none has swallowed another.
+    assert_eq!(found, (0..COUNT).map(|index| format!("again-{index}")).collect());
+    assert_eq!(trace.intervals.len(), 1);
+}
+
+/// What start times are for: without them the same run is one process. Shows that the test above can fail.
+#[test]
+fn without_start_times_a_pid_is_one_process() {
+    require_kernel!();
+    let mut trace = Trace::start(&Config {
+        identity: Some(Identity::Tgid),
+        ..Config::default()
+    });
+    let (identity, reason) = trace.cpu_time.identity();
+    assert_eq!(identity, Identity::Tgid);
+    assert!(reason.is_some());
+    let mut spinner = worker!("spin", 0);
+    spinner.go();
+    let mut worker = worker!("reuse", 10, "again");
+    let pid: u32 = trace.while_working(&mut worker, Duration::from_millis(20))[0]
+        .parse()
+        .unwrap();
+    trace.steps(2, Duration::from_millis(20));
+    assert!(trace.usage().all(|usage| usage.process.start_ns == 0));
+    let ids: HashSet<ProcessId> = trace.usage_of(pid).map(|usage| usage.process).collect();
+    assert_eq!(ids.len(), 1);
+    let spinning = ProcessId {
+        tgid: spinner.pid(),
+        start_ns: 0,
+    };
+    assert!(trace.usage_of(spinner.pid()).map(|usage| usage.ns).sum::<u64>() > 0);
+    assert_eq!(trace.seen[&spinning].comm, "dlpm-worker", "from /proc");
+}
