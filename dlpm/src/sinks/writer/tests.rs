@@ -6,8 +6,12 @@ use std::{
     path::Path,
 };
 
+use serde_json::Value;
+
 use super::*;
 use crate::sinks::{
+    folder::LOG_NAME,
+    metadata::METADATA_NAME,
     reader_rules::violations,
     testing::{all_zones, ledger, log_of, metadata, segmenter},
 };
