@@ -274,28 +274,28 @@ fn open_log(folder: &OwnedFd, path: &Path, mode: FolderMode) -> Result<File, Fol
     };
     // Without NONBLOCK a pipe of that name would keep dlpm waiting. Not APPEND: Linux then ignores the offset that a
     // repair writes to.
-    let mut flags =
-        OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    if mode == FolderMode::New {
-        flags |= OFlags::EXCL;
-    }
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let log = match openat(folder.as_fd(), LOG_NAME, flags, Mode::from_raw_mode(0o644)) {
         Ok(log) => File::from(log),
-        Err(Errno::EXIST) => {
-            let folder = path.parent().unwrap_or(path);
-            return Err(FolderError::Holds(folder.to_owned()));
-        }
         Err(Errno::LOOP) => return Err(not_plain_file("a symbolic link")),
+        Err(Errno::ISDIR) => return Err(not_plain_file("a folder")),
         Err(errno) => return Err(failed("open", errno.into())),
     };
     if let Some(what) = not_plain(&log).map_err(|source| failed("examine", source))? {
         return Err(not_plain_file(what));
     }
     match flock(&log, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(log),
-        Err(Errno::WOULDBLOCK) => Err(FolderError::InUse(path.to_owned())),
-        Err(errno) => Err(failed("lock", errno.into())),
+        Ok(()) => {}
+        Err(Errno::WOULDBLOCK) => return Err(FolderError::InUse(path.to_owned())),
+        Err(errno) => return Err(failed("lock", errno.into())),
     }
+    // An empty one is left where a trace could not start, for want of space or otherwise.
+    let length = log.metadata().map_err(|source| failed("examine", source))?.len();
+    if mode == FolderMode::New && length > 0 {
+        let folder = path.parent().unwrap_or(path);
+        return Err(FolderError::Holds(folder.to_owned()));
+    }
+    Ok(log)
 }
 
 /// What keeps a file from being written to.

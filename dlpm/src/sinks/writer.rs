@@ -208,11 +208,19 @@ impl LogWriter {
 
     /// How the writer is doing.
     pub fn status(&self) -> Status {
+        let stopped = self.thread.as_ref().is_none_or(thread::JoinHandle::is_finished);
         let state = self.shared.lock();
-        Status {
+        let mut status = Status {
             queued_lines: state.backlog.len(),
             ..state.status.clone()
+        };
+        if stopped && status.blocked.is_none() {
+            status.blocked = Some(Blocked {
+                since: Instant::now(),
+                error: "the thread that writes the log stopped".to_owned(),
+            });
         }
+        status
     }
 
     /// Writes what waits, for at most `patience`, ends the segment, writes the metadata and stops.

@@ -28,6 +28,8 @@ fn a_log_is_not_touched_unasked() {
 
     drop(OutputFolder::create(folder.path(), FolderMode::Overwrite).unwrap());
     assert_eq!(contents(&folder), "");
+    // As where a trace could not start.
+    drop(OutputFolder::create(folder.path(), FolderMode::New).unwrap());
 }
 
 #[test]
@@ -126,7 +128,7 @@ fn planted_links_are_refused() {
 fn two_traces_cannot_write_one_log() {
     let folder = tempfile::tempdir().unwrap();
     let _first = OutputFolder::create(folder.path(), FolderMode::New).unwrap();
-    for mode in [FolderMode::Append, FolderMode::Overwrite] {
+    for mode in [FolderMode::New, FolderMode::Append, FolderMode::Overwrite] {
         let error = OutputFolder::create(folder.path(), mode).unwrap_err();
         assert!(matches!(error, FolderError::InUse(_)), "{error}");
     }
