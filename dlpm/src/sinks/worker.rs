@@ -119,7 +119,7 @@ fn open_folder(options: &LogOptions) -> Result<OutputFolder, FolderError> {
 fn existing_metadata(folder: &OutputFolder) -> io::Result<Map<String, Value>> {
     match folder.read(METADATA_NAME)? {
         Some(existing) => serde_json::from_slice(&existing)
-            .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "the one that is there is no JSON object")),
+            .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "the file that is there is no JSON object")),
         None => Ok(Map::new()),
     }
 }

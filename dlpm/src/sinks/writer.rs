@@ -60,7 +60,7 @@ pub struct LogOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The folder cannot be used.
-    #[error(transparent)]
+    #[error("{}{}", .0, next_step(.0))]
     Folder(#[from] FolderError),
     /// The folder cannot be used by the user who called sudo.
     #[error("{source} as user {user}, who called sudo; choose a folder with --output that {user} may write")]
@@ -78,6 +78,14 @@ pub enum StartError {
         /// The system's answer.
         source: io::Error,
     },
+}
+
+/// The other errors of a folder say it themselves.
+fn next_step(error: &FolderError) -> &'static str {
+    match error {
+        FolderError::Io { .. } => "; choose another folder with --output",
+        _ => "",
+    }
 }
 
 /// Why lines wait.
