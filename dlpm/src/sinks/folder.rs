@@ -274,28 +274,28 @@ fn open_log(folder: &OwnedFd, path: &Path, mode: FolderMode) -> Result<File, Fol
     };
     // Without NONBLOCK a pipe of that name would keep dlpm waiting. Not APPEND: Linux then ignores the offset that a
     // repair writes to.
-    let mut flags =
-        OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    if mode == FolderMode::New {
-        flags |= OFlags::EXCL;
-    }
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let log = match openat(folder.as_fd(), LOG_NAME, flags, Mode::from_raw_mode(0o644)) {
         Ok(log) => File::from(log),
-        Err(Errno::EXIST) => {
-            let folder = path.parent().unwrap_or(path);
-            return Err(FolderError::Holds(folder.to_owned()));
-        }
         Err(Errno::LOOP) => return Err(not_plain_file("a symbolic link")),
+        Err(Errno::ISDIR) => return Err(not_plain_file("a folder")),
         Err(errno) => return Err(failed("open", errno.into())),
     };
     if let Some(what) = not_plain(&log).map_err(|source| failed("examine", source))? {
         return Err(not_plain_file(what));
     }
     match flock(&log, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(log),
-        Err(Errno::WOULDBLOCK) => Err(FolderError::InUse(path.to_owned())),
-        Err(errno) => Err(failed("lock", errno.into())),
+        Ok(()) => {}
+        Err(Errno::WOULDBLOCK) => return Err(FolderError::InUse(path.to_owned())),
+        Err(errno) => return Err(failed("lock", errno.into())),
     }
+    // An empty one is left where a trace could not start, for want of space or otherwise.
+    let length = log.metadata().map_err(|source| failed("examine", source))?.len();
+    if mode == FolderMode::New && length > 0 {
+        let folder = path.parent().unwrap_or(path);
+        return Err(FolderError::Holds(folder.to_owned()));
+    }
+    Ok(log)
 }
 
 /// What keeps a file from being written to.
@@ -311,144 +311,4 @@ fn not_plain(file: &File) -> io::Result<Option<&'static str>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{fs, os::unix::fs::symlink};
-
-    use super::*;
-
-    const SAMPLE: &str = "{\"date\":\"2026-01-01 00:00:00.000000+00:00\",\"metrics\":{\"cpu\":{}}}\n";
-    const END: &str = "\"END OF RECORDING SEGMENT\"\n";
-
-    fn with_log(contents: &str) -> tempfile::TempDir {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join(LOG_NAME), contents).unwrap();
-        folder
-    }
-
-    fn contents(folder: &tempfile::TempDir) -> String {
-        fs::read_to_string(folder.path().join(LOG_NAME)).unwrap()
-    }
-
-    #[test]
-    fn a_log_is_not_touched_unasked() {
-        let folder = with_log(SAMPLE);
-        let error = OutputFolder::create(folder.path(), FolderMode::New)
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains("--append") && error.contains("--overwrite"), "{error}");
-        assert_eq!(contents(&folder), SAMPLE);
-
-        drop(OutputFolder::create(folder.path(), FolderMode::Overwrite).unwrap());
-        assert_eq!(contents(&folder), "");
-    }
-
-    #[test]
-    fn folders_above_are_made() {
-        let folder = tempfile::tempdir().unwrap();
-        let below = folder.path().join("a/b");
-        let mut output = OutputFolder::create(&below, FolderMode::New).unwrap();
-        output.write_line(SAMPLE).unwrap();
-        assert_eq!(fs::read_to_string(below.join(LOG_NAME)).unwrap(), SAMPLE);
-    }
-
-    #[test]
-    fn append_repairs_the_end() {
-        let whole = format!("{SAMPLE}{SAMPLE}{END}");
-        let closed = format!("{SAMPLE}{END}");
-        for (before, after) in [
-            (String::new(), String::new()),
-            (whole.clone(), whole.clone()),
-            (SAMPLE.to_owned(), closed.clone()),
-            // Torn: in the middle of a line, before the newline only, by zeros after a power cut, with a newline.
-            (format!("{SAMPLE}{{\"date\":\"20"), closed.clone()),
-            (SAMPLE.trim_end().to_owned(), closed.clone()),
-            (closed.trim_end().to_owned(), closed.clone()),
-            (format!("{SAMPLE}\"END OF REC"), closed.clone()),
-            (format!("{closed}\0\0\0\0"), closed.clone()),
-            (format!("{SAMPLE}{{\"date\":\n"), closed.clone()),
-            ("{\"date".to_owned(), String::new()),
-            // Blank lines go; between lines they become a blank at the end of the line before.
-            (format!("{closed}\n\n"), closed.clone()),
-            (format!("\n\n{closed}"), format!("  {closed}")),
-            (
-                format!("{}\n\n{END}", SAMPLE),
-                format!("{}  \n{END}", SAMPLE.trim_end()),
-            ),
-            // Events do not make a segment.
-            ("{\"metrics\":{}}\n".to_owned(), "{\"metrics\":{}}\n".to_owned()),
-        ] {
-            let folder = with_log(&before);
-            drop(OutputFolder::create(folder.path(), FolderMode::Append).unwrap());
-            assert_eq!(contents(&folder), after, "from {before:?}");
-            let again = OutputFolder::create(folder.path(), FolderMode::Append).unwrap();
-            assert_eq!(again.notes(), [""; 0], "from {after:?}");
-            assert_eq!(contents(&folder), after);
-        }
-    }
-
-    #[test]
-    fn what_is_no_log_is_left_alone() {
-        for foreign in [
-            "hello\n",
-            "hello",
-            "{\n  \"metrics\": {}\n}\n",
-            "{\"a\":1}\n",
-            "[1]\n",
-            "12\n",
-            &format!("{SAMPLE}{{torn\n{SAMPLE}"),
-        ] {
-            let folder = with_log(foreign);
-            let error = OutputFolder::create(folder.path(), FolderMode::Append)
-                .unwrap_err()
-                .to_string();
-            assert!(error.contains("line"), "{error}");
-            assert_eq!(contents(&folder), foreign);
-        }
-    }
-
-    #[test]
-    fn planted_links_are_refused() {
-        let victim = tempfile::NamedTempFile::new().unwrap();
-        fs::write(victim.path(), SAMPLE).unwrap();
-        for mode in [FolderMode::New, FolderMode::Append, FolderMode::Overwrite] {
-            let folder = tempfile::tempdir().unwrap();
-            symlink(victim.path(), folder.path().join(LOG_NAME)).unwrap();
-            assert!(OutputFolder::create(folder.path(), mode).is_err());
-            fs::remove_file(folder.path().join(LOG_NAME)).unwrap();
-            if fs::hard_link(victim.path(), folder.path().join(LOG_NAME)).is_ok() {
-                assert!(OutputFolder::create(folder.path(), mode).is_err());
-            }
-            fs::remove_file(folder.path().join(LOG_NAME)).unwrap();
-            fs::create_dir(folder.path().join(LOG_NAME)).unwrap();
-            assert!(OutputFolder::create(folder.path(), mode).is_err());
-        }
-        assert_eq!(fs::read_to_string(victim.path()).unwrap(), SAMPLE);
-
-        let folder = tempfile::tempdir().unwrap();
-        let output = OutputFolder::create(folder.path(), FolderMode::New).unwrap();
-        symlink(victim.path(), folder.path().join("metadata.json")).unwrap();
-        symlink(victim.path(), folder.path().join(".metadata.json.tmp")).unwrap();
-        output.replace("metadata.json", b"{}").unwrap();
-        assert_eq!(fs::read_to_string(victim.path()).unwrap(), SAMPLE);
-        assert_eq!(output.read("metadata.json").unwrap().unwrap(), b"{}");
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
-    }
-
-    #[test]
-    fn two_traces_cannot_write_one_log() {
-        let folder = tempfile::tempdir().unwrap();
-        let _first = OutputFolder::create(folder.path(), FolderMode::New).unwrap();
-        for mode in [FolderMode::Append, FolderMode::Overwrite] {
-            let error = OutputFolder::create(folder.path(), mode).unwrap_err();
-            assert!(matches!(error, FolderError::InUse(_)), "{error}");
-        }
-    }
-
-    #[test]
-    fn a_deleted_log_is_noticed() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut output = OutputFolder::create(folder.path(), FolderMode::New).unwrap();
-        fs::remove_file(folder.path().join(LOG_NAME)).unwrap();
-        assert_eq!(output.write_line(SAMPLE).unwrap_err().kind(), io::ErrorKind::NotFound);
-    }
-}
+mod tests;

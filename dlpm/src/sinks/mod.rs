@@ -13,6 +13,7 @@ pub mod repair;
 pub mod segments;
 pub mod summary;
 pub mod totals;
+mod worker;
 pub mod writer;
 
 #[cfg(test)]

@@ -1,9 +1,15 @@
 //! The rules that AIPowerMeter's reader has for a log, found by running it; each broken one makes it crash or
 //! integrate over a gap.
 
+use std::sync::LazyLock;
+
+use regex::Regex;
 use serde_json::Value;
 
 use crate::sinks::line::SEGMENT_END;
+
+static DATE: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6}[+-]\d\d:\d\d$").unwrap());
 
 /// What is wrong with a log, a sentence each.
 pub fn violations(log: &str) -> Vec<String> {
@@ -66,9 +72,8 @@ impl Checker {
     }
 
     fn sample(&mut self, line: &serde_json::Map<String, Value>, cpu: &Value) {
-        let pattern = regex::Regex::new(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6}[+-]\d\d:\d\d$").unwrap();
         let date = line.get("date").and_then(Value::as_str).unwrap_or_default();
-        if !pattern.is_match(date) {
+        if !DATE.is_match(date) {
             self.broken(&format!("date {date:?}"));
         }
         let Some(cpu) = cpu.as_object() else {
@@ -99,13 +104,15 @@ impl Checker {
 mod tests {
     use std::{fs, path::Path, time::Duration};
 
+    use proptest::{collection::vec, prelude::*, sample::subsequence};
+
     use super::*;
     use crate::{
         attribution::ledger::Ledger,
         interval::{MeterSource, ZoneKind, ZoneReading},
         sinks::{
             folder::{FolderMode, LOG_NAME},
-            testing::{all_zones, ledger, log_of, metadata, segmenter, zone},
+            testing::{all_zones, ledger, log_of, metadata, segmenter, segmenter_with, zone},
             writer::{BACKLOG_BYTES, LogOptions, LogWriter},
         },
     };
@@ -226,6 +233,48 @@ mod tests {
         let continued = trace(folder.path(), FolderMode::Append, &later);
         accepted(&continued, 2);
         assert!(continued.starts_with(&log));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1000))]
+
+        #[test]
+        fn whatever_happens_to_zones_memory_and_clocks(
+            steps in vec((subsequence(all_zones(), 0..=5), vec(0..12u8, 5), 0..10u8, 0..10u8, 0..10u8), 0..8),
+            aliases: bool,
+        ) {
+            let mut segmenter = segmenter_with(aliases);
+            let mut log = String::new();
+            let mut seq = 0;
+            let mut zones = all_zones();
+            for (other_zones, states, memory, gap, clock) in steps {
+                // Most steps change nothing.
+                if gap > 7 {
+                    zones = other_zones;
+                }
+                let mut now = zones.clone();
+                for (zone, state) in now.iter_mut().zip(states) {
+                    if state == 0 {
+                        zone.energy_uj = Err("reset".to_owned());
+                    }
+                }
+                seq += if gap == 0 { 2 } else { 1 };
+                let mut ledger = ledger(seq, now);
+                if memory == 0 {
+                    ledger.machine_memory = None;
+                }
+                if clock == 0 {
+                    ledger.end_unix_ns -= 3_600_000_000_000;
+                }
+                for line in segmenter.next(&ledger).unwrap() {
+                    log += line.text();
+                }
+            }
+            for line in segmenter.end().unwrap() {
+                log += line.text();
+            }
+            prop_assert_eq!(violations(&log), Vec::<String>::new());
+        }
     }
 
     #[test]

@@ -265,8 +265,26 @@ pub fn date(unix_ns: i64, timezone: &TimeZone) -> String {
 #[cfg(test)]
 mod tests {
     use jiff::tz;
+    use serde_json::Value;
 
     use super::*;
+    use crate::sinks::testing::{all_zones, ledger, segmenter_with};
+
+    /// The line that `docs/log-format.md` shows is the one that its ledger gives.
+    #[test]
+    fn the_documented_line_is_real() {
+        let (_, documented) = include_str!("../../../docs/log-format.md")
+            .split_once("```json\n")
+            .unwrap();
+        let (documented, _) = documented.split_once("```").unwrap();
+        let lines = segmenter_with(false).next(&ledger(7, all_zones())).unwrap();
+        println!("{}", lines[0].text());
+        let (documented, line): (Value, Value) = (
+            serde_json::from_str(documented).unwrap(),
+            serde_json::from_str(lines[0].text()).unwrap(),
+        );
+        assert_eq!(documented, line);
+    }
 
     #[test]
     fn dates_have_six_digits_and_an_offset() {

@@ -129,9 +129,13 @@ pub fn ledger(seq: u64, zones: Vec<ZoneReading>) -> Ledger {
 }
 
 pub fn segmenter() -> Segmenter {
+    segmenter_with(true)
+}
+
+pub fn segmenter_with(aliases: bool) -> Segmenter {
     Segmenter::new(Encoding {
         identity: Identity::StartTime,
-        aliases: true,
+        aliases,
         timezone: TimeZone::fixed(jiff::tz::offset(1)),
     })
 }

@@ -1,6 +1,9 @@
 //! Sums over the ledgers of a trace, in bounded memory.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, HashMap},
+};
 
 use crate::{
     attribution::ledger::{IdlePolicy, LeafZone, Ledger, Method, RootZone, Row, RowKey},
@@ -284,7 +287,7 @@ impl Totals {
         }
         let mut entries: Vec<_> = self.processes.drain().collect();
         let order = |total: &ProcessTotal| (!total.exited, total.amount.energy_uj, total.amount.cpu_ns);
-        entries.sort_by(|(_, a), (_, b)| order(b).cmp(&order(a)));
+        entries.sort_by_key(|(_, total)| Reverse(order(total)));
         let folded = entries.split_off(ENTRIES_KEPT);
         self.folded_processes += folded.len() as u64;
         self.folded_running |= folded.iter().any(|(_, total)| !total.exited);
@@ -296,7 +299,7 @@ impl Totals {
             return;
         }
         let mut entries: Vec<_> = std::mem::take(&mut self.cgroups).into_iter().collect();
-        entries.sort_by(|(_, a), (_, b)| (b.energy_uj, b.cpu_ns).cmp(&(a.energy_uj, a.cpu_ns)));
+        entries.sort_by_key(|(_, amount)| Reverse((amount.energy_uj, amount.cpu_ns)));
         for (_, amount) in entries.split_off(ENTRIES_KEPT) {
             self.folded_cgroups.0 += 1;
             self.folded_cgroups.1.add(amount);
@@ -341,88 +344,4 @@ fn root_difference(root: &RootZone, ledger: &Ledger) -> i128 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::sinks::testing::{all_zones, id, ledger};
-
-    #[test]
-    fn sums_close() {
-        let mut totals = Totals::default();
-        for seq in 0..3 {
-            totals.add(&ledger(seq, all_zones()));
-        }
-        assert_eq!((totals.intervals, totals.duration_ns), (3, 3_000_000_000));
-        assert_eq!(
-            totals.cpu.idle_ns + totals.cpu.busy_ns + totals.cpu.lost_ns,
-            totals.cpu.interval_ns
-        );
-        assert_eq!(totals.cpu.violations, 0);
-        // Package and DRAM; psys is not added to them.
-        assert_eq!(totals.energy_uj(), 3 * 48_000_000);
-        let shares: u128 = totals.shares.values().map(|amount| amount.energy_uj).sum();
-        assert_eq!(shares, totals.energy_uj());
-        assert!(
-            totals
-                .zones
-                .iter()
-                .all(|zone| zone.difference_uj == 0 && zone.invalid == 0)
-        );
-        let python = &totals.processes[&(id(100), "/train.slice/a".to_owned())];
-        assert_eq!((python.comm.as_str(), python.amount.cpu_ns), ("python3", 2_100_000_000));
-    }
-
-    #[test]
-    fn what_is_not_known_is_counted_and_not_added() {
-        let mut totals = Totals::default();
-        let mut reset = all_zones();
-        reset[0].energy_uj = Err("reset".to_owned());
-        totals.add(&ledger(0, reset));
-        totals.add(&ledger(1, all_zones()));
-        let package = &totals.zones[0];
-        assert_eq!(
-            (package.energy_uj, package.invalid, package.known_ns),
-            (40_000_000, 1, 1_000_000_000)
-        );
-        assert_eq!(package.reason.as_deref(), Some("reset"));
-        let mut broken = ledger(2, all_zones());
-        broken.cpus[0].busy_ns -= 1;
-        broken.rows[0].energy_uj[0] -= 1;
-        totals.add(&broken);
-        assert_eq!(totals.cpu.violations, 1);
-        let core = totals.zones.iter().find(|zone| zone.zone == "package-0/core").unwrap();
-        assert_eq!(core.difference_uj, 1);
-    }
-
-    #[test]
-    fn memory_is_bounded_and_sums_stay() {
-        let mut totals = Totals::default();
-        let one = ledger(0, all_zones());
-        let row = one.rows[0].clone();
-        for round in 0..3u32 {
-            let mut many = one.clone();
-            many.rows = (0..6_000)
-                .map(|number| {
-                    let mut row = row.clone();
-                    row.key = RowKey::Process(id(round * 6_000 + number), format!("/{round}/{number}"));
-                    row.shown.as_mut().unwrap().exited = true;
-                    row
-                })
-                .collect();
-            many.cgroups = (0..6_000)
-                .map(|number| crate::attribution::ledger::CgroupSum {
-                    cgroup: format!("/{round}/{number}"),
-                    ..many.cgroups[1].clone()
-                })
-                .collect();
-            totals.add(&many);
-        }
-        assert!(totals.processes.len() <= ENTRIES && totals.cgroups.len() <= ENTRIES);
-        assert_eq!(totals.processes.len() as u64 + totals.folded_processes, 18_000);
-        assert_eq!(totals.cgroups.len() as u64 + totals.folded_cgroups.0, 18_000);
-        assert!(!totals.folded_running);
-        let listed = totals.shares[&Share::Listed];
-        let mut by_cgroup = totals.folded_cgroups.1;
-        totals.cgroups.values().for_each(|amount| by_cgroup.add(*amount));
-        assert_eq!(listed.cpu_ns, by_cgroup.cpu_ns);
-    }
-}
+mod tests;

@@ -6,8 +6,12 @@ use std::{
     path::Path,
 };
 
+use serde_json::Value;
+
 use super::*;
 use crate::sinks::{
+    folder::LOG_NAME,
+    metadata::METADATA_NAME,
     reader_rules::violations,
     testing::{all_zones, ledger, log_of, metadata, segmenter},
 };
@@ -34,10 +38,19 @@ fn nobody() -> Identity {
     }
 }
 
+/// Says that a test is skipped; where the machine is known to be able, that is a failure.
+fn skip(test: &str, why: &str) {
+    assert!(
+        std::env::var_os("DLPM_REQUIRE_KERNEL").is_none_or(|value| value != "1"),
+        "{test}: {why}"
+    );
+    eprintln!("SKIPPED {test}: {why}");
+}
+
 fn is_root(test: &str) -> bool {
     let is_root = rustix::process::geteuid().is_root();
     if !is_root {
-        eprintln!("SKIPPED {test}: needs root");
+        skip(test, "needs root");
     }
     is_root
 }
@@ -170,31 +183,46 @@ struct TinyDisk {
 }
 
 impl TinyDisk {
-    fn mount() -> Self {
+    /// `None` where mounting is not allowed: `test` is skipped then.
+    fn mount(test: &str) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let target = std::ffi::CString::new(folder.path().as_os_str().as_encoded_bytes()).unwrap();
         let none = std::ptr::null();
-        let check = |result| assert_eq!(result, 0, "{}", io::Error::last_os_error());
-        // SAFETY: all strings live until the calls return; unsharing mounts changes nothing that Rust relies on.
-        unsafe {
-            check(libc::unshare(libc::CLONE_NEWNS));
-            check(libc::mount(
-                c"none".as_ptr(),
-                c"/".as_ptr(),
-                none,
-                libc::MS_REC | libc::MS_PRIVATE,
-                none.cast(),
-            ));
-            let options = c"size=128k".as_ptr().cast();
-            check(libc::mount(
-                c"tmpfs".as_ptr(),
-                target.as_ptr(),
-                c"tmpfs".as_ptr(),
-                0,
-                options,
-            ));
+        let check = |result| {
+            if result == 0 {
+                Ok(())
+            } else {
+                Err(io::Error::last_os_error())
+            }
+        };
+        let mount = || {
+            // SAFETY: all strings live until the calls return; unsharing mounts changes nothing that Rust relies on.
+            unsafe {
+                check(libc::unshare(libc::CLONE_NEWNS))?;
+                check(libc::mount(
+                    c"none".as_ptr(),
+                    c"/".as_ptr(),
+                    none,
+                    libc::MS_REC | libc::MS_PRIVATE,
+                    none.cast(),
+                ))?;
+                let options = c"size=128k".as_ptr().cast();
+                check(libc::mount(
+                    c"tmpfs".as_ptr(),
+                    target.as_ptr(),
+                    c"tmpfs".as_ptr(),
+                    0,
+                    options,
+                ))
+            }
+        };
+        match mount() {
+            Ok(()) => Some(Self { folder }),
+            Err(error) => {
+                skip(test, &format!("cannot mount: {error}"));
+                None
+            }
         }
-        Self { folder }
     }
 
     fn path(&self) -> &Path {
@@ -222,10 +250,9 @@ fn fill(folder: &Path) -> PathBuf {
 
 #[test]
 fn a_full_disk_keeps_lines_and_loses_none() {
-    if !is_root("a_full_disk_keeps_lines_and_loses_none") {
+    let Some(folder) = TinyDisk::mount("a_full_disk_keeps_lines_and_loses_none") else {
         return;
-    }
-    let folder = TinyDisk::mount();
+    };
     let writer = LogWriter::start(options(folder.path())).unwrap();
     let mut segmenter = segmenter();
     let mut seqs = 0..;
@@ -257,10 +284,9 @@ fn a_full_disk_keeps_lines_and_loses_none() {
 
 #[test]
 fn what_is_dropped_is_noted_with_its_sums() {
-    if !is_root("what_is_dropped_is_noted_with_its_sums") {
+    let Some(folder) = TinyDisk::mount("what_is_dropped_is_noted_with_its_sums") else {
         return;
-    }
-    let folder = TinyDisk::mount();
+    };
     let mut segmenter = segmenter();
     let mut seqs = 0..;
     let mut next = || segmenter.next(&ledger(seqs.next().unwrap(), all_zones())).unwrap();
@@ -309,11 +335,23 @@ fn what_is_dropped_is_noted_with_its_sums() {
 }
 
 #[test]
-fn a_disk_that_stays_full_is_reported() {
-    if !is_root("a_disk_that_stays_full_is_reported") {
+fn a_disk_that_is_full_at_the_start_says_what_to_do() {
+    let Some(folder) = TinyDisk::mount("a_disk_that_is_full_at_the_start_says_what_to_do") else {
         return;
-    }
-    let folder = TinyDisk::mount();
+    };
+    let filler = fill(folder.path());
+    let error = LogWriter::start(options(folder.path())).err().unwrap().to_string();
+    assert!(error.contains("No space left") && error.contains("--output"), "{error}");
+    fs::remove_file(filler).unwrap();
+    // What that left behind is no log.
+    assert!(LogWriter::start(options(folder.path())).is_ok());
+}
+
+#[test]
+fn a_disk_that_stays_full_is_reported() {
+    let Some(folder) = TinyDisk::mount("a_disk_that_stays_full_is_reported") else {
+        return;
+    };
     let writer = LogWriter::start(options(folder.path())).unwrap();
     fill(folder.path());
     let mut segmenter = segmenter();
