@@ -65,8 +65,6 @@ pub struct Dropped {
     pub missed_runs: u64,
     /// Times that a clock stood behind the last event of its CPU.
     pub clock_steps: u64,
-    /// Intervals in which a CPU's time did not add up.
-    pub time_law_violations: u64,
 }
 
 /// Every source of a machine, tracing.
@@ -150,7 +148,6 @@ impl Machine {
                 self.topology.refresh(cpu.cpu);
             }
             cpu.package = self.topology.package_of(cpu.cpu).unwrap_or(0);
-            self.dropped.time_law_violations += u64::from(!cpu.time_law_holds());
         }
         self.dropped.clock_steps += drained.clock_steps;
         if let Meter::Estimate(estimate) = &self.meter {
