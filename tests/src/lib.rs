@@ -3,6 +3,7 @@
 
 pub mod cgroup;
 pub mod cpus;
+pub mod gpu;
 pub mod kernel;
 pub mod trace;
 pub mod worker;

@@ -93,7 +93,7 @@ pub fn build(zones: &[ZoneReading], carries: &Carries) -> EnergyTree {
             source: root.source,
             method: match root.source {
                 MeterSource::Estimate => Method::Estimate,
-                MeterSource::Powercap => Method::Measured,
+                MeterSource::Powercap | MeterSource::NvmlEnergy | MeterSource::NvmlPower => Method::Measured,
             },
         });
     }
@@ -155,8 +155,8 @@ fn meter_leaf(zone: &ZoneReading) -> LeafZone {
 fn split_method(zone: &ZoneReading) -> Method {
     match (zone.source, zone.kind) {
         (MeterSource::Estimate, _) => Method::Estimate,
-        (MeterSource::Powercap, ZoneKind::Dram) => Method::Memory,
-        (MeterSource::Powercap, _) => Method::CpuTime,
+        (_, ZoneKind::Dram) => Method::Memory,
+        _ => Method::CpuTime,
     }
 }
 

@@ -4,6 +4,7 @@ pub mod cgroups;
 pub mod clock;
 pub mod cpu_time;
 pub mod energy;
+pub mod gpu;
 pub mod host;
 pub mod machine;
 pub mod memory;
