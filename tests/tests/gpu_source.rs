@@ -1,4 +1,5 @@
 //! The GPU source against the fake NVML, through the real nvml-wrapper and the dynamic loader.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 use std::time::{Duration, Instant};
 
