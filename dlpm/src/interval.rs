@@ -148,6 +148,16 @@ pub enum ZoneKind {
 }
 
 impl ZoneKind {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Package,
+        Self::Core,
+        Self::Uncore,
+        Self::Dram,
+        Self::Psys,
+        Self::Machine,
+    ];
+
     /// The word that the log uses.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -171,6 +181,9 @@ pub enum MeterSource {
 }
 
 impl MeterSource {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Powercap, Self::Estimate];
+
     /// The word that the log uses.
     pub fn as_str(self) -> &'static str {
         match self {
