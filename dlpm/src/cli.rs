@@ -2,10 +2,16 @@
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{
+    Args, Parser, Subcommand,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 use regex::Regex;
 
-use crate::sources::energy::estimate::Estimate;
+use crate::{
+    attribution::ledger::IdlePolicy,
+    sources::{calibration::DEFAULT_PATH, energy::estimate::Estimate},
+};
 
 /// Shortest interval: sealing every CPU has to stay a small part of it.
 pub const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
@@ -27,6 +33,10 @@ pub struct Cli {
 pub enum Command {
     /// Trace CPU time and energy, and write a log.
     Trace(Box<TraceArgs>),
+    /// Measure the idle floor of every energy zone on a quiet machine, for `trace --idle-policy separate`.
+    Calibrate(CalibrateArgs),
+    /// Prove a log from its own numbers: every line is split and added up again.
+    Verify(VerifyArgs),
     /// Show the state of every source and hook, and what to do about what is missing.
     Doctor(DoctorArgs),
 }
@@ -81,6 +91,18 @@ pub struct TraceArgs {
     /// Every figure is then labelled an estimate. A meter that can be read wins.
     #[arg(long, value_name = "idle=W,busy=W")]
     pub estimate: Option<Estimate>,
+    /// What becomes of idle energy. proportional: it goes to the tasks by their weight; separate: the idle floor that
+    /// `dlpm calibrate` measured goes to the row `idle`, the tasks share the rest; capacity: a task takes its share of
+    /// all CPU time, `idle` takes the rest. Energy of DRAM is split by memory under each of them.
+    #[arg(long, value_name = "POLICY", default_value = IdlePolicy::Proportional.as_str(), value_parser = idle_policy(), help_heading = "Attribution")]
+    pub idle_policy: IdlePolicy,
+    /// The machine's idle floor, as `dlpm calibrate` wrote it; for `--idle-policy separate`.
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH, help_heading = "Attribution")]
+    pub calibration: PathBuf,
+    /// Weight of CPU time during which the core's other hardware thread was busy, too: 0.5 (two such threads draw what
+    /// one draws alone) to 1 (twice as much).
+    #[arg(long, value_name = "S", default_value = "0.55", value_parser = smt_weight, help_heading = "Attribution")]
+    pub smt_weight: u32,
     /// Process rows in a line at most; the smallest are merged by cgroup.
     #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_rows: u32,
@@ -147,6 +169,42 @@ pub struct Roots {
     pub procfs: PathBuf,
 }
 
+/// `dlpm calibrate`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit status: 0, or 1 where the machine was not quiet, has no meter that can be read, or the file \
+    cannot be written. Stop what runs on the machine first: whatever it draws becomes part of the floor."
+)]
+pub struct CalibrateArgs {
+    /// How long to measure: 1s to 1h.
+    #[arg(long, value_name = "T", default_value = "60s", value_parser = calibration_time)]
+    pub duration: Duration,
+    /// File for the result; `dlpm trace` looks for the default.
+    #[arg(long, short, value_name = "FILE", default_value = DEFAULT_PATH)]
+    pub output: PathBuf,
+    /// Most CPU time that may be busy, in percent of all CPU time: 0 to 100.
+    #[arg(long, value_name = "PERCENT", default_value_t = 2.0, value_parser = percent)]
+    pub max_busy: f64,
+    /// Where the tables of the kernel and of the processes are.
+    #[command(flatten)]
+    pub roots: Roots,
+}
+
+/// `dlpm verify`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit status: 0 where everything holds, 1 where a line fails, 2 where there is no log to read or \
+    the command line is wrong. What is proved, and what a log cannot prove, is told in docs/log-format.md."
+)]
+pub struct VerifyArgs {
+    /// Folder of the log (or its power_metrics.json).
+    #[arg(value_name = "DIR")]
+    pub folder: PathBuf,
+    /// Failing lines to show at most.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_failures: u32,
+}
+
 /// `dlpm doctor`
 #[derive(Debug, Args)]
 #[command(after_help = "Exit status: 0 where dlpm can trace CPU time here, 1 where it cannot.")]
@@ -186,6 +244,36 @@ fn interval(text: &str) -> Result<Duration, String> {
     Ok(interval)
 }
 
+fn idle_policy() -> impl TypedValueParser<Value = IdlePolicy> {
+    // Only the words of the list come through.
+    PossibleValuesParser::new(IdlePolicy::ALL.map(IdlePolicy::as_str))
+        .map(|word| IdlePolicy::from_word(&word).unwrap_or_default())
+}
+
+/// `0.55` → 550 thousandths.
+fn smt_weight(text: &str) -> Result<u32, String> {
+    let wrong = || format!("`{text}` is no weight: give a decimal from 0.5 to 1 with at most three digits, as in 0.55");
+    let weight: f64 = text.parse().map_err(|_| wrong())?;
+    let permille = (500..=1000u32).find(|permille| (f64::from(*permille) / 1000.0 - weight).abs() < 1e-9);
+    permille.ok_or_else(wrong)
+}
+
+fn calibration_time(text: &str) -> Result<Duration, String> {
+    let time = duration(text)?;
+    if time < Duration::from_secs(1) || time > LONGEST_INTERVAL {
+        return Err("a calibration lasts from 1s to 1h; a minute is good".to_owned());
+    }
+    Ok(time)
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    text.trim_end_matches('%')
+        .parse()
+        .ok()
+        .filter(|percent| (0.0..=100.0).contains(percent))
+        .ok_or_else(|| format!("`{text}` is not between 0 and 100 percent"))
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -196,7 +284,7 @@ mod tests {
         let line = ["dlpm", "trace"].iter().chain(args);
         match Cli::try_parse_from(line).map_err(|error| error.to_string())?.command {
             Command::Trace(args) => Ok(*args),
-            Command::Doctor(_) => Err("another command".to_owned()),
+            _ => Err("another command".to_owned()),
         }
     }
 
@@ -235,6 +323,47 @@ mod tests {
         ] {
             let message = trace(&bad).unwrap_err();
             assert!(message.contains(says), "{bad:?}: {message}");
+        }
+    }
+
+    #[test]
+    fn smt_weights_are_thousandths_from_a_half_to_one() {
+        for (text, permille) in [("0.5", 500), ("0.55", 550), ("0.625", 625), ("1", 1000), ("1.0", 1000)] {
+            assert_eq!(trace(&["--smt-weight", text]).unwrap().smt_weight, permille);
+        }
+        for bad in ["0.49", "1.001", "0.5555", "55%", "nan", "-1", ""] {
+            let message = trace(&[&format!("--smt-weight={bad}")]).unwrap_err();
+            assert!(message.contains("0.5 to 1"), "{bad}: {message}");
+        }
+    }
+
+    #[test]
+    fn idle_policies_have_the_words_of_the_log() {
+        assert_eq!(trace(&[]).unwrap().idle_policy, IdlePolicy::Proportional);
+        for policy in IdlePolicy::ALL {
+            assert_eq!(trace(&["--idle-policy", policy.as_str()]).unwrap().idle_policy, policy);
+        }
+        let message = trace(&["--idle-policy", "fair"]).unwrap_err();
+        assert!(message.contains("proportional, separate, capacity"), "{message}");
+    }
+
+    #[test]
+    fn calibrations_have_a_length_and_a_limit() {
+        let calibrate = |args: &[&str]| {
+            let line = ["dlpm", "calibrate"].iter().chain(args);
+            match Cli::try_parse_from(line).map_err(|error| error.to_string())?.command {
+                Command::Calibrate(args) => Ok(args),
+                _ => Err("another command".to_owned()),
+            }
+        };
+        assert_eq!(calibrate(&[]).unwrap().duration, Duration::from_secs(60));
+        assert_eq!(calibrate(&["--max-busy", "12.5%"]).unwrap().max_busy, 12.5);
+        for (bad, says) in [
+            (["--max-busy", "101"], "between 0 and 100"),
+            (["--duration", "1ms"], "from 1s to 1h"),
+        ] {
+            let message = calibrate(&bad).unwrap_err();
+            assert!(message.contains(says), "{message}");
         }
     }
 

@@ -148,6 +148,16 @@ pub enum ZoneKind {
 }
 
 impl ZoneKind {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Package,
+        Self::Core,
+        Self::Uncore,
+        Self::Dram,
+        Self::Psys,
+        Self::Machine,
+    ];
+
     /// The word that the log uses.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -175,6 +185,9 @@ pub enum MeterSource {
 }
 
 impl MeterSource {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Powercap, Self::Estimate, Self::NvmlEnergy, Self::NvmlPower];
+
     /// The word that the log uses.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -24,6 +24,11 @@ use crate::{
 pub struct Carries(BTreeMap<String, i64>);
 
 impl Carries {
+    /// What each root carries, by the name of the zone: µJ, at most 0.
+    pub fn new(carries: BTreeMap<String, i64>) -> Self {
+        Self(carries)
+    }
+
     /// What `ledger` carries to the interval after it.
     pub fn of(ledger: &Ledger) -> Self {
         Self(
@@ -79,6 +84,7 @@ pub fn build(zones: &[ZoneReading], carries: &Carries) -> EnergyTree {
                 range_uj: None,
                 source: root.source,
                 method: split_method(root),
+                idle_floor_mw: None,
             });
         }
         tree.roots.push(RootZone {
@@ -149,6 +155,7 @@ fn meter_leaf(zone: &ZoneReading) -> LeafZone {
         range_uj: zone.range_uj,
         source: zone.source,
         method: split_method(zone),
+        idle_floor_mw: None,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Everything that reads the machine.
 
+pub mod calibration;
 pub mod cgroups;
 pub mod clock;
 pub mod cpu_time;
