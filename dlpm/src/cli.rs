@@ -10,7 +10,11 @@ use regex::Regex;
 
 use crate::{
     attribution::ledger::IdlePolicy,
-    sources::{calibration::DEFAULT_PATH, energy::estimate::Estimate},
+    sources::{
+        calibration::DEFAULT_PATH,
+        energy::estimate::Estimate,
+        gpu::{GpuOptions, GpuSelection},
+    },
 };
 
 /// Shortest interval: sealing every CPU has to stay a small part of it.
@@ -126,6 +130,9 @@ pub struct TraceArgs {
     #[arg(long, short, help_heading = "Output")]
     pub quiet: bool,
 
+    /// Which GPUs are measured.
+    #[command(flatten)]
+    pub gpus: GpuArgs,
     /// Where the tables of the kernel and of the processes are.
     #[command(flatten)]
     pub roots: Roots,
@@ -167,6 +174,30 @@ pub struct Roots {
         help_heading = "Machine"
     )]
     pub procfs: PathBuf,
+}
+
+/// Which GPUs are measured.
+#[derive(Clone, Debug, Default, Args)]
+pub struct GpuArgs {
+    /// Measure these NVIDIA GPUs: all that there are, none, or those with this index, UUID or PCI address (several
+    /// with commas) [default: all].
+    #[arg(long, value_name = "none|all|GPU", value_delimiter = ',', help_heading = "Machine")]
+    pub gpu: Vec<GpuSelection>,
+    /// NVIDIA's management library, where it is not found as libnvidia-ml.so.1.
+    #[arg(long, value_name = "FILE", hide_short_help = true, help_heading = "Machine")]
+    pub nvml_library: Option<PathBuf>,
+}
+
+impl GpuArgs {
+    /// What was asked for.
+    pub fn options(&self) -> GpuOptions {
+        let selection = self.gpu.iter().cloned().reduce(GpuSelection::and).unwrap_or_default();
+        GpuOptions {
+            selection,
+            library: self.nvml_library.clone(),
+            ..GpuOptions::default()
+        }
+    }
 }
 
 /// `dlpm calibrate`
@@ -212,6 +243,9 @@ pub struct DoctorArgs {
     /// Where the tables of the kernel and of the processes are.
     #[command(flatten)]
     pub roots: Roots,
+    /// Which GPUs are measured.
+    #[command(flatten)]
+    pub gpus: GpuArgs,
 }
 
 fn pattern(text: &str) -> Result<Regex, String> {
@@ -302,6 +336,21 @@ mod tests {
         assert_eq!(args.comm.len(), 2);
         assert_eq!(args.pid, [7]);
         assert_eq!(args.command, ["python", "--pid", "x"]);
+    }
+
+    #[test]
+    fn gpus_are_named_one_by_one_or_with_commas() {
+        let selection = |args: &[&str]| trace(args).map(|args| args.gpus.options().selection);
+        let named = |names: &[&str]| GpuSelection::Named(names.iter().map(|name| (*name).to_owned()).collect());
+        assert_eq!(selection(&[]), Ok(GpuSelection::All));
+        assert_eq!(selection(&["--gpu", "none"]), Ok(GpuSelection::None));
+        assert_eq!(
+            selection(&["--gpu", "0,GPU-7", "--gpu", "3"]),
+            Ok(named(&["0", "GPU-7", "3"]))
+        );
+        assert_eq!(selection(&["--gpu", "0,all"]), Ok(GpuSelection::All));
+        assert_eq!(selection(&["--gpu", "0", "--gpu", "none"]), Ok(GpuSelection::None));
+        assert!(selection(&["--gpu", "0,"]).is_err());
     }
 
     #[test]

@@ -145,17 +145,20 @@ pub enum ZoneKind {
     Psys,
     /// The whole machine as a user's estimate sees it (`--estimate`).
     Machine,
+    /// A GPU, with its memory and its board.
+    Gpu,
 }
 
 impl ZoneKind {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Package,
         Self::Core,
         Self::Uncore,
         Self::Dram,
         Self::Psys,
         Self::Machine,
+        Self::Gpu,
     ];
 
     /// The word that the log uses.
@@ -167,6 +170,7 @@ impl ZoneKind {
             Self::Dram => "dram",
             Self::Psys => "psys",
             Self::Machine => "machine",
+            Self::Gpu => "gpu",
         }
     }
 }
@@ -300,6 +304,10 @@ pub struct Interval {
     pub machine_memory: Option<MachineMemory>,
     /// Every energy zone that was found at start.
     pub zones: Vec<ZoneReading>,
+    /// The GPUs that are measured, by index.
+    pub gpus: Vec<GpuReading>,
+    /// Who the pids on the GPUs are, each with the cgroup (id) that it was in.
+    pub gpu_owners: BTreeMap<u32, (ProcessId, u64)>,
     /// dlpm's own thread group id.
     pub self_tgid: u32,
 }

@@ -82,6 +82,12 @@ fn load(library: Option<&Path>) -> Result<Nvml, NoLibrary> {
             Err(error) => return Err(NoLibrary::NotWorking(describe(&error))),
         }
     }
+    if library.is_none() {
+        not_loaded = format!(
+            "the NVIDIA driver's library {} is not found; --nvml-library names it where it is elsewhere",
+            NAMES[0]
+        );
+    }
     Err(NoLibrary::NotLoaded(not_loaded))
 }
 

@@ -39,6 +39,21 @@ pub enum GpuSelection {
     Named(Vec<String>),
 }
 
+impl GpuSelection {
+    /// Both together: `none` wins over all else, `all` over names.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::None, _) | (_, Self::None) => Self::None,
+            (Self::All, _) | (_, Self::All) => Self::All,
+            (Self::Named(mut names), Self::Named(more)) => {
+                names.extend(more);
+                Self::Named(names)
+            }
+        }
+    }
+}
+
 /// One `--gpu`.
 impl FromStr for GpuSelection {
     type Err = String;
