@@ -2,7 +2,12 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
 
 pub mod cgroup;
+pub mod command;
 pub mod cpus;
 pub mod kernel;
+pub mod log;
+pub mod metrics;
+pub mod powercap;
+pub mod tenant;
 pub mod trace;
 pub mod worker;
