@@ -268,6 +268,15 @@ impl Running {
         });
     }
 
+    /// Waits until its standard output holds `text`.
+    #[track_caller]
+    pub fn wait_for_output(&mut self, text: &str) {
+        let collected = Arc::clone(&self.stdout.text);
+        self.wait_until(text, || {
+            String::from_utf8_lossy(&collected.lock().unwrap()).contains(text)
+        });
+    }
+
     /// Waits until its log has that many lines.
     #[track_caller]
     pub fn wait_for_lines(&mut self, folder: &Path, count: usize) {
@@ -278,6 +287,10 @@ impl Running {
     }
 
     /// Waits for its end.
+    ///
+    /// # Panics
+    ///
+    /// After two minutes.
     #[track_caller]
     pub fn wait(mut self) -> Output {
         let end = Instant::now() + PATIENCE;
@@ -296,6 +309,12 @@ impl Running {
             stdout: self.stdout.whole(),
             stderr: self.stderr.whole(),
         }
+    }
+
+    /// Kills it, so that it cannot do anything more.
+    pub fn killed(self) -> Output {
+        self.signal(libc::SIGKILL);
+        self.wait()
     }
 
     /// Sends a signal and waits for its end.

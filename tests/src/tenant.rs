@@ -27,7 +27,7 @@ pub struct Tenant {
 }
 
 impl Tenant {
-    /// Starts `program` (see [`tenant_program`]) under another name, with a third of a CPU to use; `rename` is its
+    /// Starts `program` (see [`tenant_program`]) under another name, with a tenth of a CPU to use; `rename` is its
     /// fourth argument.
     pub fn named(program: &Path, name: &str, rename: Option<&str>, uid: Option<u32>) -> Self {
         let directory = tempfile::tempdir().unwrap();
@@ -35,7 +35,7 @@ impl Tenant {
         // A copy and not a link: the user may not be able to follow one to where the tests are built.
         std::fs::copy(program, &started_as).unwrap();
         let mut command = Command::new(&started_as);
-        command.args(["2000", "4000", "60000"]).args(rename);
+        command.args(["1000", "9000", "60000"]).args(rename);
         if let Some(uid) = uid {
             command.uid(uid).gid(uid);
         }
@@ -44,7 +44,7 @@ impl Tenant {
 
     /// Starts a command and waits until that many processes said `ready PID`.
     pub fn start(mut command: Command, count: usize) -> Self {
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut output = BufReader::new(child.stdout.take().unwrap());
         let mut pids = vec![child.id()];
         for _ in 0..count {

@@ -208,7 +208,7 @@ fn shell(script: &str) -> Command {
     let mut command = Command::new("/bin/sh");
     command
         .args(["-c", script])
-        .env("TENANT", format!("{} 2000 4000", tenant_program!().display()));
+        .env("TENANT", format!("{} 1000 9000", tenant_program!().display()));
     command
 }
 
