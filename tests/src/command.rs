@@ -105,6 +105,12 @@ impl Dlpm {
         self
     }
 
+    /// With this variable in its environment.
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
     /// As another user: a copy of the program, since that user may not be able to reach the place of the build.
     pub fn as_user(self, uid: u32) -> Self {
         let directory = tempfile::tempdir().unwrap();

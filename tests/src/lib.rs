@@ -4,6 +4,7 @@
 pub mod cgroup;
 pub mod command;
 pub mod cpus;
+pub mod disk;
 pub mod kernel;
 pub mod log;
 pub mod metrics;

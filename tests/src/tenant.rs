@@ -44,7 +44,12 @@ impl Tenant {
 
     /// Starts a command and waits until that many processes said `ready PID`.
     pub fn start(mut command: Command, count: usize) -> Self {
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         let mut output = BufReader::new(child.stdout.take().unwrap());
         let mut pids = vec![child.id()];
         for _ in 0..count {

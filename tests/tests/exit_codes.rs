@@ -1,4 +1,5 @@
 //! How a trace ends, and what the caller learns of it.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
 

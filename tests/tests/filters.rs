@@ -1,4 +1,5 @@
 //! Which processes a filter lists: exactly the matching ones; the rest is `others`, and both laws close.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
@@ -81,12 +82,13 @@ fn pids(tenants: &[&Tenant]) -> BTreeSet<u32> {
 #[test]
 fn a_slice_with_its_children_and_none_beside_it() {
     require_dlpm!();
-    let slice = Cgroup::create("train.slice");
+    let node = Cgroup::create("node");
+    let slice = node.create_inside("train.slice");
     let child = slice.create_inside("job1");
     let grandchild = child.create_inside("worker");
-    // Names that only begin or end in the same way.
-    let beside = Cgroup::create(&format!("x-{}", &slice.path()[1..]));
-    let longer = beside.create_inside(&format!("{}r", &slice.path()[1..]));
+    // Names that only end or begin in the same way.
+    let beside = node.create_inside("x-train.slice");
+    let longer = node.create_inside("train.slicer");
     let tenants = [&slice, &child, &grandchild, &beside, &longer].map(|cgroup| {
         let tenant = tenant("tenant");
         cgroup.add(tenant.pid());

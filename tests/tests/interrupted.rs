@@ -1,4 +1,5 @@
 //! Logs that end in the middle, and folders that hold one already.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 use std::{fs, io::Write, path::Path};
 
