@@ -72,10 +72,10 @@ pub struct TraceArgs {
     pub uid: Vec<String>,
 
     /// Length of an interval: 10ms to 1h. RAPL moves about once a millisecond, so that 1 s is good to 0.1 %.
-    #[arg(long, value_name = "T", default_value = "1s", value_parser = interval)]
+    #[arg(long, value_name = "T", default_value = "1s", value_parser = interval, allow_hyphen_values = true)]
     pub interval: Duration,
     /// End the trace after this time (30s, 10m, 2h). A traced command goes on, and dlpm waits for it.
-    #[arg(long, value_name = "T", value_parser = duration)]
+    #[arg(long, value_name = "T", value_parser = duration, allow_hyphen_values = true)]
     pub duration: Option<Duration>,
     /// Energy without a meter: watts of the idle machine and watts more for each busy CPU, as in `idle=40,busy=12`.
     /// Every figure is then labelled an estimate. A meter that can be read wins.
@@ -167,11 +167,10 @@ fn pattern(text: &str) -> Result<Regex, String> {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    let duration = text
-        .parse::<jiff::SignedDuration>()
-        .ok()
-        .and_then(|duration| Duration::try_from(duration).ok())
-        .ok_or_else(|| format!("`{text}` is no duration; write it with a unit, as in 500ms, 30s, 10m or 2h"))?;
+    let duration: jiff::SignedDuration = text
+        .parse()
+        .map_err(|_| format!("`{text}` is no duration; write it with a unit, as in 500ms, 30s, 10m or 2h"))?;
+    let duration = Duration::try_from(duration).map_err(|_| format!("`{text}` is negative"))?;
     if duration.is_zero() {
         return Err("a duration of 0 traces nothing".to_owned());
     }
@@ -232,6 +231,7 @@ mod tests {
             (["--interval", "2h"], "from 10ms to 1h"),
             (["--interval", "5"], "with a unit"),
             (["--duration", "soon"], "with a unit"),
+            (["--duration", "-1s"], "`-1s` is negative"),
         ] {
             let message = trace(&bad).unwrap_err();
             assert!(message.contains(says), "{bad:?}: {message}");

@@ -2,7 +2,13 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
 
 pub mod cgroup;
+pub mod command;
 pub mod cpus;
+pub mod disk;
 pub mod kernel;
+pub mod log;
+pub mod metrics;
+pub mod powercap;
+pub mod tenant;
 pub mod trace;
 pub mod worker;
