@@ -139,7 +139,10 @@ impl ProcessTable {
             } else {
                 None
             };
-        for &process in ran {
+        // Parents first: a child without an entry takes from its parent what /proc does not tell.
+        let mut ran = ran.to_vec();
+        ran.sort_unstable_by_key(|process| process.start_ns);
+        for process in ran {
             let key = key(process);
             let record = match &all {
                 // An entry that moved while the map was read may be missing: ask again for that one.
