@@ -2,12 +2,12 @@
 
 use std::{
     env,
-    ffi::{CStr, CString},
-    io,
+    ffi::{CString, OsStr},
     path::PathBuf,
 };
 
 use anyhow::{Context, Result, bail};
+use nix::unistd::{Gid, Uid, User, getgrouplist};
 
 /// The user in whose name files are written and commands run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +40,7 @@ impl Caller {
             return Ok(None);
         };
         let gid = env::var_os("SUDO_GID").unwrap_or_default();
-        let number = |value: &std::ffi::OsStr| value.to_str().and_then(|text| text.parse::<u32>().ok());
+        let number = |value: &OsStr| value.to_str().and_then(|text| text.parse::<u32>().ok());
         let (Some(uid), Some(gid)) = (number(&uid), number(&gid)) else {
             bail!(
                 "SUDO_UID and SUDO_GID are set, but not to a user and a group ({uid:?}, {gid:?}), so it is not known \
@@ -54,9 +54,9 @@ impl Caller {
     }
 
     fn of_user(uid: u32, gid: u32) -> Result<Self> {
-        let entry =
-            PasswordEntry::of(uid).with_context(|| format!("the user database cannot be read for uid {uid}"))?;
-        let Some(entry) = entry else {
+        let user = User::from_uid(Uid::from_raw(uid))
+            .with_context(|| format!("the user database cannot be read for uid {uid}"))?;
+        let Some(user) = user else {
             return Ok(Self {
                 uid,
                 gid,
@@ -66,67 +66,18 @@ impl Caller {
                 shell: None,
             });
         };
-        let groups = groups(&entry.name, gid)?;
+        let groups = CString::new(user.name.as_str())
+            .map_err(anyhow::Error::from)
+            .and_then(|name| Ok(getgrouplist(&name, Gid::from_raw(gid))?))
+            .with_context(|| format!("the groups of user {} cannot be read", user.name))?;
         Ok(Self {
             uid,
             gid,
-            groups,
-            name: entry.name.to_string_lossy().into_owned(),
-            home: Some(PathBuf::from(entry.home.to_string_lossy().into_owned())),
-            shell: Some(PathBuf::from(entry.shell.to_string_lossy().into_owned())),
+            groups: groups.into_iter().map(Gid::as_raw).collect(),
+            name: user.name,
+            home: Some(user.dir),
+            shell: Some(user.shell),
         })
-    }
-}
-
-struct PasswordEntry {
-    name: CString,
-    home: CString,
-    shell: CString,
-}
-
-impl PasswordEntry {
-    fn of(uid: u32) -> io::Result<Option<Self>> {
-        let mut buffer = vec![0_i8 as libc::c_char; 1024];
-        loop {
-            // SAFETY: passwd is plain data that the call fills.
-            let mut entry: libc::passwd = unsafe { std::mem::zeroed() };
-            let mut found = std::ptr::null_mut();
-            // SAFETY: every pointer is valid for the sizes given, for the time of the call.
-            let error =
-                unsafe { libc::getpwuid_r(uid, &raw mut entry, buffer.as_mut_ptr(), buffer.len(), &raw mut found) };
-            match error {
-                0 if found.is_null() => return Ok(None),
-                0 => {
-                    // SAFETY: the call succeeded, so the fields point to strings in `buffer`, which is still there.
-                    let text = |field: *mut libc::c_char| unsafe { CStr::from_ptr(field) }.to_owned();
-                    return Ok(Some(Self {
-                        name: text(entry.pw_name),
-                        home: text(entry.pw_dir),
-                        shell: text(entry.pw_shell),
-                    }));
-                }
-                libc::ERANGE => buffer.resize(buffer.len() * 2, 0),
-                error => return Err(io::Error::from_raw_os_error(error)),
-            }
-        }
-    }
-}
-
-fn groups(name: &CStr, gid: u32) -> Result<Vec<u32>> {
-    let mut groups = vec![0; 64];
-    loop {
-        let mut count = i32::try_from(groups.len()).context("too many groups")?;
-        // SAFETY: room for `count` groups, and a terminated name.
-        let result = unsafe { libc::getgrouplist(name.as_ptr(), gid, groups.as_mut_ptr(), &raw mut count) };
-        let count = usize::try_from(count).unwrap_or(0);
-        if result >= 0 {
-            groups.truncate(count);
-            return Ok(groups);
-        }
-        if count <= groups.len() {
-            bail!("the groups of user {} cannot be read", name.to_string_lossy());
-        }
-        groups.resize(count, 0);
     }
 }
 

@@ -10,6 +10,11 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow};
+use nix::{
+    errno::Errno,
+    sys::signal::{Signal, kill},
+    unistd::{Gid, Pid, Uid, setgroups, setresgid, setresuid},
+};
 use tokio::process::{Child, Command};
 
 use super::caller::Caller;
@@ -107,13 +112,14 @@ pub fn spawn(program: &Path, command: &[OsString], user: Option<&Caller>) -> Res
         if let Some(shell) = &user.shell {
             started.env("SHELL", shell);
         }
-        let (uid, gid, groups) = (user.uid, user.gid, user.groups.clone());
+        let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
+        let groups: Vec<Gid> = user.groups.iter().copied().map(Gid::from_raw).collect();
         // SAFETY: only system calls, in this order so that each is still allowed, between fork and exec.
         unsafe {
             started.pre_exec(move || {
-                check(libc::setgroups(groups.len(), groups.as_ptr()))?;
-                check(libc::setresgid(gid, gid, gid))?;
-                check(libc::setresuid(uid, uid, uid))
+                setgroups(&groups)?;
+                setresgid(gid, gid, gid)?;
+                Ok(setresuid(uid, uid, uid)?)
             });
         }
     }
@@ -129,14 +135,6 @@ pub fn spawn(program: &Path, command: &[OsString], user: Option<&Caller>) -> Res
     })
 }
 
-fn check(result: libc::c_int) -> io::Result<()> {
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
-}
-
 /// Sends a signal on to the command.
 ///
 /// # Errors
@@ -146,10 +144,10 @@ pub fn forward(child: &Child, signal: i32) -> Result<()> {
     // No id: it has been waited for, and its pid may be another process by now.
     let Some(pid) = child.id() else { return Ok(()) };
     let pid = i32::try_from(pid).context("a pid out of range")?;
-    // SAFETY: no memory is involved; the child has not been waited for, so the pid is still its own.
-    match check(unsafe { libc::kill(pid, signal) }) {
-        Err(error) if error.raw_os_error() != Some(libc::ESRCH) => Err(error).context("a signal was not forwarded"),
-        _ => Ok(()),
+    // The child has not been waited for, so the pid is still its own.
+    match kill(Pid::from_raw(pid), Signal::try_from(signal)?) {
+        Ok(()) | Err(Errno::ESRCH) => Ok(()),
+        Err(errno) => Err(errno).context("a signal was not forwarded"),
     }
 }
 

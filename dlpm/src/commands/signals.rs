@@ -1,9 +1,9 @@
 //! Signals that end a trace or go on to the traced command.
 
-use std::{io, thread};
+use std::{io, sync::Arc, thread};
 
 use signal_hook::{
-    consts::signal::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2},
+    consts::signal::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ},
     iterator::{SignalsInfo, exfiltrator::WithOrigin},
     low_level::siginfo::{Cause, Sent},
 };
@@ -40,6 +40,9 @@ pub fn listen(with_command: bool) -> io::Result<mpsc::UnboundedReceiver<Signal>>
     if !is_ignored(SIGHUP)? {
         numbers.push(SIGHUP);
     }
+    // A write beyond the limit of a file's size is then an error like that of a full disk, and does not kill dlpm. The
+    // handler is gone when the traced command is executed.
+    signal_hook::flag::register(SIGXFSZ, Arc::default())?;
     let mut signals = SignalsInfo::<WithOrigin>::new(numbers)?;
     let (sender, receiver) = mpsc::unbounded_channel();
     thread::Builder::new().name("dlpm-signals".to_owned()).spawn(move || {

@@ -58,6 +58,7 @@ async fn trace(args: &TraceArgs) -> Result<u8> {
                 command = Some(child);
             }
             Err(error) => {
+                engine.mute();
                 engine.finish()?;
                 return Err(error);
             }

@@ -9,14 +9,14 @@ use dlpm_common::Counter;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::{
-    interval::{Interval, MemoryReading, Process, ProcessId, Usage, ZoneReading},
+    interval::{Interval, MemoryReading, ProcessId, Usage, ZoneReading},
     sources::{
         cgroups::CgroupTree,
         clock::monotonic_ns,
         cpu_time::{Config, CpuTime, CpuTimeError, Identity},
         energy::{EnergyError, estimate::Estimate, powercap::Powercap},
         memory::{MemoryOptions, machine_memory},
-        memory_watch::MemoryWatch,
+        memory_watch::{Listed, MemoryWatch},
         processes::ProcessTable,
         topology::Topology,
     },
@@ -65,8 +65,6 @@ pub struct Dropped {
     pub missed_runs: u64,
     /// Times that a clock stood behind the last event of its CPU.
     pub clock_steps: u64,
-    /// Intervals in which a CPU's time did not add up.
-    pub time_law_violations: u64,
 }
 
 /// Every source of a machine, tracing.
@@ -106,7 +104,7 @@ impl Machine {
         cpu_time_config.siblings = topology.siblings();
         let mut cpu_time = CpuTime::start(&cpu_time_config)?;
         let processes = ProcessTable::new(&mut cpu_time, &config.procfs)?;
-        let memory = MemoryWatch::start(&config.procfs, config.memory.clone());
+        let memory = MemoryWatch::start(&config.procfs, config.memory);
         let mut machine = Self {
             cpu_time,
             processes,
@@ -150,7 +148,6 @@ impl Machine {
                 self.topology.refresh(cpu.cpu);
             }
             cpu.package = self.topology.package_of(cpu.cpu).unwrap_or(0);
-            self.dropped.time_law_violations += u64::from(!cpu.time_law_holds());
         }
         self.dropped.clock_steps += drained.clock_steps;
         if let Meter::Estimate(estimate) = &self.meter {
@@ -213,7 +210,7 @@ impl Machine {
     }
 
     /// Says whose memory is to be read: all that `listed` accepts, or without it the largest consumers.
-    pub fn watch_memory(&mut self, listed: Option<&dyn Fn(&Process, &str) -> bool>) {
+    pub fn watch_memory(&mut self, listed: Option<&Listed<'_>>) {
         self.memory.choose(&self.processes, &mut self.cgroups, listed);
     }
 

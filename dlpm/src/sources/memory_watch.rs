@@ -23,6 +23,9 @@ pub const LARGEST: usize = 50;
 /// Processes whose memory is read under a filter, at most: the largest consumers of CPU time among them.
 pub const LISTED: usize = 2_000;
 
+/// Whether a process in the cgroup of that path is listed.
+pub type Listed<'a> = dyn Fn(&Process, &str) -> bool + 'a;
+
 /// What has been seen of a process while it runs.
 #[derive(Clone, Copy, Default)]
 struct Seen {
@@ -61,12 +64,7 @@ impl MemoryWatch {
     }
 
     /// Chooses anew: of all processes that `listed` accepts, or of all, the largest consumers.
-    pub fn choose(
-        &mut self,
-        processes: &ProcessTable,
-        cgroups: &mut CgroupTree,
-        listed: Option<&dyn Fn(&Process, &str) -> bool>,
-    ) {
+    pub fn choose(&mut self, processes: &ProcessTable, cgroups: &mut CgroupTree, listed: Option<&Listed<'_>>) {
         let Some(reader) = &self.reader else { return };
         self.seen
             .retain(|process, _| processes.get(process).is_some_and(|process| !process.exited));

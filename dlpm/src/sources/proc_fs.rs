@@ -1,12 +1,11 @@
 //! Processes as `/proc` shows them, and users by name.
 
-use std::ffi::{CStr, CString};
 use std::fs;
 use std::io;
-use std::mem::MaybeUninit;
 use std::path::Path;
-use std::ptr;
 
+use nix::errno::Errno;
+use nix::unistd::User;
 use procfs_core::FromBufRead;
 use procfs_core::process::Status;
 
@@ -111,13 +110,16 @@ pub fn uid_of_user(name_or_number: &str) -> Result<u32, UserError> {
             Ok(uid) => Ok(uid),
         };
     }
-    let Ok(c_name) = CString::new(name_or_number) else {
-        return Err(UserError::Unknown { name });
-    };
-    match uid_of_name(&c_name) {
-        Ok(Some(uid)) => Ok(uid),
-        Ok(None) => Err(UserError::Unknown { name }),
-        Err(cause) => Err(UserError::Lookup { name, cause }),
+    match User::from_name(&name) {
+        Ok(Some(user)) => Ok(user.uid.as_raw()),
+        // getpwnam(3): all of these may mean that there is no such user. EINVAL: a zero byte in the name.
+        Ok(None) | Err(Errno::ENOENT | Errno::ESRCH | Errno::EBADF | Errno::EPERM | Errno::EINVAL) => {
+            Err(UserError::Unknown { name })
+        }
+        Err(errno) => Err(UserError::Lookup {
+            name,
+            cause: errno.into(),
+        }),
     }
 }
 
@@ -153,35 +155,6 @@ impl Stat {
             parent,
             start_ticks,
         })
-    }
-}
-
-fn uid_of_name(name: &CStr) -> io::Result<Option<u32>> {
-    let mut buffer: Vec<libc::c_char> = vec![0; 1024];
-    loop {
-        let mut entry = MaybeUninit::<libc::passwd>::uninit();
-        let mut found = ptr::null_mut();
-        // SAFETY: `name` ends in a zero byte; `entry` and `found` are valid for writes; `buffer` is valid for writes
-        // of its length, which is passed along. All of them outlive the call.
-        let code = unsafe {
-            libc::getpwnam_r(
-                name.as_ptr(),
-                entry.as_mut_ptr(),
-                buffer.as_mut_ptr(),
-                buffer.len(),
-                &raw mut found,
-            )
-        };
-        match code {
-            0 if found.is_null() => return Ok(None),
-            // SAFETY: with a result of 0 and `found` set, the call has filled `entry`.
-            0 => return Ok(Some(unsafe { entry.assume_init() }.pw_uid)),
-            // 1 MiB is far above any real entry.
-            libc::ERANGE if buffer.len() < 1 << 20 => buffer.resize(buffer.len() * 2, 0),
-            // getpwnam(3): all of these may mean that there is no such user.
-            libc::ENOENT | libc::ESRCH | libc::EBADF | libc::EPERM => return Ok(None),
-            code => return Err(io::Error::from_raw_os_error(code)),
-        }
     }
 }
 

@@ -88,7 +88,7 @@ impl Engine {
                     .to_owned(),
             );
         }
-        for note in &notes {
+        for note in plan.start_notes.iter().chain(&notes) {
             eprintln!("dlpm: note: {note}");
         }
         let metadata = Metadata {
@@ -149,6 +149,11 @@ impl Engine {
             warned_lost: false,
             warned_disk: false,
         })
+    }
+
+    /// Prints no summary: there is nothing to show.
+    pub fn mute(&mut self) {
+        self.quiet = true;
     }
 
     /// Follows the traced command and all its descendants.
@@ -284,7 +289,6 @@ impl Engine {
     fn dropped(&self) -> Vec<String> {
         let dropped = self.machine.dropped();
         [
-            (dropped.time_law_violations, "times the time of a CPU did not add up to its interval: please report this"),
             (dropped.processes_full, "processes found no room in the kernel's table, so that some names and parents are missing: see --process-entries"),
             (dropped.nameless, "processes ran that were gone before their names could be read"),
             (dropped.cgroups_lost, "cgroups were created whose paths could not be kept, and may be shown by number"),

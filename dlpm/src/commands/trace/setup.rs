@@ -36,6 +36,8 @@ pub struct Plan {
     pub quiet: bool,
     pub has_command: bool,
     pub timezone: TimeZone,
+    /// What the user has to know at the start only: the summary says it in its own words.
+    pub start_notes: Vec<String>,
     /// What the user has to know of this machine, a sentence each.
     pub notes: Vec<String>,
 }
@@ -63,7 +65,11 @@ pub fn plan(args: &TraceArgs) -> Result<Plan> {
     let selection = selection(args, &cgroups)?;
     let (meter, meter_note) = find_meter(&roots.sysfs, args.estimate)?;
     let mut notes = host.limits();
-    notes.extend(meter_note);
+    let mut start_notes = Vec::new();
+    match meter {
+        Meter::Estimate(_) => start_notes.extend(meter_note),
+        Meter::Powercap(_) | Meter::None => notes.extend(meter_note),
+    }
     let timezone = TimeZone::system();
     let folder = match &args.output {
         Some(folder) => folder.clone(),
@@ -105,6 +111,7 @@ pub fn plan(args: &TraceArgs) -> Result<Plan> {
         quiet: args.quiet,
         has_command: !args.command.is_empty(),
         timezone,
+        start_notes,
         notes,
     })
 }
