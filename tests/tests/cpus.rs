@@ -28,7 +28,7 @@ fn a_cpu_goes_and_comes_back() {
         Err(reason) => return skip(&reason),
     };
     const ROUNDS: usize = 6;
-    let mut storm = worker!("storm", 1_000_000);
+    let mut storm = worker!("storm", 1_000_000, "storm");
     let mut half = worker!("burst", cpu, 3_000, 500);
     storm.go();
     half.go();
