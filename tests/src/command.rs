@@ -111,6 +111,13 @@ impl Dlpm {
         self
     }
 
+    /// In a pid namespace of its own, with that namespace's `/proc`.
+    pub fn in_pid_namespace(self) -> Self {
+        let arguments = ["--pid", "--fork", "--mount-proc"].map(OsStr::new);
+        let command = std::iter::once(self.command.get_program()).chain(self.command.get_args());
+        Self::from_program(Path::new("unshare"), arguments.into_iter().chain(command))
+    }
+
     /// As another user: a copy of the program, since that user may not be able to reach the place of the build.
     pub fn as_user(self, uid: u32) -> Self {
         let directory = tempfile::tempdir().unwrap();
@@ -182,6 +189,19 @@ impl Dlpm {
             stderr,
             _copy: self.copy,
         }
+    }
+
+    /// Runs it to its end, with nobody who reads what it says.
+    pub fn run_unheard(mut self) -> ExitStatus {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let other = writer.try_clone().unwrap();
+        self.command
+            .stdin(Stdio::null())
+            .stdout(writer)
+            .stderr(other)
+            .status()
+            .unwrap()
     }
 
     /// Runs it to its end.

@@ -317,6 +317,20 @@ fn inside_another_namespace_it_says_what_it_cannot_see() {
 }
 
 #[test]
+fn inside_another_pid_namespace_too() {
+    require_dlpm!();
+    let nowhere = Nowhere::new();
+    Dlpm::trace(&nowhere.folder())
+        .args(["--duration", "100ms"])
+        .in_pid_namespace()
+        .run()
+        .exited(0)
+        .says(&["pid namespace", "--pid=host"]);
+    // CPU time is exact all the same.
+    Log::read(&nowhere.folder()).is_complete();
+}
+
+#[test]
 fn doctor_lists_every_source_and_hook() {
     require_dlpm!();
     let tree = Powercap::start(node());

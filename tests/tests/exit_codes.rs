@@ -196,6 +196,41 @@ fn a_trace_without_an_output_makes_a_folder_of_its_own() {
 }
 
 #[test]
+fn a_reader_that_has_gone_away_does_not_end_a_trace() {
+    require_dlpm!();
+    let (_directory, folder) = folder();
+    let tree = Powercap::start(Vec::new());
+    let trace = || Dlpm::trace(&folder).arg("--sysfs").arg(tree.sysfs());
+    let status = trace().args(["--overwrite", "--duration", "200ms"]).run_unheard();
+    assert_eq!(status.code(), Some(0), "{status}");
+    let status = trace()
+        .args(["--append", "--", "/bin/sh", "-c", "exit 3"])
+        .run_unheard();
+    assert_eq!(status.code(), Some(3), "{status}");
+    assert_eq!(Log::read(&folder).segments, 2);
+    assert_eq!(trace().run_unheard().code(), Some(1));
+}
+
+#[test]
+fn a_trace_that_is_ended_while_it_starts() {
+    require_dlpm!();
+    let (directory, _) = folder();
+    let mut traced = 0;
+    for attempt in 0..6 {
+        let folder = directory.path().join(format!("log{attempt}"));
+        let mut dlpm = Dlpm::trace(&folder).start();
+        // From the folder on, the handlers are there. Each time a little later.
+        dlpm.wait_until("the folder", || folder.exists());
+        std::thread::sleep(std::time::Duration::from_millis(20 * attempt));
+        dlpm.end_with(libc::SIGINT).exited(0);
+        let log = Log::read(&folder);
+        log.is_complete();
+        traced += log.samples.len();
+    }
+    assert!(traced >= 6, "no interval of them was sealed");
+}
+
+#[test]
 fn wrong_usage_is_2() {
     require_dlpm!();
     for arguments in [

@@ -14,7 +14,7 @@ use tokio::process::Child;
 use super::setup::Plan;
 use crate::{
     attribution::{Options, attribute, energy_tree::Carries, ledger::Ledger},
-    commands::progress::Progress,
+    commands::{progress::Progress, say},
     sinks::{
         metadata::{Domain, Metadata},
         segments::{Encoding, Segmenter},
@@ -89,7 +89,7 @@ impl Engine {
             );
         }
         for note in plan.start_notes.iter().chain(&notes) {
-            eprintln!("dlpm: note: {note}");
+            say(&format!("note: {note}"));
         }
         let metadata = Metadata {
             description: plan.description,
@@ -125,7 +125,7 @@ impl Engine {
             backlog_bytes: BACKLOG_BYTES,
         })?;
         for note in writer.notes() {
-            eprintln!("dlpm: note: {note}");
+            say(&format!("note: {note}"));
         }
         Ok(Self {
             machine,
@@ -224,7 +224,7 @@ impl Engine {
         self.notes.extend(self.dropped());
         if self.quiet {
             for note in report.notes() {
-                eprintln!("dlpm: {note}");
+                say(&note);
             }
         } else {
             self.print_summary(&report);
@@ -282,7 +282,7 @@ impl Engine {
 
     fn warn(&mut self, text: &str) {
         self.progress.clear();
-        eprintln!("dlpm: warning: {text}");
+        say(&format!("warning: {text}"));
     }
 
     /// Everything that was dropped since the start, a sentence each.
