@@ -5,7 +5,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand};
 use regex::Regex;
 
-use crate::sources::energy::estimate::Estimate;
+use crate::sources::energy::{estimate::Estimate, meter::EnergySource};
 
 /// Shortest interval: sealing every CPU has to stay a small part of it.
 pub const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
@@ -77,8 +77,12 @@ pub struct TraceArgs {
     /// End the trace after this time (30s, 10m, 2h). A traced command goes on, and dlpm waits for it.
     #[arg(long, value_name = "T", value_parser = duration)]
     pub duration: Option<Duration>,
+    /// Where energy is read. `auto` takes the first that can be had: powercap, perf, the watts of --estimate.
+    #[arg(long, value_name = "SOURCE", value_enum, default_value_t)]
+    pub energy_source: EnergySource,
     /// Energy without a meter: watts of the idle machine and watts more for each busy CPU, as in `idle=40,busy=12`.
-    /// Every figure is then labelled an estimate. A meter that can be read wins.
+    /// Every figure is then labelled an estimate. A meter that can be read wins, unless --energy-source
+    /// says otherwise.
     #[arg(long, value_name = "idle=W,busy=W")]
     pub estimate: Option<Estimate>,
     /// Process rows in a line at most; the smallest are merged by cgroup.
@@ -236,6 +240,17 @@ mod tests {
             let message = trace(&bad).unwrap_err();
             assert!(message.contains(says), "{bad:?}: {message}");
         }
+    }
+
+    #[test]
+    fn the_energy_source_has_four_words() {
+        assert_eq!(trace(&[]).unwrap().energy_source, EnergySource::Auto);
+        assert_eq!(
+            trace(&["--energy-source", "perf"]).unwrap().energy_source,
+            EnergySource::Perf
+        );
+        let message = trace(&["--energy-source", "nvml"]).unwrap_err();
+        assert!(message.contains("auto, powercap, perf, estimate"), "{message}");
     }
 
     #[test]

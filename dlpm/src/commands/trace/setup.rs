@@ -13,8 +13,9 @@ use crate::{
     sources::{
         cgroups::CgroupTree,
         cpu_time::{Config, MapSizes},
+        energy::meter::{Meter, find_meter},
         host::HostFacts,
-        machine::{MachineConfig, Meter, find_meter},
+        machine::MachineConfig,
         memory::MemoryOptions,
         proc_fs,
     },
@@ -61,9 +62,9 @@ pub fn plan(args: &TraceArgs) -> Result<Plan> {
     }
     let cgroups = CgroupTree::find(&roots.procfs)?;
     let selection = selection(args, &cgroups)?;
-    let (meter, meter_note) = find_meter(&roots.sysfs, args.estimate)?;
+    let (meter, meter_notes) = find_meter(&roots.sysfs, args.energy_source, args.estimate)?;
     let mut notes = host.limits();
-    notes.extend(meter_note);
+    notes.extend(meter_notes);
     let timezone = TimeZone::system();
     let folder = match &args.output {
         Some(folder) => folder.clone(),
