@@ -50,12 +50,24 @@ impl Carries {
         Self::default().after(ledger)
     }
 
+    /// What was carried to `ledger`, as it says itself: with this, its tree can be made again.
+    pub fn before(ledger: &Ledger) -> Self {
+        let recorded = |root: &RootZone| Debt {
+            carry_uj: root.previous_carry_uj,
+            intervals: 0,
+            first_uj: root.previous_carry_uj,
+            outside: root.parts_outside,
+        };
+        let packages = ledger.roots.iter().filter(|root| root.kind == ZoneKind::Package);
+        Self(packages.map(|root| (root.zone.clone(), recorded(root))).collect())
+    }
+
     /// What `ledger` carries to the interval after it, where `self` is what was carried to it.
     #[must_use]
     pub fn after(&self, ledger: &Ledger) -> Self {
         let next = |root: &RootZone| {
             let before = self.0.get(&root.zone);
-            let outside = before.is_some_and(|debt| debt.outside);
+            let outside = root.parts_outside;
             if outside || root.carry_uj >= 0 {
                 return outside.then_some(Debt {
                     carry_uj: 0,
@@ -115,10 +127,11 @@ pub fn build(zones: &[ZoneReading], carries: &Carries) -> EnergyTree {
         } else {
             0
         };
+        let parts_outside = root.kind == ZoneKind::Package && carries.outside(&root.zone);
         let mut carry_uj = 0;
         tree.leaves.extend(parts.iter().map(|part| meter_leaf(part)));
         if is_split(root.kind) {
-            let rest = if carries.outside(&root.zone) {
+            let rest = if parts_outside {
                 Err(outside(root))
             } else {
                 rest_of(root, &parts, previous_carry_uj)
@@ -145,6 +158,7 @@ pub fn build(zones: &[ZoneReading], carries: &Carries) -> EnergyTree {
             range_uj: root.range_uj,
             previous_carry_uj,
             carry_uj,
+            parts_outside,
             source: root.source,
             method: match root.source {
                 MeterSource::Estimate => Method::Estimate,

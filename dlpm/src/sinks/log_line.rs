@@ -115,6 +115,8 @@ struct ZoneEntry<'a> {
     previous_carry_uj: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     carry_uj: Option<i64>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    parts_outside: bool,
     source: &'static str,
     state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -159,6 +161,7 @@ fn root_entry(root: &RootZone) -> ZoneEntry<'_> {
         range_uj: root.range_uj,
         previous_carry_uj: is_package.then_some(root.previous_carry_uj),
         carry_uj: is_package.then_some(root.carry_uj),
+        parts_outside: root.parts_outside,
         source: root.source.as_str(),
         state,
         reason,
@@ -178,6 +181,7 @@ fn leaf_entry(leaf: &LeafZone) -> ZoneEntry<'_> {
         range_uj: leaf.range_uj,
         previous_carry_uj: None,
         carry_uj: None,
+        parts_outside: false,
         source: leaf.source.as_str(),
         state,
         reason,

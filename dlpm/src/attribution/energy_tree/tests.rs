@@ -140,6 +140,9 @@ fn trace(whole_and_core: impl IntoIterator<Item = (u64, u64)>) -> Vec<Result<u64
                 ..Interval::default()
             };
             let ledger = attribute(&interval, &Options::default(), &carries);
+            // The ledger says all that is needed to make its tree again.
+            let again = build(&interval.zones, &Carries::before(&ledger));
+            assert_eq!((&again.roots, &again.leaves), (&ledger.roots, &ledger.leaves));
             carries = carries.after(&ledger);
             assert_eq!(ledger.leaves[0].energy_uj, Ok(core), "the parts are what they are");
             ledger.leaves[1].energy_uj.clone()

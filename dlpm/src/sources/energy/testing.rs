@@ -230,6 +230,23 @@ pub fn cascade_lake_ap() -> Tree {
     tree
 }
 
+/// The kernel's PMU of software events, whose event 0 (`PERF_COUNT_SW_CPU_CLOCK`) counts the nanoseconds of a CPU: a
+/// meter of exactly one tick per nanosecond, through the same system calls.
+pub const SOFTWARE_PMU: u32 = 1;
+
+/// Whether this process may count events of a whole CPU. Says so where a test is skipped, and fails where nothing may be
+/// (`DLPM_REQUIRE_KERNEL=1`).
+pub fn perf_allowed() -> bool {
+    let tree = Tree::new().pmu(SOFTWARE_PMU, "0", &[("energy-pkg", 0)]);
+    let Err(error) = tree.open_perf() else {
+        return true;
+    };
+    let required = std::env::var_os("DLPM_REQUIRE_KERNEL").is_some_and(|value| value == "1");
+    assert!(!required, "{error}");
+    eprintln!("SKIPPED: {error}");
+    false
+}
+
 /// Names and energies.
 pub fn energies(readings: &[ZoneReading]) -> Vec<(&str, Option<u64>)> {
     readings
