@@ -10,7 +10,10 @@ use regex::Regex;
 
 use crate::{
     attribution::ledger::IdlePolicy,
-    sources::{calibration::DEFAULT_PATH, energy::estimate::Estimate},
+    sources::{
+        calibration::DEFAULT_PATH,
+        energy::{estimate::Estimate, meter::EnergySource},
+    },
 };
 
 /// Shortest interval: sealing every CPU has to stay a small part of it.
@@ -87,8 +90,12 @@ pub struct TraceArgs {
     /// End the trace after this time (30s, 10m, 2h). A traced command goes on, and dlpm waits for it.
     #[arg(long, value_name = "T", value_parser = duration)]
     pub duration: Option<Duration>,
+    /// Where energy is read. `auto` takes the first that can be had: powercap, perf, the watts of --estimate.
+    #[arg(long, value_name = "SOURCE", value_enum, default_value_t)]
+    pub energy_source: EnergySource,
     /// Energy without a meter: watts of the idle machine and watts more for each busy CPU, as in `idle=40,busy=12`.
-    /// Every figure is then labelled an estimate. A meter that can be read wins.
+    /// Every figure is then labelled an estimate. A meter that can be read wins, unless --energy-source
+    /// says otherwise.
     #[arg(long, value_name = "idle=W,busy=W")]
     pub estimate: Option<Estimate>,
     /// What becomes of idle energy. proportional: it goes to the tasks by their weight; separate: the idle floor that
@@ -182,6 +189,9 @@ pub struct CalibrateArgs {
     /// File for the result; `dlpm trace` looks for the default.
     #[arg(long, short, value_name = "FILE", default_value = DEFAULT_PATH)]
     pub output: PathBuf,
+    /// Where energy is read, as for `dlpm trace`.
+    #[arg(long, value_name = "SOURCE", value_enum, default_value_t)]
+    pub energy_source: EnergySource,
     /// Most CPU time that may be busy, in percent of all CPU time: 0 to 100.
     #[arg(long, value_name = "PERCENT", default_value_t = 2.0, value_parser = percent)]
     pub max_busy: f64,
@@ -365,6 +375,17 @@ mod tests {
             let message = calibrate(&bad).unwrap_err();
             assert!(message.contains(says), "{message}");
         }
+    }
+
+    #[test]
+    fn the_energy_source_has_four_words() {
+        assert_eq!(trace(&[]).unwrap().energy_source, EnergySource::Auto);
+        assert_eq!(
+            trace(&["--energy-source", "perf"]).unwrap().energy_source,
+            EnergySource::Perf
+        );
+        let message = trace(&["--energy-source", "nvml"]).unwrap_err();
+        assert!(message.contains("auto, powercap, perf, estimate"), "{message}");
     }
 
     #[test]

@@ -169,7 +169,7 @@ impl Engine {
     pub fn step(&mut self) -> Result<()> {
         let interval = self.machine.interval()?;
         let ledger = attribute(&interval, &self.options, &self.carries);
-        self.carries = Carries::of(&ledger);
+        self.carries = self.carries.after(&ledger);
         self.totals.add(&ledger);
         if self.metadata.domains.is_empty() {
             self.metadata.domains = Domain::all_of(&ledger);

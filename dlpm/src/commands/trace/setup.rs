@@ -18,8 +18,9 @@ use crate::{
         calibration::{Calibration, MachineId},
         cgroups::CgroupTree,
         cpu_time::{Config, MapSizes},
+        energy::meter::{Meter, find_meter},
         host::HostFacts,
-        machine::{MachineConfig, Meter, find_meter},
+        machine::MachineConfig,
         memory::MemoryOptions,
         proc_fs,
     },
@@ -66,9 +67,9 @@ pub fn plan(args: &TraceArgs) -> Result<Plan> {
     }
     let cgroups = CgroupTree::find(&roots.procfs)?;
     let selection = selection(args, &cgroups)?;
-    let (mut meter, meter_note) = find_meter(&roots.sysfs, args.estimate)?;
+    let (mut meter, meter_notes) = find_meter(&roots.sysfs, args.energy_source, args.estimate)?;
     let mut notes = host.limits();
-    notes.extend(meter_note);
+    notes.extend(meter_notes);
     let (idle_floors_mw, floor_note) = idle_floors(args, &mut meter)?;
     notes.extend(floor_note);
     let timezone = TimeZone::system();
@@ -132,7 +133,7 @@ fn idle_floors(args: &TraceArgs, meter: &mut Meter) -> Result<(BTreeMap<String, 
                 Some("the idle floor is the estimate's idle watts; nothing measured it".to_owned()),
             ));
         }
-        Meter::Powercap(_) => {}
+        Meter::Powercap(_) | Meter::Perf(_) => {}
     }
     let calibration = Calibration::load(&args.calibration, &MachineId::read(&args.roots.procfs))?;
     let tree = calibrate::leaves(meter);
