@@ -2,10 +2,19 @@
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{
+    Args, Parser, Subcommand,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 use regex::Regex;
 
-use crate::sources::energy::estimate::Estimate;
+use crate::{
+    attribution::ledger::IdlePolicy,
+    sources::{
+        calibration::DEFAULT_PATH,
+        energy::{estimate::Estimate, meter::EnergySource},
+    },
+};
 
 /// Shortest interval: sealing every CPU has to stay a small part of it.
 pub const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
@@ -27,6 +36,10 @@ pub struct Cli {
 pub enum Command {
     /// Trace CPU time and energy, and write a log.
     Trace(Box<TraceArgs>),
+    /// Measure the idle floor of every energy zone on a quiet machine, for `trace --idle-policy separate`.
+    Calibrate(CalibrateArgs),
+    /// Prove a log from its own numbers: every line is split and added up again.
+    Verify(VerifyArgs),
     /// Show the state of every source and hook, and what to do about what is missing.
     Doctor(DoctorArgs),
 }
@@ -77,10 +90,26 @@ pub struct TraceArgs {
     /// End the trace after this time (30s, 10m, 2h). A traced command goes on, and dlpm waits for it.
     #[arg(long, value_name = "T", value_parser = duration, allow_hyphen_values = true)]
     pub duration: Option<Duration>,
+    /// Where energy is read. `auto` takes the first that can be had: powercap, perf, the watts of --estimate.
+    #[arg(long, value_name = "SOURCE", value_enum, default_value_t)]
+    pub energy_source: EnergySource,
     /// Energy without a meter: watts of the idle machine and watts more for each busy CPU, as in `idle=40,busy=12`.
-    /// Every figure is then labelled an estimate. A meter that can be read wins.
+    /// Every figure is then labelled an estimate. A meter that can be read wins, unless --energy-source
+    /// says otherwise.
     #[arg(long, value_name = "idle=W,busy=W")]
     pub estimate: Option<Estimate>,
+    /// What becomes of idle energy. proportional: it goes to the tasks by their weight; separate: the idle floor that
+    /// `dlpm calibrate` measured goes to the row `idle`, the tasks share the rest; capacity: a task takes its share of
+    /// all CPU time, `idle` takes the rest. Energy of DRAM is split by memory under each of them.
+    #[arg(long, value_name = "POLICY", default_value = IdlePolicy::Proportional.as_str(), value_parser = idle_policy(), help_heading = "Attribution")]
+    pub idle_policy: IdlePolicy,
+    /// The machine's idle floor, as `dlpm calibrate` wrote it; for `--idle-policy separate`.
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH, help_heading = "Attribution")]
+    pub calibration: PathBuf,
+    /// Weight of CPU time during which the core's other hardware thread was busy, too: 0.5 (two such threads draw what
+    /// one draws alone) to 1 (twice as much).
+    #[arg(long, value_name = "S", default_value = "0.55", value_parser = smt_weight, help_heading = "Attribution")]
+    pub smt_weight: u32,
     /// Process rows in a line at most; the smallest are merged by cgroup.
     #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_rows: u32,
@@ -147,6 +176,45 @@ pub struct Roots {
     pub procfs: PathBuf,
 }
 
+/// `dlpm calibrate`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit status: 0, or 1 where the machine was not quiet, has no meter that can be read, or the file \
+    cannot be written. Stop what runs on the machine first: whatever it draws becomes part of the floor."
+)]
+pub struct CalibrateArgs {
+    /// How long to measure: 1s to 1h.
+    #[arg(long, value_name = "T", default_value = "60s", value_parser = calibration_time)]
+    pub duration: Duration,
+    /// File for the result; `dlpm trace` looks for the default.
+    #[arg(long, short, value_name = "FILE", default_value = DEFAULT_PATH)]
+    pub output: PathBuf,
+    /// Where energy is read, as for `dlpm trace`.
+    #[arg(long, value_name = "SOURCE", value_enum, default_value_t)]
+    pub energy_source: EnergySource,
+    /// Most CPU time that may be busy, in percent of all CPU time: 0 to 100.
+    #[arg(long, value_name = "PERCENT", default_value_t = 2.0, value_parser = percent)]
+    pub max_busy: f64,
+    /// Where the tables of the kernel and of the processes are.
+    #[command(flatten)]
+    pub roots: Roots,
+}
+
+/// `dlpm verify`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit status: 0 where everything holds, 1 where a line fails, 2 where there is no log to read or \
+    the command line is wrong. What is proved, and what a log cannot prove, is told in docs/log-format.md."
+)]
+pub struct VerifyArgs {
+    /// Folder of the log (or its power_metrics.json).
+    #[arg(value_name = "DIR")]
+    pub folder: PathBuf,
+    /// Failing lines to show at most.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_failures: u32,
+}
+
 /// `dlpm doctor`
 #[derive(Debug, Args)]
 #[command(after_help = "Exit status: 0 where dlpm can trace CPU time here, 1 where it cannot.")]
@@ -185,71 +253,35 @@ fn interval(text: &str) -> Result<Duration, String> {
     Ok(interval)
 }
 
-#[cfg(test)]
-mod tests {
-    use clap::CommandFactory;
-
-    use super::*;
-
-    fn trace(args: &[&str]) -> Result<TraceArgs, String> {
-        let line = ["dlpm", "trace"].iter().chain(args);
-        match Cli::try_parse_from(line).map_err(|error| error.to_string())?.command {
-            Command::Trace(args) => Ok(*args),
-            Command::Doctor(_) => Err("another command".to_owned()),
-        }
-    }
-
-    #[test]
-    fn the_definition_is_consistent() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn filters_can_be_given_several_times() {
-        let args = trace(&[
-            "--comm", "python", "--comm", "^sh$", "--pid", "7", "--", "python", "--pid", "x",
-        ])
-        .unwrap();
-        assert_eq!(args.comm.len(), 2);
-        assert_eq!(args.pid, [7]);
-        assert_eq!(args.command, ["python", "--pid", "x"]);
-    }
-
-    #[test]
-    fn durations_need_a_unit_and_a_sensible_size() {
-        assert_eq!(
-            trace(&["--interval", "100ms"]).unwrap().interval,
-            Duration::from_millis(100)
-        );
-        assert_eq!(
-            trace(&["--duration", "1h 30m"]).unwrap().duration,
-            Some(Duration::from_secs(5400))
-        );
-        for (bad, says) in [
-            (["--interval", "0s"], "traces nothing"),
-            (["--interval", "1ms"], "from 10ms to 1h"),
-            (["--interval", "2h"], "from 10ms to 1h"),
-            (["--interval", "5"], "with a unit"),
-            (["--duration", "soon"], "with a unit"),
-            (["--duration", "-1s"], "`-1s` is negative"),
-        ] {
-            let message = trace(&bad).unwrap_err();
-            assert!(message.contains(says), "{bad:?}: {message}");
-        }
-    }
-
-    #[test]
-    fn a_bad_pattern_is_shown_with_its_place() {
-        let message = trace(&["--comm", "py(thon"]).unwrap_err();
-        assert!(
-            message.contains("unclosed group") && message.contains("backslash"),
-            "{message}"
-        );
-    }
-
-    #[test]
-    fn append_needs_a_folder() {
-        assert!(trace(&["--append"]).unwrap_err().contains("--output"));
-        assert!(trace(&["--append", "--overwrite", "-o", "x"]).is_err());
-    }
+fn idle_policy() -> impl TypedValueParser<Value = IdlePolicy> {
+    // Only the words of the list come through.
+    PossibleValuesParser::new(IdlePolicy::ALL.map(IdlePolicy::as_str))
+        .map(|word| IdlePolicy::from_word(&word).unwrap_or_default())
 }
+
+/// `0.55` → 550 thousandths.
+fn smt_weight(text: &str) -> Result<u32, String> {
+    let wrong = || format!("`{text}` is no weight: give a decimal from 0.5 to 1 with at most three digits, as in 0.55");
+    let weight: f64 = text.parse().map_err(|_| wrong())?;
+    let permille = (500..=1000u32).find(|permille| (f64::from(*permille) / 1000.0 - weight).abs() < 1e-9);
+    permille.ok_or_else(wrong)
+}
+
+fn calibration_time(text: &str) -> Result<Duration, String> {
+    let time = duration(text)?;
+    if time < Duration::from_secs(1) || time > LONGEST_INTERVAL {
+        return Err("a calibration lasts from 1s to 1h; a minute is good".to_owned());
+    }
+    Ok(time)
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    text.trim_end_matches('%')
+        .parse()
+        .ok()
+        .filter(|percent| (0.0..=100.0).contains(percent))
+        .ok_or_else(|| format!("`{text}` is not between 0 and 100 percent"))
+}
+
+#[cfg(test)]
+mod tests;

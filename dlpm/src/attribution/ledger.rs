@@ -18,6 +18,9 @@ pub enum Method {
 }
 
 impl Method {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Measured, Self::CpuTime, Self::Memory, Self::Estimate];
+
     /// The word that the log uses.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -35,13 +38,28 @@ pub enum IdlePolicy {
     /// It goes to the tasks by their weight.
     #[default]
     Proportional,
+    /// What the idle machine would have used in that time (its calibrated floor) is the idle row's; the tasks share what
+    /// is above it.
+    Separate,
+    /// A task takes its share of all CPU time, the idle row takes the rest.
+    Capacity,
 }
 
 impl IdlePolicy {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Proportional, Self::Separate, Self::Capacity];
+
+    /// The policy of that word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|policy| policy.as_str() == word)
+    }
+
     /// The word that the log uses.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Proportional => "proportional",
+            Self::Separate => "separate",
+            Self::Capacity => "capacity",
         }
     }
 }
@@ -66,6 +84,8 @@ pub struct RootZone {
     /// What is carried to the next interval, so that the leaves, where all of them are known, add up to
     /// `energy_uj` + `previous_carry_uj` - `carry_uj`. At most 0.
     pub carry_uj: i64,
+    /// Its parts were seen to be no part of it, so it has no rest.
+    pub parts_outside: bool,
     /// Who read it.
     pub source: MeterSource,
     /// `Measured` or `Estimate`.
@@ -93,6 +113,8 @@ pub struct LeafZone {
     pub source: MeterSource,
     /// How it is split.
     pub method: Method,
+    /// Power of the idle machine here in mW, where the policy makes use of it.
+    pub idle_floor_mw: Option<u64>,
 }
 
 /// CPU time on one package.
@@ -193,6 +215,8 @@ pub struct Ledger {
     pub seal_ns: u64,
     /// CPUs, in order of their number.
     pub cpus: Vec<CpuInterval>,
+    /// By CPU: the part of its `busy_ns` during which the sibling hardware thread was busy as well.
+    pub smt_shared_ns: BTreeMap<u32, u64>,
     /// What meters read.
     pub roots: Vec<RootZone>,
     /// What is split.

@@ -7,20 +7,24 @@ pub mod energy_tree;
 pub mod ledger;
 pub mod rows;
 pub mod selection;
+pub mod share;
 pub mod split;
 
 #[cfg(test)]
 mod examples;
 #[cfg(test)]
 mod properties;
+#[cfg(test)]
+mod two_sockets;
 
 use std::collections::BTreeMap;
 
 use crate::{
     attribution::{
         energy_tree::Carries,
-        ledger::{CgroupSum, CpuUse, IdlePolicy, LeafZone, Ledger, Method, Row, RowKey},
+        ledger::{CgroupSum, IdlePolicy, Ledger, Method, Row, RowKey},
         selection::Selection,
+        share::Rules,
     },
     interval::Interval,
 };
@@ -37,6 +41,9 @@ pub struct Options {
     pub smt_weight_permille: u32,
     /// What becomes of idle energy.
     pub idle_policy: IdlePolicy,
+    /// Power of the idle machine in mW, by the name of the leaf; used under [`IdlePolicy::Separate`] only. A leaf that
+    /// is missing has a floor of 0.
+    pub idle_floors_mw: BTreeMap<String, u64>,
 }
 
 impl Default for Options {
@@ -46,6 +53,7 @@ impl Default for Options {
             max_rows: 2000,
             smt_weight_permille: 550,
             idle_policy: IdlePolicy::default(),
+            idle_floors_mw: BTreeMap::new(),
         }
     }
 }
@@ -55,11 +63,20 @@ impl Default for Options {
 /// `carries` is what the previous interval's ledger carried ([`Carries::of`]), empty for the first.
 pub fn attribute(interval: &Interval, options: &Options, carries: &Carries) -> Ledger {
     let mut rows = rows::claimants(interval, &options.selection, options.max_rows);
-    let tree = energy_tree::build(&interval.zones, carries);
-    for leaf in &tree.leaves {
+    let mut tree = energy_tree::build(&interval.zones, carries);
+    let rules = Rules {
+        length_ns: interval.end_ns.saturating_sub(interval.begin_ns),
+        smt_weight_permille: options.smt_weight_permille,
+        idle_policy: options.idle_policy,
+        memory_known: interval.machine_memory.is_some(),
+    };
+    for leaf in &mut tree.leaves {
+        if options.idle_policy == IdlePolicy::Separate && leaf.method != Method::Memory {
+            leaf.idle_floor_mw = Some(options.idle_floors_mw.get(&leaf.zone).copied().unwrap_or(0));
+        }
         // An invalid leaf keeps its place with 0 everywhere.
         let energy_uj = leaf.energy_uj.as_ref().copied().unwrap_or(0);
-        let shares = share(energy_uj, leaf, &rows, options, interval.machine_memory.is_some());
+        let shares = share::share(energy_uj, leaf, &rows, &rules);
         for (row, share_uj) in rows.iter_mut().zip(shares) {
             row.energy_uj.push(share_uj);
         }
@@ -75,6 +92,7 @@ pub fn attribute(interval: &Interval, options: &Options, carries: &Carries) -> L
         energy_skew_ns: interval.energy_skew_ns,
         seal_ns: interval.seal_ns,
         cpus,
+        smt_shared_ns: smt_shared_ns(interval),
         roots: tree.roots,
         leaves: tree.leaves,
         idle_policy: options.idle_policy,
@@ -85,54 +103,18 @@ pub fn attribute(interval: &Interval, options: &Options, carries: &Carries) -> L
     }
 }
 
-/// The part of `energy_uj` that each row gets, in the order of `rows`; adds up to `energy_uj`.
-fn share(energy_uj: u64, leaf: &LeafZone, rows: &[Row], options: &Options, memory_known: bool) -> Vec<u64> {
-    let (weights, fallback) = if leaf.method == Method::Memory {
-        // Without the machine's memory a reading is a share of nothing known.
-        let weights = rows
-            .iter()
-            .map(|row| if memory_known { row.resident_bytes.into() } else { 0 })
-            .collect();
-        (weights, remainder_row(&options.selection))
-    } else {
-        let weigh = |row: &Row| time_weight(row, leaf.package, options);
-        (rows.iter().map(weigh).collect::<Vec<u128>>(), RowKey::Idle)
-    };
-    split::split(energy_uj, &weights).unwrap_or_else(|| {
-        rows.iter()
-            .map(|row| if row.key == fallback { energy_uj } else { 0 })
-            .collect()
-    })
-}
-
-/// The row that takes what memory readings do not cover.
-fn remainder_row(selection: &Selection) -> RowKey {
-    if selection.is_filtered() {
-        RowKey::Others
-    } else {
-        RowKey::Unattributed
+/// By CPU, the time of its tasks that the sibling shared.
+fn smt_shared_ns(interval: &Interval) -> BTreeMap<u32, u64> {
+    let mut shared: BTreeMap<u32, u64> = interval.cpus.iter().map(|cpu| (cpu.cpu, 0)).collect();
+    for usage in &interval.usage {
+        let sum = shared.entry(usage.cpu).or_default();
+        *sum = sum.saturating_add(usage.shared_ns.min(usage.ns));
     }
+    shared
 }
 
-/// Weight of a row in the split of energy that follows CPU time, in thousandths of a nanosecond.
-fn time_weight(row: &Row, package: Option<u32>, options: &Options) -> u128 {
-    let of_use = |usage: &CpuUse| {
-        let alone_ns = usage.cpu_ns.saturating_sub(usage.smt_shared_ns);
-        u128::from(alone_ns) * 1000 + u128::from(usage.smt_shared_ns) * u128::from(options.smt_weight_permille)
-    };
-    match options.idle_policy {
-        IdlePolicy::Proportional if row.key == RowKey::Idle => 0,
-        IdlePolicy::Proportional => match package {
-            Some(package) => row.by_package.get(&package).map_or(0, of_use),
-            None => row
-                .by_package
-                .values()
-                .fold(0, |sum: u128, usage| sum.saturating_add(of_use(usage))),
-        },
-    }
-}
-
-fn cgroup_sums(rows: &[Row], leaves: usize) -> Vec<CgroupSum> {
+/// The listed processes of `rows` summed by cgroup, for so many leaves.
+pub fn cgroup_sums(rows: &[Row], leaves: usize) -> Vec<CgroupSum> {
     let mut sums: BTreeMap<&str, CgroupSum> = BTreeMap::new();
     for row in rows {
         let (RowKey::Process(_, cgroup) | RowKey::Merged(cgroup)) = &row.key else {

@@ -89,8 +89,10 @@ prop_compose! {
         memory in vec(memory(), 0..6),
         machine_memory in prop::option::of((number(), number())),
         known in vec((process_id(), any::<bool>(), any::<bool>()), 0..8),
+        end_ns in number(),
     ) -> Interval {
         Interval {
+            end_ns,
             usage,
             cpus: (0..).zip(cpus).map(|(number, cpu)| CpuInterval { cpu: number, ..cpu }).collect(),
             zones,
@@ -117,12 +119,16 @@ prop_compose! {
         tracked: bool,
         max_rows in 0..20usize,
         smt_weight_permille in prop_oneof![Just(550), any::<u32>()],
+        idle_policy in prop::sample::select(IdlePolicy::ALL.to_vec()),
+        floors in vec(number(), 0..8),
     ) -> Options {
+        let leaves = ["package-0/core", "package-0/rest", "package-0/uncore", "dram-0", "package-1/rest", "machine/rest"];
         Options {
             selection: Selection { cgroups, tracked, ..Selection::default() },
             max_rows,
             smt_weight_permille,
-            idle_policy: IdlePolicy::Proportional,
+            idle_policy,
+            idle_floors_mw: leaves.iter().map(|leaf| (*leaf).to_owned()).zip(floors).collect(),
         }
     }
 }
@@ -139,6 +145,7 @@ fn carries() -> impl Strategy<Value = Carries> {
             range_uj: None,
             previous_carry_uj: 0,
             carry_uj,
+            parts_outside: false,
             source: MeterSource::Powercap,
             method: Method::Measured,
         });
@@ -199,6 +206,37 @@ proptest! {
         prop_assert_eq!(of(|key| *key == RowKey::Idle), sum(interval.cpus.iter().map(|cpu| cpu.idle_ns)));
         let lost = sum(interval.cpus.iter().map(|cpu| cpu.lost_ns));
         prop_assert_eq!(of(|key| *key == RowKey::Unattributed), lost);
+        let shared = ledger.rows.iter().flat_map(|row| row.by_package.values()).map(|usage| usage.smt_shared_ns);
+        prop_assert_eq!(sum(shared), sum(ledger.smt_shared_ns.values().copied()));
+    }
+
+    #[test]
+    fn idle_gets_what_its_policy_says(interval in interval(), options in options()) {
+        let ledger = attribute(&interval, &options, &Carries::default());
+        let idle = ledger.rows.iter().find(|row| row.key == RowKey::Idle).unwrap();
+        for (position, leaf) in ledger.leaves.iter().enumerate() {
+            let (Ok(energy_uj), idle_uj) = (&leaf.energy_uj, idle.energy_uj[position]) else { continue };
+            let floor_uj = u128::from(options.idle_floors_mw.get(&leaf.zone).copied().unwrap_or(0))
+                * u128::from(interval.end_ns)
+                / 1_000_000;
+            let floor_uj = floor_uj.min(u128::from(*energy_uj));
+            let of_package = |usage: (&u32, &ledger::CpuUse)| {
+                leaf.package.is_none_or(|package| package == *usage.0) && usage.1.cpu_ns > 0
+            };
+            let others_ran = ledger
+                .rows
+                .iter()
+                .any(|row| row.key != RowKey::Idle && row.by_package.iter().any(of_package));
+            match (options.idle_policy, others_ran) {
+                _ if leaf.method == Method::Memory => prop_assert_eq!(idle_uj, 0),
+                (_, false) => prop_assert_eq!(idle_uj, *energy_uj),
+                // A weight of 0 for shared time makes even a busy package idle.
+                _ if options.smt_weight_permille == 0 => {}
+                (IdlePolicy::Proportional, true) => prop_assert_eq!(idle_uj, 0),
+                (IdlePolicy::Separate, true) => prop_assert_eq!(u128::from(idle_uj), floor_uj),
+                (IdlePolicy::Capacity, true) => prop_assert!(idle.by_package.iter().any(of_package) || idle_uj == 0),
+            }
+        }
     }
 
     #[test]
@@ -243,10 +281,15 @@ proptest! {
     }
 
     #[test]
-    fn more_time_never_gives_less_energy(interval in interval(), which: Index, more in number()) {
+    fn more_time_never_gives_less_energy(
+        interval in interval(),
+        options in options(),
+        which: Index,
+        more in number(),
+    ) {
         prop_assume!(!interval.usage.is_empty());
         // Memory is split by another rule, and merging rows would change whose row it is.
-        let options = Options { max_rows: usize::MAX, ..Options::default() };
+        let options = Options { max_rows: usize::MAX, selection: Selection::default(), ..options };
         let interval = Interval { memory: [].into(), ..interval };
         let which = which.index(interval.usage.len());
         let mut longer = interval.clone();
@@ -266,11 +309,12 @@ proptest! {
     #[test]
     fn splitting_a_task_changes_the_others_by_1_uj_at_most(
         interval in interval(),
+        options in options(),
         which: Index,
         part in number(),
     ) {
         prop_assume!(!interval.usage.is_empty());
-        let options = Options { max_rows: usize::MAX, ..Options::default() };
+        let options = Options { max_rows: usize::MAX, selection: Selection::default(), ..options };
         let interval = bounded(Interval { memory: [].into(), ..interval });
         let which = which.index(interval.usage.len());
         prop_assume!(interval.usage[which].process.tgid != interval.self_tgid);

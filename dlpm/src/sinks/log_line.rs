@@ -42,7 +42,7 @@ impl<'a> Exact<'a> {
             energy_skew_ns: ledger.energy_skew_ns,
             seal_ns: ledger.seal_ns,
             identity,
-            cpus: ledger.cpus.iter().map(CpuEntry::of).collect(),
+            cpus: ledger.cpus.iter().map(|cpu| CpuEntry::of(cpu, ledger)).collect(),
             zones: zones(ledger),
             idle_policy: ledger.idle_policy.as_str(),
             smt_weight_permille: ledger.smt_weight_permille,
@@ -65,11 +65,12 @@ struct CpuEntry {
     busy_ns: u64,
     idle_ns: u64,
     lost_ns: u64,
+    smt_shared_ns: u64,
     switches: u64,
 }
 
 impl CpuEntry {
-    fn of(cpu: &CpuInterval) -> Self {
+    fn of(cpu: &CpuInterval, ledger: &Ledger) -> Self {
         Self {
             cpu: cpu.cpu,
             package: cpu.package,
@@ -77,6 +78,7 @@ impl CpuEntry {
             busy_ns: cpu.busy_ns,
             idle_ns: cpu.idle_ns,
             lost_ns: cpu.lost_ns,
+            smt_shared_ns: ledger.smt_shared_ns.get(&cpu.cpu).copied().unwrap_or(0),
             switches: cpu.switches,
         }
     }
@@ -115,6 +117,10 @@ struct ZoneEntry<'a> {
     previous_carry_uj: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     carry_uj: Option<i64>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    parts_outside: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idle_floor_mw: Option<u64>,
     source: &'static str,
     state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -159,6 +165,8 @@ fn root_entry(root: &RootZone) -> ZoneEntry<'_> {
         range_uj: root.range_uj,
         previous_carry_uj: is_package.then_some(root.previous_carry_uj),
         carry_uj: is_package.then_some(root.carry_uj),
+        parts_outside: root.parts_outside,
+        idle_floor_mw: None,
         source: root.source.as_str(),
         state,
         reason,
@@ -178,6 +186,8 @@ fn leaf_entry(leaf: &LeafZone) -> ZoneEntry<'_> {
         range_uj: leaf.range_uj,
         previous_carry_uj: None,
         carry_uj: None,
+        parts_outside: false,
+        idle_floor_mw: leaf.idle_floor_mw,
         source: leaf.source.as_str(),
         state,
         reason,

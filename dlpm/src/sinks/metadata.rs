@@ -1,5 +1,7 @@
 //! `metadata.json`: what was measured, where and how.
 
+use std::collections::BTreeMap;
+
 use jiff::tz::TimeZone;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -42,6 +44,8 @@ pub struct Metadata {
     pub idle_policy: IdlePolicy,
     /// Weight of a nanosecond that the sibling shared, in thousandths.
     pub smt_weight_permille: u32,
+    /// Power of the idle machine in mW by leaf, where the policy makes use of it.
+    pub idle_floors_mw: BTreeMap<String, u64>,
     /// What a reader of the log has to know: estimates, missing sources.
     pub notes: Vec<String>,
     /// Time zone of the dates.
@@ -117,6 +121,7 @@ impl Metadata {
             "identity": self.identity,
             "idle_policy": self.idle_policy.as_str(),
             "smt_weight_permille": self.smt_weight_permille,
+            "idle_floors_mw": self.idle_floors_mw,
             "notes": self.notes,
         })
     }

@@ -19,4 +19,4 @@ pub mod writer;
 #[cfg(test)]
 mod reader_rules;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;

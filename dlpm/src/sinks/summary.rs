@@ -92,6 +92,18 @@ impl Printer<'_> {
         )
     }
 
+    /// How the joules of a table were made that adds up leaves; the table of zones says it of each.
+    fn methods(&self) -> String {
+        let leaves = self.totals.zones.iter().filter(|zone| zone.leaf);
+        let mut methods: Vec<&str> = leaves.map(|zone| zone.method.as_str()).collect();
+        methods.sort_unstable();
+        methods.dedup();
+        if methods.is_empty() {
+            return String::new();
+        }
+        format!("joules by method {}\n", methods.join(" and "))
+    }
+
     fn table(&self, header: Vec<String>, left: usize) -> Table {
         let mut table = Table::new();
         table
@@ -175,7 +187,12 @@ impl Printer<'_> {
                 add(&format!("({})", row_word(&key)), share, *amount);
             }
         }
-        format!("{}{}\n", self.title("Biggest consumers"), trimmed(&table))
+        format!(
+            "{}{}{}\n",
+            self.title("Biggest consumers"),
+            self.methods(),
+            trimmed(&table)
+        )
     }
 
     fn cgroups(&self) -> String {
@@ -205,8 +222,9 @@ impl Printer<'_> {
             table.add_row(cells);
         }
         format!(
-            "{}{}\n",
+            "{}{}{}\n",
             self.title("By cgroup, listed processes only"),
+            self.methods(),
             trimmed(&table)
         )
     }
@@ -232,7 +250,7 @@ impl Printer<'_> {
                 Some(uj) => decimal(*uj, 6, 3),
                 None => String::new(),
             }));
-            cells.push(if zone.kind == ZoneKind::Psys {
+            cells.push(if matches!(zone.kind, ZoneKind::Psys | ZoneKind::SingleCore) {
                 String::new()
             } else {
                 zone.difference_uj.to_string()

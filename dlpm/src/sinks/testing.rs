@@ -47,7 +47,16 @@ pub fn all_zones() -> Vec<ZoneReading> {
 
 /// One second on two CPUs of one package: python 100 has 1 s in two cgroups, bash 200 has 0.25 s, dlpm 0.05 s,
 /// nobody 0.2 s, and 0.5 s is idle. python holds 3 of the 10 GB in use, a sleeping process 1 GB.
-pub fn interval(seq: u64, zones: Vec<ZoneReading>) -> Interval {
+///
+/// Counters have moved by as much in every interval before.
+pub fn interval(seq: u64, mut zones: Vec<ZoneReading>) -> Interval {
+    for zone in &mut zones {
+        if let (Ok(energy_uj), Some(counter_uj), Some(range_uj)) =
+            (&zone.energy_uj, &mut zone.counter_uj, zone.range_uj)
+        {
+            *counter_uj = (*counter_uj + energy_uj * seq) % (range_uj + 1);
+        }
+    }
     let begin_ns = 5 * SECOND_NS + seq * SECOND_NS;
     let end_ns = begin_ns + SECOND_NS;
     let cpu = |cpu, busy_ns, idle_ns, lost_ns| CpuInterval {
@@ -128,6 +137,14 @@ pub fn ledger(seq: u64, zones: Vec<ZoneReading>) -> Ledger {
     attribute(&interval(seq, zones), &Options::default(), &Carries::default())
 }
 
+pub fn ledger_without_memory(seq: u64, zones: Vec<ZoneReading>) -> Ledger {
+    let interval = Interval {
+        machine_memory: None,
+        ..interval(seq, zones)
+    };
+    attribute(&interval, &Options::default(), &Carries::default())
+}
+
 pub fn segmenter() -> Segmenter {
     segmenter_with(true)
 }
@@ -155,6 +172,7 @@ pub fn metadata() -> Metadata {
         identity: Identity::StartTime,
         idle_policy: crate::attribution::ledger::IdlePolicy::Proportional,
         smt_weight_permille: 550,
+        idle_floors_mw: [].into(),
         notes: vec!["a note".to_owned()],
         timezone: TimeZone::UTC,
     }

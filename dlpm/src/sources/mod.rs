@@ -1,5 +1,6 @@
 //! Everything that reads the machine.
 
+pub mod calibration;
 pub mod cgroups;
 pub mod clock;
 pub mod cpu_time;
@@ -10,4 +11,5 @@ pub mod memory;
 pub mod memory_watch;
 pub mod proc_fs;
 pub mod processes;
+pub mod suspend;
 pub mod topology;

@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::Write,
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -22,7 +22,7 @@ use crate::{
         totals::Totals,
         writer::{BACKLOG_BYTES, Identity, LogOptions, LogWriter, Report},
     },
-    sources::machine::Machine,
+    sources::{calibration::cpu_model, machine::Machine},
 };
 
 /// How long the end of a trace waits for a full disk.
@@ -109,6 +109,7 @@ impl Engine {
             identity,
             idle_policy: plan.options.idle_policy,
             smt_weight_permille: plan.options.smt_weight_permille,
+            idle_floors_mw: plan.options.idle_floors_mw.clone(),
             notes: notes.clone(),
             timezone: plan.timezone.clone(),
         };
@@ -173,7 +174,7 @@ impl Engine {
     pub fn step(&mut self) -> Result<()> {
         let interval = self.machine.interval()?;
         let ledger = attribute(&interval, &self.options, &self.carries);
-        self.carries = Carries::of(&ledger);
+        self.carries = self.carries.after(&ledger);
         self.totals.add(&ledger);
         if self.metadata.domains.is_empty() {
             self.metadata.domains = Domain::all_of(&ledger);
@@ -303,10 +304,4 @@ impl Engine {
 
 fn unix_ns() -> i64 {
     i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX)
-}
-
-fn cpu_model(procfs: &Path) -> Option<String> {
-    let text = fs::read_to_string(procfs.join("cpuinfo")).ok()?;
-    let line = text.lines().find(|line| line.starts_with("model name"))?;
-    Some(line.split_once(':')?.1.trim().to_owned())
 }

@@ -1,20 +1,26 @@
 //! What the command line means on this machine: checked before anything is attached or written.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use jiff::{Zoned, tz::TimeZone};
 
 use crate::{
-    attribution::{Options, ledger::IdlePolicy, selection::Selection},
+    attribution::{
+        Options,
+        ledger::{IdlePolicy, Method},
+        selection::Selection,
+    },
     cli::TraceArgs,
-    commands::caller::Caller,
+    commands::{calibrate, caller::Caller},
     sinks::folder::FolderMode,
     sources::{
+        calibration::{Calibration, MachineId},
         cgroups::CgroupTree,
         cpu_time::{Config, MapSizes},
+        energy::meter::{Meter, find_meter},
         host::HostFacts,
-        machine::{MachineConfig, Meter, find_meter},
+        machine::MachineConfig,
         memory::MemoryOptions,
         proc_fs,
     },
@@ -63,13 +69,16 @@ pub fn plan(args: &TraceArgs) -> Result<Plan> {
     }
     let cgroups = CgroupTree::find(&roots.procfs)?;
     let selection = selection(args, &cgroups)?;
-    let (meter, meter_note) = find_meter(&roots.sysfs, args.estimate)?;
+    let (mut meter, meter_notes) = find_meter(&roots.sysfs, args.energy_source, args.estimate)?;
     let mut notes = host.limits();
     let mut start_notes = Vec::new();
     match meter {
-        Meter::Estimate(_) => start_notes.extend(meter_note),
-        Meter::Powercap(_) | Meter::None => notes.extend(meter_note),
+        // The summary says it in its own words.
+        Meter::Estimate(_) => start_notes.extend(meter_notes),
+        _ => notes.extend(meter_notes),
     }
+    let (idle_floors_mw, floor_note) = idle_floors(args, &mut meter)?;
+    notes.extend(floor_note);
     let timezone = TimeZone::system();
     let folder = match &args.output {
         Some(folder) => folder.clone(),
@@ -94,8 +103,9 @@ pub fn plan(args: &TraceArgs) -> Result<Plan> {
         options: Options {
             selection,
             max_rows: usize::try_from(args.max_rows)?,
-            idle_policy: IdlePolicy::default(),
-            ..Options::default()
+            smt_weight_permille: args.smt_weight,
+            idle_policy: args.idle_policy,
+            idle_floors_mw,
         },
         roots: args.pid.clone(),
         caller: Caller::of_sudo()?,
@@ -114,6 +124,35 @@ pub fn plan(args: &TraceArgs) -> Result<Plan> {
         start_notes,
         notes,
     })
+}
+
+/// The idle floor of each leaf in mW where the policy wants one, and where it is from.
+fn idle_floors(args: &TraceArgs, meter: &mut Meter) -> Result<(BTreeMap<String, u64>, Option<String>)> {
+    if args.idle_policy != IdlePolicy::Separate {
+        return Ok((BTreeMap::new(), None));
+    }
+    match meter {
+        Meter::None => return Ok((BTreeMap::new(), None)),
+        // Half of the estimate is the power of the idle machine.
+        Meter::Estimate(estimate) => {
+            let floors = [("machine/rest".to_owned(), estimate.idle_mw)].into();
+            return Ok((
+                floors,
+                Some("the idle floor is the estimate's idle watts; nothing measured it".to_owned()),
+            ));
+        }
+        Meter::Powercap(_) | Meter::Perf(_) => {}
+    }
+    let calibration = Calibration::load(&args.calibration, &MachineId::read(&args.roots.procfs))?;
+    let tree = calibrate::leaves(meter);
+    let by_time = tree.leaves.iter().filter(|leaf| leaf.method != Method::Memory);
+    calibration.covers(&args.calibration, by_time.map(|leaf| leaf.zone.as_str()))?;
+    let note = format!(
+        "the idle floor was measured on {} ({})",
+        calibration.date,
+        args.calibration.display()
+    );
+    Ok((calibration.floors_mw, Some(note)))
 }
 
 fn selection(args: &TraceArgs, cgroups: &CgroupTree) -> Result<Selection> {

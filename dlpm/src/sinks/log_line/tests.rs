@@ -25,7 +25,7 @@ fn the_ledger_as_it_is() {
     assert_eq!(
         line["cpus"][1],
         json!({"cpu": 1, "package": 0, "interval_ns": 1_000_000_000, "busy_ns": 500_000_000,
-               "idle_ns": 300_000_000, "lost_ns": 200_000_000, "switches": 42})
+               "idle_ns": 300_000_000, "lost_ns": 200_000_000, "smt_shared_ns": 0, "switches": 42})
     );
     let zones: Vec<&str> = line["zones"]
         .as_array()
@@ -47,7 +47,7 @@ fn the_ledger_as_it_is() {
     assert_eq!(
         line["zones"][0],
         json!({"zone": "package-0", "role": "root", "kind": "package", "package": 0, "energy_uj": 40_000_000,
-               "counter_uj": 123_456, "range_uj": 262_143_328_850u64, "previous_carry_uj": 0, "carry_uj": 0,
+               "counter_uj": 280_123_456, "range_uj": 262_143_328_850u64, "previous_carry_uj": 0, "carry_uj": 0,
                "source": "powercap", "state": "ok", "method": "measured"})
     );
     assert_eq!(

@@ -31,6 +31,7 @@ fn every_table_names_policy_and_idle_time_and_closes() {
             .count(),
         3
     );
+    assert_eq!(text.matches("\njoules by method cpu_time and memory\n").count(), 2);
     // python in a: 0.7 of 1.5 s, 9.33 + 1.87 + 7.47 + 2.4 J a second.
     let python = text.lines().find(|line| line.contains("python3")).unwrap();
     let cells: Vec<&str> = python.split_whitespace().collect();
@@ -53,6 +54,7 @@ fn an_estimate_says_so_everywhere() {
     println!("{text}");
     assert_eq!(text.matches("joules are an estimate").count(), 3);
     assert!(text.contains("energy is an estimate"));
+    assert_eq!(text.matches("\njoules by method estimate\n").count(), 2);
 }
 
 #[test]

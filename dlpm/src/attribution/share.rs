@@ -1,0 +1,90 @@
+//! The part of a leaf that each row gets: idle policy, weights, and the exact split.
+
+use crate::attribution::{
+    ledger::{CpuUse, IdlePolicy, LeafZone, Method, Row, RowKey},
+    split::split,
+};
+
+/// What decides a split beside leaf and rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// Length of the interval.
+    pub length_ns: u64,
+    /// Weight of a nanosecond that the sibling shared, in thousandths.
+    pub smt_weight_permille: u32,
+    /// What becomes of idle energy.
+    pub idle_policy: IdlePolicy,
+    /// Whether the machine's memory is known: without it a reading is a share of nothing known.
+    pub memory_known: bool,
+}
+
+/// The part of `energy_uj` that each row gets, in the order of `rows`; adds up to `energy_uj` if the rows include
+/// those that take what is left (`idle`; `unattributed`).
+pub fn share(energy_uj: u64, leaf: &LeafZone, rows: &[Row], rules: &Rules) -> Vec<u64> {
+    if leaf.method == Method::Memory {
+        let weights: Vec<u128> = rows
+            .iter()
+            .map(|row| {
+                if rules.memory_known {
+                    row.resident_bytes.into()
+                } else {
+                    0
+                }
+            })
+            .collect();
+        return split(energy_uj, &weights).unwrap_or_else(|| all_to(remainder_row(rows), energy_uj, rows));
+    }
+    let floor_uj = idle_floor_uj(energy_uj, leaf, rules);
+    let weights: Vec<u128> = rows.iter().map(|row| time_weight(row, leaf.package, rules)).collect();
+    let above_uj = energy_uj - floor_uj;
+    let mut shares = split(above_uj, &weights).unwrap_or_else(|| all_to(RowKey::Idle, above_uj, rows));
+    for (row, share_uj) in rows.iter().zip(&mut shares) {
+        if row.key == RowKey::Idle {
+            *share_uj += floor_uj;
+        }
+    }
+    shares
+}
+
+/// What the idle machine would have used, and at most all: `min(energy, floor · length)`, rounded down.
+fn idle_floor_uj(energy_uj: u64, leaf: &LeafZone, rules: &Rules) -> u64 {
+    if rules.idle_policy != IdlePolicy::Separate {
+        return 0;
+    }
+    // mW · ns = 1e-12 J, so a million of them are one microjoule. Two u64 multiplied fit into u128.
+    let floor_uj = u128::from(leaf.idle_floor_mw.unwrap_or(0)) * u128::from(rules.length_ns) / 1_000_000;
+    u64::try_from(floor_uj).map_or(energy_uj, |floor_uj| floor_uj.min(energy_uj))
+}
+
+/// The row that takes what memory readings do not cover: `others` where a filter leaves something out.
+pub fn remainder_row(rows: &[Row]) -> RowKey {
+    if rows.iter().any(|row| row.key == RowKey::Others) {
+        RowKey::Others
+    } else {
+        RowKey::Unattributed
+    }
+}
+
+fn all_to(key: RowKey, energy_uj: u64, rows: &[Row]) -> Vec<u64> {
+    rows.iter()
+        .map(|row| if row.key == key { energy_uj } else { 0 })
+        .collect()
+}
+
+/// Weight of a row in the split of energy that follows CPU time, in thousandths of a nanosecond.
+fn time_weight(row: &Row, package: Option<u32>, rules: &Rules) -> u128 {
+    if row.key == RowKey::Idle && rules.idle_policy != IdlePolicy::Capacity {
+        return 0;
+    }
+    let of_use = |usage: &CpuUse| {
+        let alone_ns = usage.cpu_ns.saturating_sub(usage.smt_shared_ns);
+        u128::from(alone_ns) * 1000 + u128::from(usage.smt_shared_ns) * u128::from(rules.smt_weight_permille)
+    };
+    match package {
+        Some(package) => row.by_package.get(&package).map_or(0, of_use),
+        None => row
+            .by_package
+            .values()
+            .fold(0, |sum: u128, usage| sum.saturating_add(of_use(usage))),
+    }
+}

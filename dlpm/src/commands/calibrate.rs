@@ -1,0 +1,163 @@
+//! `dlpm calibrate`: the power of the idle machine, zone by zone.
+
+use std::{fmt::Write as _, io::Write as _, process::ExitCode, thread, time::Duration};
+
+use anyhow::{Context, Result, bail};
+use jiff::{Zoned, tz::TimeZone};
+
+use crate::{
+    attribution::energy_tree::{self, Carries, EnergyTree},
+    cli::CalibrateArgs,
+    interval::ZoneReading,
+    sinks::segments::date,
+    sources::{
+        calibration::{Calibration, CpuTicks, MachineId},
+        clock::monotonic_ns,
+        energy::meter::{Meter, find_meter},
+    },
+};
+
+/// Meters are polled, and the CPUs looked at, this often.
+const STEP: Duration = Duration::from_secs(1);
+
+/// Runs the command; its errors are printed.
+pub fn run(args: &CalibrateArgs) -> ExitCode {
+    match calibrate(args) {
+        Ok(text) => {
+            // A reader that has gone away changes nothing in the file.
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("dlpm: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn calibrate(args: &CalibrateArgs) -> Result<String> {
+    let (mut meter, notes) = find_meter(&args.roots.sysfs, args.energy_source, None)?;
+    if let Meter::None | Meter::Estimate(_) = meter {
+        bail!(
+            "there is nothing to calibrate. {} With an estimate, its idle watts are the floor; no calibration is needed.",
+            notes.join(" ")
+        );
+    }
+    for note in notes {
+        eprintln!("dlpm: note: {note}");
+    }
+    eprintln!(
+        "dlpm: measuring for {:?}: let the machine do nothing else meanwhile",
+        args.duration
+    );
+    let (readings, length_ns, busy) = measure(args, &mut meter)?;
+    let calibration = floors(&readings, length_ns, busy, &args.roots.procfs)?;
+    calibration.store(&args.output).with_context(|| {
+        format!(
+            "{} cannot be written: run as root, or name another file with --output",
+            args.output.display()
+        )
+    })?;
+    Ok(text(args, &calibration))
+}
+
+/// What the meters counted while the machine was quiet, for how long, and how quiet it was.
+fn measure(args: &CalibrateArgs, meter: &mut Meter) -> Result<(Vec<ZoneReading>, u64, CpuTicks)> {
+    let ticks = || {
+        CpuTicks::read(&args.roots.procfs).with_context(|| {
+            format!(
+                "{} cannot be read: is /proc mounted?",
+                args.roots.procfs.join("stat").display()
+            )
+        })
+    };
+    let (begin, begin_ns) = (ticks()?, monotonic_ns());
+    // The baseline.
+    drop(meter.take(begin_ns));
+    let whole_ns = u64::try_from(args.duration.as_nanos())?;
+    loop {
+        let left_ns = whole_ns.saturating_sub(monotonic_ns().saturating_sub(begin_ns));
+        thread::sleep(STEP.min(Duration::from_nanos(left_ns)));
+        meter.poll(monotonic_ns());
+        let passed = ticks()?.since(begin);
+        let elapsed_ns = monotonic_ns().saturating_sub(begin_ns);
+        // Refused as soon as quiet for the rest of the time could not make up for it.
+        let whole_ticks = passed.total as f64 * (whole_ns as f64 / elapsed_ns as f64).max(1.0);
+        if passed.busy as f64 * 100.0 > args.max_busy * whole_ticks {
+            bail!(
+                "the machine is not quiet: {:.1} % of CPU time was busy in the last {:.0} s, {} % is the limit over {:?}. \
+                 Stop what runs (`dlpm trace --duration 10s` shows it), or accept a floor that contains it with \
+                 --max-busy",
+                passed.busy as f64 * 100.0 / passed.total.max(1) as f64,
+                elapsed_ns as f64 / 1e9,
+                args.max_busy,
+                args.duration
+            );
+        }
+        if elapsed_ns >= whole_ns {
+            let end_ns = monotonic_ns();
+            return Ok((meter.take(end_ns), end_ns.saturating_sub(begin_ns), passed));
+        }
+    }
+}
+
+/// What is split of the zones that a meter has; their energy is of no interest here.
+pub(super) fn leaves(meter: &mut Meter) -> EnergyTree {
+    energy_tree::build(&meter.take(monotonic_ns()), &Carries::default())
+}
+
+fn floors(readings: &[ZoneReading], length_ns: u64, busy: CpuTicks, procfs: &std::path::Path) -> Result<Calibration> {
+    let now = i64::try_from(Zoned::now().timestamp().as_nanosecond()).unwrap_or(0);
+    let mut calibration = Calibration::new(
+        MachineId::read(procfs),
+        date(now, &TimeZone::system()),
+        length_ns,
+        busy.busy_permille(),
+    );
+    let tree = energy_tree::build(readings, &Carries::default());
+    let power_mw = |zone: &str, energy_uj: &Result<u64, String>| match energy_uj {
+        Ok(energy_uj) => {
+            // µJ over ns are kilowatts; rounded to the nearest milliwatt.
+            let milliwatts =
+                (u128::from(*energy_uj) * 1_000_000 + u128::from(length_ns) / 2) / u128::from(length_ns.max(1));
+            Ok(u64::try_from(milliwatts)?)
+        }
+        Err(reason) => bail!("{zone} was not measured ({reason}): see `dlpm doctor`, then try again"),
+    };
+    for root in &tree.roots {
+        calibration
+            .roots_mw
+            .insert(root.zone.clone(), power_mw(&root.zone, &root.energy_uj)?);
+    }
+    for leaf in &tree.leaves {
+        calibration
+            .floors_mw
+            .insert(leaf.zone.clone(), power_mw(&leaf.zone, &leaf.energy_uj)?);
+    }
+    Ok(calibration)
+}
+
+fn text(args: &CalibrateArgs, calibration: &Calibration) -> String {
+    let mut text = format!(
+        "Idle floor (measured in {:.1} s, {}.{} % of CPU time busy)\n",
+        calibration.duration_ns as f64 / 1e9,
+        calibration.busy_permille / 10,
+        calibration.busy_permille % 10
+    );
+    let all = calibration.roots_mw.iter().chain(&calibration.floors_mw);
+    let width = all.clone().map(|(zone, _)| zone.len()).max().unwrap_or(0);
+    for (zone, milliwatts) in all {
+        let _ = writeln!(
+            text,
+            "  {zone:width$}  {:>5}.{:03} W",
+            milliwatts / 1000,
+            milliwatts % 1000
+        );
+    }
+    let _ = writeln!(
+        text,
+        "Written to {}, for `dlpm trace --idle-policy separate`",
+        args.output.display()
+    );
+    text
+}

@@ -1,0 +1,83 @@
+//! `dlpm verify`: proves a log from its own numbers.
+
+use std::{
+    fmt::Write as _,
+    fs::File,
+    io::{BufReader, Write as _},
+    path::Path,
+    process::ExitCode,
+};
+
+use crate::{
+    cli::VerifyArgs,
+    sinks::folder::LOG_NAME,
+    verify::{Report, verify},
+};
+
+/// Nothing could be verified.
+const NO_LOG: u8 = 2;
+
+/// Runs the command; its errors are printed.
+pub fn run(args: &VerifyArgs) -> ExitCode {
+    let path = if args.folder.is_dir() {
+        args.folder.join(LOG_NAME)
+    } else {
+        args.folder.clone()
+    };
+    let keep = usize::try_from(args.max_failures).unwrap_or(usize::MAX);
+    match File::open(&path).and_then(|file| verify(BufReader::new(file), keep)) {
+        Ok(report) => {
+            // A reader that has gone away changes nothing in the log.
+            let _ = std::io::stdout().write_all(text(&path, &report).as_bytes());
+            ExitCode::from(u8::from(report.failed_lines > 0))
+        }
+        Err(error) => {
+            eprintln!(
+                "dlpm: {} cannot be read: {error}; give the folder that `dlpm trace --output` wrote",
+                path.display()
+            );
+            ExitCode::from(NO_LOG)
+        }
+    }
+}
+
+fn text(path: &Path, report: &Report) -> String {
+    let mut text = String::new();
+    for failure in &report.failures {
+        for what in &failure.what {
+            let _ = writeln!(text, "{}:{}: {}", path.display(), failure.line, printable(what));
+        }
+        if failure.more > 0 {
+            let _ = writeln!(text, "{}:{}: {} more", path.display(), failure.line, failure.more);
+        }
+    }
+    let unseen = report.failed_lines - report.failures.len() as u64;
+    if unseen > 0 {
+        let _ = writeln!(text, "{unseen} more lines fail; --max-failures shows more of them");
+    }
+    let found = if report.failed_lines > 0 {
+        format!("{} FAIL", count(report.failed_lines, "line"))
+    } else {
+        "time and energy close in all of them".to_owned()
+    };
+    let _ = writeln!(
+        text,
+        "{}: {}, {}, {}: {found}",
+        path.display(),
+        count(report.lines, "line"),
+        count(report.intervals, "interval"),
+        count(report.segments, "segment")
+    );
+    text
+}
+
+fn count(number: u64, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+/// What a log holds must not be able to control the terminal.
+fn printable(text: &str) -> String {
+    text.chars()
+        .map(|character| if character.is_control() { '?' } else { character })
+        .collect()
+}

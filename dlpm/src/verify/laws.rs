@@ -1,0 +1,331 @@
+//! What holds within one line: the time law, the energy law, and every figure that follows from others.
+
+use std::{collections::BTreeSet, fmt::Display};
+
+use super::{
+    differs,
+    record::{Recorded, name},
+};
+use crate::{
+    attribution::{
+        cgroup_sums,
+        energy_tree::{self, Carries},
+        ledger::{IdlePolicy, LeafZone, Ledger, Method, RootZone, Row, RowKey},
+        share::{Rules, remainder_row, share},
+    },
+    interval::ZoneReading,
+};
+
+/// Weights of shared time, in thousandths, that dlpm writes.
+const SMT_WEIGHTS: std::ops::RangeInclusive<u32> = 500..=1000;
+
+/// What does not hold in `ledger`, a sentence each. `recorded` has the sums that a ledger does not store.
+pub fn check(recorded: &Recorded, ledger: &Ledger) -> Vec<String> {
+    let mut checker = Checker {
+        ledger,
+        failures: Vec::new(),
+    };
+    checker.interval();
+    checker.cpus();
+    checker.rows(recorded);
+    checker.times();
+    checker.zones();
+    checker.shares();
+    checker.cgroups();
+    checker.memory();
+    checker.failures
+}
+
+struct Checker<'a> {
+    ledger: &'a Ledger,
+    failures: Vec<String>,
+}
+
+impl Checker<'_> {
+    fn equal<T: PartialEq + Display>(&mut self, what: impl FnOnce() -> String, expected: T, found: T) {
+        if expected != found {
+            self.failures.push(differs(&what(), expected, found));
+        }
+    }
+
+    fn holds(&mut self, holds: bool, otherwise: impl FnOnce() -> String) {
+        if !holds {
+            self.failures.push(otherwise());
+        }
+    }
+
+    fn interval(&mut self) {
+        let ledger = self.ledger;
+        self.holds(ledger.begin_ns < ledger.end_ns, || {
+            format!("it ends ({}) before it begins ({})", ledger.end_ns, ledger.begin_ns)
+        });
+        self.holds(SMT_WEIGHTS.contains(&ledger.smt_weight_permille), || {
+            differs("smt_weight_permille", "500 to 1000", ledger.smt_weight_permille)
+        });
+    }
+
+    fn cpus(&mut self) {
+        let ledger = self.ledger;
+        self.holds(ledger.cpus.is_sorted_by(|a, b| a.cpu < b.cpu), || {
+            "CPUs are not in order, or not once each".to_owned()
+        });
+        // Either end of a CPU's interval is that far from the energy reading at most.
+        let longest_ns =
+            u128::from(ledger.end_ns.saturating_sub(ledger.begin_ns)) + 2 * u128::from(ledger.energy_skew_ns);
+        for cpu in &ledger.cpus {
+            let sum = sum([cpu.busy_ns, cpu.idle_ns, cpu.lost_ns]);
+            let interval_ns = u128::from(cpu.interval_ns());
+            self.equal(
+                || {
+                    format!(
+                        "time law: busy, idle and lost ns of CPU {} against its interval_ns",
+                        cpu.cpu
+                    )
+                },
+                interval_ns,
+                sum,
+            );
+            self.holds(interval_ns <= longest_ns, || {
+                format!(
+                    "interval_ns of CPU {}: expected at most {longest_ns}, found {interval_ns}",
+                    cpu.cpu
+                )
+            });
+            let shared_ns = ledger.smt_shared_ns.get(&cpu.cpu).copied().unwrap_or(0);
+            self.holds(shared_ns <= cpu.busy_ns, || {
+                format!("CPU {} shared its core for longer than it was busy", cpu.cpu)
+            });
+        }
+    }
+
+    fn rows(&mut self, recorded: &Recorded) {
+        let rows = &self.ledger.rows;
+        self.holds(rows.is_sorted_by(|a, b| a.key < b.key), || {
+            "rows are not in order, or not once each".to_owned()
+        });
+        for key in [RowKey::Kernel, RowKey::SelfDlpm, RowKey::Idle, RowKey::Unattributed] {
+            self.holds(rows.iter().any(|row| row.key == key), || {
+                format!("{} is missing", name(&key))
+            });
+        }
+        for (row, written) in rows.iter().zip(&recorded.rows) {
+            let what = || format!("cpu_ns of {} against its packages", name(&row.key));
+            self.equal(
+                what,
+                sum(row.by_package.values().map(|usage| usage.cpu_ns)),
+                u128::from(written.cpu_ns),
+            );
+            self.holds(
+                row.by_package.values().all(|usage| usage.smt_shared_ns <= usage.cpu_ns),
+                || format!("{} shared its core for longer than it ran", name(&row.key)),
+            );
+        }
+    }
+
+    /// The rows' time on each package against that of its CPUs.
+    fn times(&mut self) {
+        let ledger = self.ledger;
+        let packages: BTreeSet<u32> = ledger
+            .cpus
+            .iter()
+            .map(|cpu| cpu.package)
+            .chain(ledger.rows.iter().flat_map(|row| row.by_package.keys().copied()))
+            .collect();
+        for package in packages {
+            let cpus = || ledger.cpus.iter().filter(|cpu| cpu.package == package);
+            let of_rows = |wanted: &dyn Fn(&RowKey) -> bool, shared: bool| {
+                let rows = ledger.rows.iter().filter(|row| wanted(&row.key));
+                sum(rows
+                    .filter_map(|row| row.by_package.get(&package))
+                    .map(|usage| if shared { usage.smt_shared_ns } else { usage.cpu_ns }))
+            };
+            let is_task = |key: &RowKey| !matches!(key, RowKey::Idle | RowKey::Unattributed);
+            let time = |what| move || format!("time of {what} on package {package} against its CPUs");
+            self.equal(
+                time("all tasks"),
+                sum(cpus().map(|cpu| cpu.busy_ns)),
+                of_rows(&is_task, false),
+            );
+            self.equal(
+                time("row idle"),
+                sum(cpus().map(|cpu| cpu.idle_ns)),
+                of_rows(&|key| *key == RowKey::Idle, false),
+            );
+            self.equal(
+                time("row unattributed"),
+                sum(cpus().map(|cpu| cpu.lost_ns)),
+                of_rows(&|key| *key == RowKey::Unattributed, false),
+            );
+            let shared = |cpu: &u32| ledger.smt_shared_ns.get(cpu).copied().unwrap_or(0);
+            self.equal(
+                time("all tasks beside a busy sibling"),
+                sum(cpus().map(|cpu| shared(&cpu.cpu))),
+                of_rows(&|_| true, true),
+            );
+        }
+    }
+
+    /// Rests, carries and methods, from what meters read.
+    fn zones(&mut self) {
+        let ledger = self.ledger;
+        let roots = ledger.roots.iter().map(root_reading);
+        let leaves = ledger.leaves.iter().filter(|leaf| !leaf.rest).map(leaf_reading);
+        let readings: Vec<ZoneReading> = roots.chain(leaves).collect();
+        let tree = energy_tree::build(&readings, &Carries::before(ledger));
+        let names = |roots: &[RootZone], leaves: &[LeafZone]| {
+            let roots = roots.iter().map(|root| root.zone.as_str());
+            roots
+                .chain(leaves.iter().map(|leaf| leaf.zone.as_str()))
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        self.equal(
+            || "zones".to_owned(),
+            names(&tree.roots, &tree.leaves),
+            names(&ledger.roots, &ledger.leaves),
+        );
+        for (expected, found) in tree.roots.iter().zip(&ledger.roots) {
+            let what = |field: &'static str| move || format!("{field} of {}", expected.zone);
+            self.equal(
+                what("previous_carry_uj"),
+                expected.previous_carry_uj,
+                found.previous_carry_uj,
+            );
+            self.equal(what("carry_uj"), expected.carry_uj, found.carry_uj);
+            self.equal(what("method"), expected.method.as_str(), found.method.as_str());
+        }
+        for (expected, found) in tree.leaves.iter().zip(&ledger.leaves) {
+            let what = |field: &'static str| move || format!("{field} of {}", expected.zone);
+            self.equal(what("energy"), energy(expected), energy(found));
+            self.equal(what("method"), expected.method.as_str(), found.method.as_str());
+            self.holds(
+                (expected.kind, expected.rest, expected.package, expected.source)
+                    == (found.kind, found.rest, found.package, found.source),
+                || format!("kind, package or source of {} is not that of its root", expected.zone),
+            );
+            let needs_floor = ledger.idle_policy == IdlePolicy::Separate && found.method != Method::Memory;
+            self.holds(needs_floor == found.idle_floor_mw.is_some(), || {
+                format!(
+                    "idle_floor_mw of {} does not go with idle_policy {}",
+                    found.zone,
+                    ledger.idle_policy.as_str()
+                )
+            });
+        }
+    }
+
+    /// The energy law: each leaf split again, under the recorded policy and weights.
+    fn shares(&mut self) {
+        let ledger = self.ledger;
+        let rules = Rules {
+            length_ns: ledger.end_ns.saturating_sub(ledger.begin_ns),
+            smt_weight_permille: ledger.smt_weight_permille,
+            idle_policy: ledger.idle_policy,
+            memory_known: ledger.machine_memory.is_some(),
+        };
+        for (position, leaf) in ledger.leaves.iter().enumerate() {
+            let Ok(energy_uj) = leaf.energy_uj else { continue };
+            let of_row = |row: &Row| row.energy_uj.get(position).copied().unwrap_or(0);
+            self.equal(
+                || format!("energy law: µJ of all rows of {} against the zone", leaf.zone),
+                u128::from(energy_uj),
+                sum(ledger.rows.iter().map(of_row)),
+            );
+            for (row, expected) in ledger.rows.iter().zip(share(energy_uj, leaf, &ledger.rows, &rules)) {
+                self.equal(
+                    || format!("µJ that {} gets of {}, split again", name(&row.key), leaf.zone),
+                    expected,
+                    of_row(row),
+                );
+            }
+        }
+    }
+
+    fn cgroups(&mut self) {
+        let ledger = self.ledger;
+        let sums = cgroup_sums(&ledger.rows, ledger.leaves.len());
+        self.equal(|| "number of cgroups".to_owned(), sums.len(), ledger.cgroups.len());
+        for (expected, found) in sums.iter().zip(&ledger.cgroups) {
+            self.equal(|| "cgroup".to_owned(), &expected.cgroup, &found.cgroup);
+            self.equal(
+                || format!("cpu_ns of cgroup {} against its rows", expected.cgroup),
+                expected.cpu_ns,
+                found.cpu_ns,
+            );
+            for (leaf, (expected_uj, found_uj)) in ledger
+                .leaves
+                .iter()
+                .zip(expected.energy_uj.iter().zip(&found.energy_uj))
+            {
+                self.equal(
+                    || format!("µJ of cgroup {} in {} against its rows", expected.cgroup, leaf.zone),
+                    expected_uj,
+                    found_uj,
+                );
+            }
+        }
+    }
+
+    /// What the shares of DRAM are of: all memory in use, or all readings if they are more.
+    fn memory(&mut self) {
+        let ledger = self.ledger;
+        let Some(machine) = ledger.machine_memory else { return };
+        let used_bytes = u128::from(machine.total_bytes.saturating_sub(machine.available_bytes));
+        let remainder = remainder_row(&ledger.rows);
+        let weight = |wanted: bool| {
+            let rows = ledger.rows.iter().filter(|row| (row.key == remainder) == wanted);
+            sum(rows.map(|row| row.resident_bytes))
+        };
+        let (read_bytes, rest_bytes) = (weight(false), weight(true));
+        if remainder == RowKey::Unattributed {
+            self.equal(
+                || "resident_bytes of row unattributed against the memory in use".to_owned(),
+                used_bytes.saturating_sub(read_bytes),
+                rest_bytes,
+            );
+        } else {
+            // `others` also has readings of its own, of which only the sum is written.
+            self.holds(read_bytes + rest_bytes >= used_bytes, || {
+                format!(
+                    "resident_bytes of all rows: expected at least {used_bytes}, found {}",
+                    read_bytes + rest_bytes
+                )
+            });
+        }
+    }
+}
+
+fn sum(values: impl IntoIterator<Item = u64>) -> u128 {
+    values.into_iter().map(u128::from).sum()
+}
+
+fn energy(leaf: &LeafZone) -> String {
+    match &leaf.energy_uj {
+        Ok(energy_uj) => format!("{energy_uj} µJ"),
+        Err(reason) => format!("invalid ({reason})"),
+    }
+}
+
+fn root_reading(root: &RootZone) -> ZoneReading {
+    ZoneReading {
+        zone: root.zone.clone(),
+        kind: root.kind,
+        package: root.package,
+        energy_uj: root.energy_uj.clone(),
+        counter_uj: root.counter_uj,
+        range_uj: root.range_uj,
+        source: root.source,
+    }
+}
+
+fn leaf_reading(leaf: &LeafZone) -> ZoneReading {
+    ZoneReading {
+        zone: leaf.zone.clone(),
+        kind: leaf.kind,
+        package: leaf.package,
+        energy_uj: leaf.energy_uj.clone(),
+        counter_uj: leaf.counter_uj,
+        range_uj: leaf.range_uj,
+        source: leaf.source,
+    }
+}

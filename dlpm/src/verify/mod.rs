@@ -1,0 +1,165 @@
+//! Proof of a log from the log alone: what each line says is computed again from what it was made of.
+//!
+//! Nothing here compares texts or checksums. A line that another JSON library wrote anew is the same line; one
+//! microjoule that moved from one row to another is found, because the leaf is split again under the recorded policy
+//! and weights. One line is held at a time, so that a log may be of any length.
+
+mod events;
+mod laws;
+mod metrics;
+mod record;
+mod rules;
+mod sequence;
+
+#[cfg(test)]
+mod tamper_tests;
+#[cfg(test)]
+mod test_logs;
+#[cfg(test)]
+mod tests;
+
+use std::io::{self, BufRead};
+
+use serde_json::Value;
+
+use crate::{attribution::ledger::Ledger, sinks::line::SEGMENT_END};
+use record::Recorded;
+use rules::ReaderRules;
+use sequence::Sequence;
+
+/// Failures that are kept of one line: one wrong number makes several sums wrong.
+const PER_LINE: usize = 4;
+
+/// A line that does not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Number of the line, from 1.
+    pub line: u64,
+    /// What is wrong, with what was expected and what was found: a sentence each, the first few.
+    pub what: Vec<String>,
+    /// How many more there are.
+    pub more: usize,
+}
+
+/// What a log was found to be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Lines.
+    pub lines: u64,
+    /// Intervals with an exact part.
+    pub intervals: u64,
+    /// Segments that were ended.
+    pub segments: u64,
+    /// Traces that wrote to the log.
+    pub traces: u64,
+    /// The first lines that fail.
+    pub failures: Vec<Failure>,
+    /// Lines that fail.
+    pub failed_lines: u64,
+}
+
+/// Reads a log to its end and proves it; keeps the first `keep` lines that fail.
+///
+/// # Errors
+///
+/// If `log` cannot be read.
+pub fn verify(mut log: impl BufRead, keep: usize) -> io::Result<Report> {
+    let mut verifier = Verifier::default();
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        if log.read_until(b'\n', &mut line)? == 0 {
+            break;
+        }
+        let failures = verifier.line(&line);
+        verifier.keep(failures, keep);
+    }
+    let failures = verifier.rules.end();
+    verifier.keep(failures, keep);
+    Ok(verifier.report)
+}
+
+#[derive(Default)]
+struct Verifier {
+    report: Report,
+    rules: ReaderRules,
+    sequence: Sequence,
+}
+
+impl Verifier {
+    /// What is wrong with the next line.
+    fn line(&mut self, line: &[u8]) -> Vec<String> {
+        self.report.lines += 1;
+        let mut failures = Vec::new();
+        if !line.ends_with(b"\n") {
+            failures.push("the last line is not whole; `dlpm trace --append` repairs that".to_owned());
+        }
+        let value: Value = match serde_json::from_slice(line) {
+            Ok(value) => value,
+            Err(error) => {
+                failures.push(format!("it is not JSON: {error}"));
+                return failures;
+            }
+        };
+        failures.extend(self.rules.line(&value));
+        match value.pointer("/dlpm/event").and_then(Value::as_str) {
+            Some("repeat") => failures.extend(self.sequence.repeat(&value)),
+            Some(event) => failures.extend(self.sequence.event(event, &value["dlpm"])),
+            None if value == SEGMENT_END => {
+                self.report.segments += 1;
+                self.sequence.segment_end();
+            }
+            None => failures.extend(self.sample(&value)),
+        }
+        failures
+    }
+
+    fn sample(&mut self, line: &Value) -> Vec<String> {
+        let Some(exact) = line.get("dlpm") else {
+            return vec!["it has no exact part (`dlpm`): another tool may have written it".to_owned()];
+        };
+        self.report.intervals += 1;
+        let read = Recorded::read(exact).and_then(|recorded| {
+            let ledger = recorded.ledger(rules::unix_ns(line))?;
+            Ok((recorded, ledger))
+        });
+        let (recorded, ledger): (Recorded, Ledger) = match read {
+            Ok(read) => read,
+            Err(reason) => {
+                self.sequence.lose_track();
+                return vec![format!("its exact part cannot be read: {reason}")];
+            }
+        };
+        let mut failures = laws::check(&recorded, &ledger);
+        let (new_trace, out_of_sequence) = self.sequence.sample(&ledger, &line["metrics"]);
+        self.report.traces += u64::from(new_trace);
+        failures.extend(out_of_sequence);
+        failures.extend(metrics::check(
+            &line["metrics"]["cpu"],
+            &ledger,
+            self.sequence.machine_memory(),
+        ));
+        failures
+    }
+
+    fn keep(&mut self, mut what: Vec<String>, keep: usize) {
+        if what.is_empty() {
+            return;
+        }
+        self.report.failed_lines += 1;
+        if self.report.failures.len() < keep {
+            let more = what.len().saturating_sub(PER_LINE);
+            what.truncate(PER_LINE);
+            self.report.failures.push(Failure {
+                line: self.report.lines,
+                what,
+                more,
+            });
+        }
+    }
+}
+
+/// Says what was expected and what was found.
+fn differs(what: &str, expected: impl std::fmt::Display, found: impl std::fmt::Display) -> String {
+    format!("{what}: expected {expected}, found {found}")
+}

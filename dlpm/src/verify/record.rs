@@ -1,0 +1,368 @@
+//! The exact part of a line as it was written, and the ledger that it tells of.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::{
+    attribution::ledger::{CgroupSum, CpuUse, IdlePolicy, LeafZone, Ledger, Method, RootZone, Row, RowKey, Shown},
+    interval::{CpuInterval, MachineMemory, MemoryReading, MeterSource, ProcessId, ZoneKind},
+    sinks::line::SCHEMA,
+};
+
+/// The object `dlpm` of a sample.
+#[derive(Debug, Deserialize)]
+pub struct Recorded {
+    schema: u32,
+    seq: u64,
+    begin_ns: u64,
+    end_ns: u64,
+    energy_skew_ns: u64,
+    seal_ns: u64,
+    identity: String,
+    cpus: Vec<Cpu>,
+    zones: Vec<Zone>,
+    idle_policy: String,
+    smt_weight_permille: u32,
+    memory: Option<Machine>,
+    /// The rows, as they were written.
+    pub rows: Vec<RecordedRow>,
+    cgroups: Vec<Cgroup>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Cpu {
+    cpu: u32,
+    package: u32,
+    interval_ns: u64,
+    busy_ns: u64,
+    idle_ns: u64,
+    lost_ns: u64,
+    smt_shared_ns: u64,
+    switches: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Zone {
+    zone: String,
+    role: String,
+    kind: String,
+    package: Option<u32>,
+    energy_uj: Option<u64>,
+    counter_uj: Option<u64>,
+    range_uj: Option<u64>,
+    previous_carry_uj: Option<i64>,
+    carry_uj: Option<i64>,
+    #[serde(default)]
+    parts_outside: bool,
+    idle_floor_mw: Option<u64>,
+    source: String,
+    state: String,
+    reason: Option<String>,
+    method: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Machine {
+    total_bytes: u64,
+    available_bytes: u64,
+    used_bytes: u64,
+}
+
+/// A row.
+#[derive(Debug, Deserialize)]
+pub struct RecordedRow {
+    row: String,
+    tgid: Option<u32>,
+    start_ns: Option<u64>,
+    #[serde(default)]
+    comm: String,
+    #[serde(default)]
+    exec_comm: String,
+    cgroup: Option<String>,
+    uid: Option<u32>,
+    #[serde(default)]
+    exited: bool,
+    processes: Option<u32>,
+    /// CPU time, also the sum over the packages.
+    pub cpu_ns: u64,
+    by_package: BTreeMap<u32, Use>,
+    memory: Option<Memory>,
+    resident_bytes: Option<u64>,
+    energy_uj: BTreeMap<String, u64>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Use {
+    cpu_ns: u64,
+    smt_shared_ns: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Memory {
+    pss_bytes: Option<u64>,
+    uss_bytes: Option<u64>,
+    rss_bytes: u64,
+    age_ns: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Cgroup {
+    cgroup: String,
+    cpu_ns: u64,
+    energy_uj: BTreeMap<String, u64>,
+}
+
+impl Recorded {
+    /// The exact part that `value` holds.
+    ///
+    /// # Errors
+    ///
+    /// If a field is missing, of another kind, or of another version of the log.
+    pub fn read(value: &Value) -> Result<Self, String> {
+        let recorded = Self::deserialize(value).map_err(|error| error.to_string())?;
+        if recorded.schema != SCHEMA {
+            return Err(super::differs("schema", SCHEMA, recorded.schema));
+        }
+        if !["start_time", "tgid"].contains(&recorded.identity.as_str()) {
+            return Err(super::differs("identity", "start_time or tgid", &recorded.identity));
+        }
+        Ok(recorded)
+    }
+
+    /// The ledger that was written.
+    ///
+    /// # Errors
+    ///
+    /// If a word is unknown, or rows and zones do not name the same leaves.
+    pub fn ledger(&self, end_unix_ns: i64) -> Result<Ledger, String> {
+        let mut roots = Vec::new();
+        let mut leaves = Vec::new();
+        for zone in &self.zones {
+            match zone.role.as_str() {
+                "root" => roots.push(zone.root()?),
+                "leaf" => leaves.push(zone.leaf()?),
+                role => return Err(super::differs(&zone.zone, "role root or leaf", role)),
+            }
+        }
+        let machine_memory = self.memory.as_ref().map(|memory| MachineMemory {
+            total_bytes: memory.total_bytes,
+            available_bytes: memory.available_bytes,
+            used_bytes: memory.used_bytes,
+        });
+        let rows = self
+            .rows
+            .iter()
+            .map(|row| row.row(&leaves, self.end_ns))
+            .collect::<Result<_, _>>()?;
+        let cgroups = self
+            .cgroups
+            .iter()
+            .map(|sum| {
+                Ok(CgroupSum {
+                    cgroup: sum.cgroup.clone(),
+                    cpu_ns: sum.cpu_ns,
+                    energy_uj: energies(&sum.energy_uj, &leaves, &format!("cgroup {}", sum.cgroup))?,
+                })
+            })
+            .collect::<Result<_, String>>()?;
+        Ok(Ledger {
+            seq: self.seq,
+            begin_ns: self.begin_ns,
+            end_ns: self.end_ns,
+            end_unix_ns,
+            energy_skew_ns: self.energy_skew_ns,
+            seal_ns: self.seal_ns,
+            cpus: self.cpus.iter().map(Cpu::interval).collect(),
+            smt_shared_ns: self.cpus.iter().map(|cpu| (cpu.cpu, cpu.smt_shared_ns)).collect(),
+            roots,
+            leaves,
+            idle_policy: IdlePolicy::from_word(&self.idle_policy)
+                .ok_or_else(|| format!("idle_policy `{}` is unknown", self.idle_policy))?,
+            smt_weight_permille: self.smt_weight_permille,
+            rows,
+            cgroups,
+            machine_memory,
+        })
+    }
+}
+
+impl Cpu {
+    /// Only the length of the interval is written.
+    fn interval(&self) -> CpuInterval {
+        CpuInterval {
+            cpu: self.cpu,
+            package: self.package,
+            begin_ns: 0,
+            end_ns: self.interval_ns,
+            busy_ns: self.busy_ns,
+            idle_ns: self.idle_ns,
+            lost_ns: self.lost_ns,
+            switches: self.switches,
+        }
+    }
+}
+
+impl Zone {
+    fn energy(&self) -> Result<Result<u64, String>, String> {
+        match (self.state.as_str(), self.energy_uj, &self.reason) {
+            ("ok", Some(energy_uj), None) => Ok(Ok(energy_uj)),
+            ("invalid", None, Some(reason)) => Ok(Err(reason.clone())),
+            _ => Err(format!(
+                "{}: state `{}` does not go with its energy and reason",
+                self.zone, self.state
+            )),
+        }
+    }
+
+    fn source(&self) -> Result<MeterSource, String> {
+        MeterSource::ALL
+            .into_iter()
+            .find(|source| source.as_str() == self.source)
+            .ok_or_else(|| format!("{}: source `{}` is unknown", self.zone, self.source))
+    }
+
+    fn method(&self) -> Result<Method, String> {
+        Method::ALL
+            .into_iter()
+            .find(|method| method.as_str() == self.method)
+            .ok_or_else(|| format!("{}: method `{}` is unknown", self.zone, self.method))
+    }
+
+    fn kind(&self) -> Result<ZoneKind, String> {
+        ZoneKind::ALL
+            .into_iter()
+            .find(|kind| kind.as_str() == self.kind)
+            .ok_or_else(|| format!("{}: kind `{}` is unknown", self.zone, self.kind))
+    }
+
+    fn root(&self) -> Result<RootZone, String> {
+        let kind = self.kind()?;
+        if (kind == ZoneKind::Package) != (self.carry_uj.is_some() && self.previous_carry_uj.is_some()) {
+            return Err(format!("{}: packages, and no others, have carries", self.zone));
+        }
+        Ok(RootZone {
+            zone: self.zone.clone(),
+            kind,
+            package: self.package,
+            energy_uj: self.energy()?,
+            counter_uj: self.counter_uj,
+            range_uj: self.range_uj,
+            previous_carry_uj: self.previous_carry_uj.unwrap_or(0),
+            carry_uj: self.carry_uj.unwrap_or(0),
+            parts_outside: self.parts_outside,
+            source: self.source()?,
+            method: self.method()?,
+        })
+    }
+
+    fn leaf(&self) -> Result<LeafZone, String> {
+        let rest = self.kind == "rest";
+        let kind = match (rest, self.package) {
+            (false, _) => self.kind()?,
+            (true, Some(_)) => ZoneKind::Package,
+            (true, None) => ZoneKind::Machine,
+        };
+        Ok(LeafZone {
+            zone: self.zone.clone(),
+            kind,
+            rest,
+            package: self.package,
+            energy_uj: self.energy()?,
+            counter_uj: self.counter_uj,
+            range_uj: self.range_uj,
+            source: self.source()?,
+            method: self.method()?,
+            idle_floor_mw: self.idle_floor_mw,
+        })
+    }
+}
+
+impl RecordedRow {
+    fn key(&self) -> Result<RowKey, String> {
+        match (self.row.as_str(), self.tgid, self.start_ns, &self.cgroup) {
+            ("process", Some(tgid), Some(start_ns), Some(cgroup)) => {
+                Ok(RowKey::Process(ProcessId { tgid, start_ns }, cgroup.clone()))
+            }
+            ("merged", None, None, Some(cgroup)) => Ok(RowKey::Merged(cgroup.clone())),
+            ("others", None, None, None) => Ok(RowKey::Others),
+            ("kernel", None, None, None) => Ok(RowKey::Kernel),
+            ("self", None, None, None) => Ok(RowKey::SelfDlpm),
+            ("idle", None, None, None) => Ok(RowKey::Idle),
+            ("unattributed", None, None, None) => Ok(RowKey::Unattributed),
+            (word, ..) => Err(format!(
+                "a row `{word}` that is unknown, or lacks what says whose it is"
+            )),
+        }
+    }
+
+    fn row(&self, leaves: &[LeafZone], end_ns: u64) -> Result<Row, String> {
+        let key = self.key()?;
+        let memory = self.memory.as_ref().map(|memory| MemoryReading {
+            pss_bytes: memory.pss_bytes,
+            uss_bytes: memory.uss_bytes,
+            rss_bytes: memory.rss_bytes,
+            read_at_ns: end_ns.saturating_sub(memory.age_ns),
+        });
+        let is_process = matches!(key, RowKey::Process(..));
+        Ok(Row {
+            shown: is_process.then(|| Shown {
+                comm: self.comm.clone(),
+                exec_comm: self.exec_comm.clone(),
+                uid: self.uid,
+                exited: self.exited,
+            }),
+            processes: self.processes.unwrap_or(u32::from(is_process)),
+            by_package: self
+                .by_package
+                .iter()
+                .map(|(package, usage)| {
+                    let usage = CpuUse {
+                        cpu_ns: usage.cpu_ns,
+                        smt_shared_ns: usage.smt_shared_ns,
+                    };
+                    (*package, usage)
+                })
+                .collect(),
+            resident_bytes: if is_process {
+                memory.as_ref().map_or(0, MemoryReading::resident_bytes)
+            } else {
+                self.resident_bytes.unwrap_or(0)
+            },
+            memory,
+            energy_uj: energies(&self.energy_uj, leaves, &name(&key))?,
+            key,
+        })
+    }
+}
+
+/// How messages call a row.
+pub fn name(key: &RowKey) -> String {
+    match key {
+        RowKey::Process(id, cgroup) => format!("row process {} in {cgroup}", id.tgid),
+        RowKey::Merged(cgroup) => format!("row merged of {cgroup}"),
+        other => format!("row {}", crate::sinks::log_line::row_word(other)),
+    }
+}
+
+/// Energies in the order of the leaves; the invalid ones, and no others, are missing.
+fn energies(by_leaf: &BTreeMap<String, u64>, leaves: &[LeafZone], whose: &str) -> Result<Vec<u64>, String> {
+    let known = leaves.iter().filter(|leaf| leaf.energy_uj.is_ok()).count();
+    if by_leaf.len() != known {
+        return Err(super::differs(
+            &format!("energy_uj of {whose}"),
+            format!("{known} leaves"),
+            by_leaf.len(),
+        ));
+    }
+    leaves
+        .iter()
+        .map(|leaf| match (&leaf.energy_uj, by_leaf.get(&leaf.zone)) {
+            (Ok(_), Some(energy_uj)) => Ok(*energy_uj),
+            (Err(_), None) => Ok(0),
+            (Ok(_), None) => Err(format!("energy_uj of {whose} lacks {}", leaf.zone)),
+            (Err(_), Some(_)) => Err(format!("energy_uj of {whose} has {}, which is invalid", leaf.zone)),
+        })
+        .collect()
+}

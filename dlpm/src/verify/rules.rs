@@ -1,0 +1,127 @@
+//! The rules that AIPowerMeter's reader has for a log, found by running it; each broken one makes it crash or
+//! integrate over a gap.
+
+use std::collections::BTreeSet;
+
+use jiff::fmt::strtime;
+use serde_json::{Map, Value};
+
+use crate::sinks::line::SEGMENT_END;
+
+/// `YYYY-MM-DD HH:MM:SS.ffffff±HH:MM`, which Python 3.8 can read.
+const DATE_LENGTH: usize = "2026-01-01 00:00:00.000000+00:00".len();
+
+/// Keys that every sample has. The reader takes the duration of a recording from the first key, whichever that is.
+const ALWAYS: [&str; 5] = [
+    "per_process_cpu_uses",
+    "absolute_cpu_time_per_pid",
+    "per_process_mem_use_abs",
+    "per_process_mem_use_percent",
+    "per_process_mem_use_uss",
+];
+
+/// What has been read of a log.
+#[derive(Debug, Default)]
+pub struct ReaderRules {
+    segment: Option<Segment>,
+}
+
+/// The samples since the last segment end.
+#[derive(Debug, Default)]
+struct Segment {
+    samples: u64,
+    keys: BTreeSet<String>,
+    last_keys: BTreeSet<String>,
+}
+
+impl ReaderRules {
+    /// What the reader cannot take of the next line, a sentence each.
+    pub fn line(&mut self, line: &Value) -> Vec<String> {
+        match line {
+            Value::String(text) if text == SEGMENT_END => self.segment_end(),
+            Value::Object(line) => match line.get("metrics") {
+                Some(Value::Object(metrics)) if metrics.contains_key("cpu") => self.sample(line, &metrics["cpu"]),
+                Some(Value::Object(metrics)) if metrics.is_empty() && !line.contains_key("date") => Vec::new(),
+                _ => vec!["it has no `metrics`, or a date without them".to_owned()],
+            },
+            _ => vec!["it is neither an object nor the end of a segment".to_owned()],
+        }
+    }
+
+    /// What is wrong with the end of the log.
+    pub fn end(&self) -> Vec<String> {
+        self.segment
+            .iter()
+            .map(|_| {
+                "the log does not end with the end of a segment: the trace still runs, or was killed (`dlpm trace \
+                 --append` repairs that)"
+                    .to_owned()
+            })
+            .collect()
+    }
+
+    fn segment_end(&mut self) -> Vec<String> {
+        let segment = self.segment.take().unwrap_or_default();
+        if segment.samples < 2 {
+            return vec![format!(
+                "a segment of {} samples ends here; the reader needs two",
+                segment.samples
+            )];
+        }
+        segment
+            .keys
+            .difference(&segment.last_keys)
+            .map(|key| format!("the last sample of the segment that ends here lacks {key}"))
+            .collect()
+    }
+
+    fn sample(&mut self, line: &Map<String, Value>, cpu: &Value) -> Vec<String> {
+        let mut failures = Vec::new();
+        if parse_date(line.get("date")).is_none() {
+            let found = line.get("date").unwrap_or(&Value::Null);
+            failures.push(super::differs("date", "YYYY-MM-DD HH:MM:SS.ffffff±HH:MM", found));
+        }
+        let Some(cpu) = cpu.as_object() else {
+            failures.push("metrics.cpu is no object".to_owned());
+            return failures;
+        };
+        if cpu.keys().next().is_none_or(|key| !ALWAYS.contains(&key.as_str())) {
+            failures.push("the first key of metrics.cpu is one that may be missing".to_owned());
+        }
+        for (key, value) in cpu {
+            let is_flat = match value {
+                Value::Number(_) => true,
+                Value::Object(map) => map.values().all(Value::is_number),
+                _ => false,
+            };
+            if !is_flat {
+                failures.push(format!("{key} is neither a number nor a flat map of numbers"));
+            }
+        }
+        let needs = |key, needed: &[&str]| !cpu.contains_key(key) || needed.iter().all(|key| cpu.contains_key(*key));
+        let memory = ["per_process_mem_use_abs", "per_process_mem_use_uss", "total_mem_use"];
+        if !needs("total_dram_power", &memory) || !needs("per_process_mem_use_abs", &memory[1..2]) {
+            failures.push("keys of memory are missing".to_owned());
+        }
+        let segment = self.segment.get_or_insert_default();
+        segment.samples += 1;
+        segment.last_keys = cpu.keys().cloned().collect();
+        segment.keys.extend(segment.last_keys.iter().cloned());
+        failures
+    }
+}
+
+/// The date of a line in nanoseconds since 1970, to the microsecond; 0 if it has none.
+pub fn unix_ns(line: &Value) -> i64 {
+    parse_date(line.get("date")).unwrap_or(0)
+}
+
+fn parse_date(date: Option<&Value>) -> Option<i64> {
+    let text = date?.as_str()?;
+    let dot_in_place = text.as_bytes().get(19) == Some(&b'.');
+    let time = strtime::parse("%Y-%m-%d %H:%M:%S%.f%:z", text).ok()?;
+    let nanoseconds = time.to_timestamp().ok()?.as_nanosecond();
+    (text.len() == DATE_LENGTH && dot_in_place)
+        .then_some(nanoseconds)
+        .and_then(|nanoseconds| i64::try_from(nanoseconds).ok())
+}

@@ -1,0 +1,314 @@
+//! What holds from one interval to the next: no interval is missing unseen, counters moved by what was recorded, and
+//! what was carried arrives.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::{differs, metrics, rules};
+use crate::{
+    attribution::{energy_tree::Carries, ledger::Ledger},
+    interval::{MachineMemory, ZoneKind},
+};
+
+/// Date and monotonic clock move apart by no more than this within a segment.
+pub const CLOCK_STEP_NS: i128 = 500_000_000;
+
+/// Dates are written in whole microseconds.
+pub const DATE_UNIT_NS: i128 = 1_000;
+
+/// Newest memory of the machine, which samples repeat where it could not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Machine {
+    /// The newest of the trace, if there was any.
+    Known(Option<MachineMemory>),
+    /// It was in a sample that was dropped.
+    Unknown,
+}
+
+/// What has been read of the log.
+#[derive(Debug)]
+pub struct Sequence {
+    pub(super) last: Option<Last>,
+    in_segment: bool,
+    machine: Machine,
+    /// What is carried to the next interval, if all before it are known.
+    carries: Option<Carries>,
+    /// Nothing of the trace has been read or dropped.
+    at_start: bool,
+    /// Samples up to this one were dropped.
+    pub(super) dropped_to: Option<u64>,
+    pub(super) announced: Vec<super::events::Announced>,
+}
+
+/// The newest interval.
+#[derive(Debug)]
+pub struct Last {
+    pub seq: u64,
+    begin_ns: u64,
+    pub end_ns: u64,
+    pub end_unix_ns: i64,
+    pub zones: BTreeMap<String, ZoneEnd>,
+    carries: BTreeMap<String, i64>,
+    metrics: Value,
+}
+
+/// How an interval left a zone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ZoneEnd {
+    pub energy_uj: Option<u64>,
+    counter: Option<(u64, Option<u64>)>,
+}
+
+impl Default for Sequence {
+    fn default() -> Self {
+        Self {
+            last: None,
+            in_segment: false,
+            machine: Machine::Known(None),
+            carries: None,
+            at_start: true,
+            dropped_to: None,
+            announced: Vec::new(),
+        }
+    }
+}
+
+impl Sequence {
+    /// The newest memory of the machine, that of the last sample included.
+    pub fn machine_memory(&self) -> Machine {
+        self.machine
+    }
+
+    /// Nothing is known of the interval before the next.
+    pub fn lose_track(&mut self) {
+        self.last = None;
+        self.at_start = false;
+        self.machine = Machine::Unknown;
+        self.carries = None;
+    }
+
+    /// A segment ends.
+    pub fn segment_end(&mut self) {
+        self.in_segment = false;
+    }
+
+    /// Whether the next sample begins a trace, and what does not hold, a sentence each.
+    pub fn sample(&mut self, ledger: &Ledger, metrics: &Value) -> (bool, Vec<String>) {
+        let mut failures = Vec::new();
+        // The first interval of a trace has the number 0, which no later one has.
+        let new_trace = ledger.seq == 0 || self.at_start;
+        if new_trace {
+            if ledger.seq != 0 {
+                failures.push(differs("seq of the first interval", 0, ledger.seq));
+            }
+            if self.in_segment {
+                failures.push("a trace begins within a segment".to_owned());
+            }
+            if self.last.as_ref().is_some_and(|last| last.end_ns == ledger.begin_ns) {
+                failures.push("seq is 0, and the interval follows the one before to the nanosecond".to_owned());
+            }
+            self.machine = Machine::Known(None);
+            self.carries = Some(Carries::default());
+            self.last = None;
+            self.dropped_to = None;
+            self.announced.clear();
+            for root in ledger.roots.iter().filter(|root| root.previous_carry_uj != 0) {
+                let what = format!("previous_carry_uj of {} in the first interval", root.zone);
+                failures.push(differs(&what, 0, root.previous_carry_uj));
+            }
+        }
+        if let Some(to_seq) = self.dropped_to.take().filter(|to_seq| ledger.seq <= *to_seq) {
+            failures.push(format!(
+                "seq: expected above {to_seq}, as all up to there were dropped, found {}",
+                ledger.seq
+            ));
+        }
+        let next = Last::of(ledger, metrics);
+        if let Some(last) = &self.last {
+            failures.extend(self.after(last, &next, ledger));
+        }
+        if let Some(last) = &self.last
+            && last.seq.checked_add(1) != Some(ledger.seq)
+        {
+            self.carries = None;
+        }
+        if let Some(carries) = &self.carries {
+            for root in ledger.roots.iter().filter(|root| root.kind == ZoneKind::Package) {
+                let outside = carries.outside(&root.zone);
+                if outside != root.parts_outside {
+                    let what = format!("parts_outside of {}", root.zone);
+                    failures.push(differs(&what, outside, root.parts_outside));
+                }
+            }
+        }
+        self.carries = self.carries.take().map(|carries| carries.after(ledger));
+        if let Some(memory) = ledger.machine_memory {
+            self.machine = Machine::Known(Some(memory));
+        }
+        self.announced.clear();
+        self.last = Some(next);
+        self.at_start = false;
+        self.in_segment = true;
+        (new_trace, failures)
+    }
+
+    fn after(&self, last: &Last, next: &Last, ledger: &Ledger) -> Vec<String> {
+        let mut failures: Vec<String> = self
+            .announced
+            .iter()
+            .filter_map(|announced| announced.contradiction(last, next))
+            .collect();
+        if last.seq.checked_add(1) == Some(next.seq) {
+            failures.extend(self.follows(last, next, ledger));
+            return failures;
+        }
+        let is_announced = self.announced.iter().any(super::events::Announced::is_gap);
+        if next.seq <= last.seq {
+            failures.push(format!("seq: expected above {}, found {}", last.seq, next.seq));
+        } else if !is_announced {
+            failures.push(format!(
+                "intervals {} to {} are missing, and no event says so",
+                last.seq.saturating_add(1),
+                next.seq.saturating_sub(1)
+            ));
+        }
+        if self.in_segment {
+            failures.push("a segment goes on after a gap".to_owned());
+        }
+        if next.begin_ns < last.end_ns {
+            failures.push(format!(
+                "begin_ns: expected {} at least, where an earlier interval ended, found {}",
+                last.end_ns, next.begin_ns
+            ));
+        }
+        failures
+    }
+
+    /// The interval after the last one.
+    fn follows(&self, last: &Last, next: &Last, ledger: &Ledger) -> Vec<String> {
+        let mut failures = Vec::new();
+        if next.begin_ns != last.end_ns {
+            failures.push(differs(
+                "begin_ns against the end of the interval before",
+                last.end_ns,
+                next.begin_ns,
+            ));
+        }
+        for root in &ledger.roots {
+            let carried_uj = last.carries.get(&root.zone).copied().unwrap_or(0);
+            if carried_uj != root.previous_carry_uj {
+                let what = format!("previous_carry_uj of {} against carry_uj before", root.zone);
+                failures.push(differs(&what, carried_uj, root.previous_carry_uj));
+            }
+        }
+        for (zone, now) in &next.zones {
+            if let Some(before) = last.zones.get(zone) {
+                failures.extend(moved(zone, before, now));
+            }
+        }
+        if self.in_segment {
+            let states = |of: &Last| -> Vec<(String, bool)> {
+                of.zones
+                    .iter()
+                    .map(|(zone, end)| (zone.clone(), end.energy_uj.is_some()))
+                    .collect()
+            };
+            if states(last) != states(next) {
+                failures.push("a zone came, went or changed its state within a segment".to_owned());
+            }
+            let step_ns = next.step_ns(last);
+            if step_ns.abs() > CLOCK_STEP_NS + DATE_UNIT_NS {
+                failures.push(format!(
+                    "date: within a segment it goes with end_ns to 0.5 s, found {step_ns} ns apart"
+                ));
+            }
+        }
+        failures
+    }
+
+    /// What does not hold in a sample that stands for the one before it.
+    pub fn repeat(&mut self, line: &Value) -> Vec<String> {
+        let Some(last) = &self.last else { return Vec::new() };
+        let mut failures = Vec::new();
+        let seq = line.pointer("/dlpm/seq").and_then(Value::as_u64);
+        if seq != Some(last.seq) {
+            let found = line.pointer("/dlpm/seq").unwrap_or(&Value::Null);
+            failures.push(differs("seq of what is repeated", last.seq, found));
+        }
+        metrics::compare("metrics", &last.metrics, &line["metrics"], &mut failures);
+        let apart_ns = i128::from(rules::unix_ns(line)) - i128::from(last.end_unix_ns);
+        if apart_ns != 1_000_000 {
+            failures.push(differs(
+                "date against that of what is repeated, in ns",
+                1_000_000,
+                apart_ns,
+            ));
+        }
+        failures
+    }
+}
+
+impl Last {
+    fn of(ledger: &Ledger, metrics: &Value) -> Self {
+        let end = |energy_uj: &Result<u64, String>, counter_uj: Option<u64>, range_uj| ZoneEnd {
+            energy_uj: energy_uj.as_ref().ok().copied(),
+            counter: counter_uj.map(|counter_uj| (counter_uj, range_uj)),
+        };
+        let roots = ledger
+            .roots
+            .iter()
+            .map(|root| (root.zone.clone(), end(&root.energy_uj, root.counter_uj, root.range_uj)));
+        let leaves = ledger
+            .leaves
+            .iter()
+            .map(|leaf| (leaf.zone.clone(), end(&leaf.energy_uj, leaf.counter_uj, leaf.range_uj)));
+        Self {
+            seq: ledger.seq,
+            begin_ns: ledger.begin_ns,
+            end_ns: ledger.end_ns,
+            end_unix_ns: ledger.end_unix_ns,
+            zones: roots.chain(leaves).collect(),
+            carries: ledger
+                .roots
+                .iter()
+                .map(|root| (root.zone.clone(), root.carry_uj))
+                .collect(),
+            metrics: metrics.clone(),
+        }
+    }
+
+    /// How far the date moved beyond the monotonic clock since `before`.
+    pub fn step_ns(&self, before: &Self) -> i128 {
+        let by_date = i128::from(self.end_unix_ns) - i128::from(before.end_unix_ns);
+        by_date - (i128::from(self.end_ns) - i128::from(before.end_ns))
+    }
+}
+
+/// What does not hold between two readings of a counter: it moved by the energy, but for whole turns.
+fn moved(zone: &str, before: &ZoneEnd, now: &ZoneEnd) -> Option<String> {
+    let (Some(_), Some(energy_uj)) = (before.energy_uj, now.energy_uj) else {
+        return None;
+    };
+    match (before.counter, now.counter) {
+        (Some((before_uj, before_range)), Some((now_uj, range))) => {
+            if before_range != range {
+                return Some(format!("range_uj of {zone} changed while it was read all the time"));
+            }
+            let moved_uj = i128::from(now_uj) - i128::from(before_uj);
+            let rest_uj = i128::from(energy_uj) - moved_uj;
+            let closes = match range {
+                Some(range) => rest_uj.rem_euclid(i128::from(range) + 1) == 0,
+                None => rest_uj == 0,
+            };
+            (!closes).then(|| {
+                format!(
+                    "energy_uj of {zone}: the counter went from {before_uj} to {now_uj}, found {energy_uj} (range {})",
+                    range.map_or_else(|| "unknown".to_owned(), |range| range.to_string())
+                )
+            })
+        }
+        (None, None) => None,
+        _ => Some(format!("counter_uj of {zone} is in one of two intervals only")),
+    }
+}

@@ -1,0 +1,266 @@
+//! Synthetic logs that hold: what a machine with two packages, siblings, DRAM, filters and events writes.
+
+use crate::{
+    attribution::{Options, attribute, energy_tree::Carries, ledger::IdlePolicy, selection::Selection},
+    interval::{
+        CpuInterval, Interval, MachineMemory, MemoryReading, MeterSource, Process, ProcessId, Usage, ZoneKind,
+        ZoneReading,
+    },
+    sinks::testing::{interval, segmenter_with, zone},
+};
+
+/// Numbers that are the same in every run (Steele and others, SplitMix64, OOPSLA 2014).
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (mixed ^ (mixed >> 31)) % limit
+    }
+
+    pub fn index(&mut self, length: usize) -> usize {
+        usize::try_from(self.below(length as u64)).unwrap()
+    }
+}
+
+const RANGE_UJ: u64 = 65_532_610_987;
+
+/// A machine of two packages with four CPUs each, two a core; its meters wrap, and its tasks come and go.
+struct Machine {
+    random: Random,
+    counters: Vec<u64>,
+    end_ns: u64,
+}
+
+impl Machine {
+    const ZONES: [(&'static str, ZoneKind, Option<u32>, u64); 6] = [
+        ("package-0", ZoneKind::Package, Some(0), 60_000_000),
+        ("package-0/core", ZoneKind::Core, Some(0), 60_000_000),
+        ("package-1", ZoneKind::Package, Some(1), 50_000_000),
+        ("dram-0", ZoneKind::Dram, Some(0), 9_000_000),
+        ("dram-1", ZoneKind::Dram, Some(1), 7_000_000),
+        ("psys", ZoneKind::Psys, None, 150_000_000),
+    ];
+
+    fn new(seed: u64) -> Self {
+        let mut random = Random(seed);
+        let counters = Self::ZONES
+            .iter()
+            // Close to the end of the range, so that some wrap.
+            .map(|_| RANGE_UJ - random.below(200_000_000))
+            .collect();
+        Self {
+            random,
+            counters,
+            end_ns: 81_000_000_000_000,
+        }
+    }
+
+    fn interval(&mut self, seq: u64, invalid: &[&str]) -> Interval {
+        let begin_ns = self.end_ns;
+        self.end_ns += 1_000_000_000 + self.random.below(300_000);
+        let end_ns = self.end_ns;
+        let mut usage = Vec::new();
+        let mut cpus = Vec::new();
+        for cpu in 0..8 {
+            let interval_ns = end_ns - begin_ns - 20_000 + self.random.below(40_000);
+            let mut busy_ns = 0;
+            for _ in 0..self.random.below(6) {
+                let ns = self.random.below(interval_ns / 8);
+                busy_ns += ns;
+                usage.push(Usage {
+                    process: process(1 + u32::try_from(self.random.below(12)).unwrap()),
+                    cgroup_id: self.random.below(4),
+                    cpu,
+                    ns,
+                    shared_ns: self.random.below(ns + 1),
+                });
+            }
+            let lost_ns = self.random.below(2) * self.random.below(10_000_000);
+            cpus.push(CpuInterval {
+                cpu,
+                package: cpu % 2,
+                begin_ns,
+                end_ns: begin_ns + interval_ns,
+                busy_ns,
+                idle_ns: interval_ns - busy_ns - lost_ns,
+                lost_ns,
+                switches: self.random.below(10_000),
+            });
+        }
+        let zones = Self::ZONES
+            .iter()
+            .zip(&mut self.counters)
+            .map(|(&(zone, kind, package, most_uj), counter_uj)| {
+                let energy_uj = most_uj - self.random.below(most_uj / 10);
+                *counter_uj = (*counter_uj + energy_uj) % (RANGE_UJ + 1);
+                ZoneReading {
+                    zone: zone.to_owned(),
+                    kind,
+                    package,
+                    energy_uj: if invalid.contains(&zone) {
+                        Err("it was reset".to_owned())
+                    } else {
+                        Ok(energy_uj)
+                    },
+                    counter_uj: Some(*counter_uj),
+                    range_uj: Some(RANGE_UJ),
+                    source: MeterSource::Powercap,
+                }
+            })
+            .collect();
+        let mut reading = |tgid| {
+            let bytes = 1_000_000 * self.random.below(4_000);
+            let reading = MemoryReading {
+                pss_bytes: (tgid % 3 > 0).then_some(bytes),
+                uss_bytes: (tgid % 3 > 0).then_some(bytes / 2),
+                rss_bytes: bytes * 2,
+                read_at_ns: end_ns - 300_000,
+            };
+            (process(tgid), (u64::from(tgid % 4), reading))
+        };
+        Interval {
+            seq,
+            begin_ns,
+            end_ns,
+            end_unix_ns: 1_767_225_600_000_000_000 + i64::try_from(end_ns).unwrap(),
+            energy_skew_ns: 20_000,
+            seal_ns: 52_000,
+            cpus,
+            usage,
+            processes: (1..13)
+                .map(|tgid| {
+                    let described = Process {
+                        comm: format!("task \"{tgid}\" ü"),
+                        exec_comm: "python3".to_owned(),
+                        uid: Some(1000),
+                        kernel: tgid == 2,
+                        ..Process::default()
+                    };
+                    (process(tgid), described)
+                })
+                .collect(),
+            cgroups: (0..4)
+                .map(|id| (id, ["/", "/a", "/a/b", "/c"][usize::try_from(id).unwrap()].to_owned()))
+                .collect(),
+            memory: [1, 4, 5, 6].into_iter().map(&mut reading).collect(),
+            machine_memory: Some(MachineMemory {
+                total_bytes: 64_000_000_000,
+                available_bytes: 40_000_000_000,
+                used_bytes: 20_000_000_000,
+            }),
+            zones,
+            self_tgid: 9,
+        }
+    }
+}
+
+fn process(tgid: u32) -> ProcessId {
+    ProcessId {
+        tgid,
+        start_ns: 1_000_000 * u64::from(tgid),
+    }
+}
+
+fn log(intervals: impl Iterator<Item = Interval>, options: &Options, aliases: bool) -> String {
+    let mut segmenter = segmenter_with(aliases);
+    let mut carries = Carries::default();
+    let mut log = String::new();
+    let mut write = |lines: Vec<crate::sinks::line::Line>| lines.iter().for_each(|line| log += line.text());
+    for interval in intervals {
+        let ledger = attribute(&interval, options, &carries);
+        carries = carries.after(&ledger);
+        write(segmenter.next(&ledger).unwrap());
+    }
+    write(segmenter.end().unwrap());
+    log
+}
+
+fn floors() -> std::collections::BTreeMap<String, u64> {
+    [
+        ("package-0/core", 9_000),
+        ("package-0/rest", 1_500),
+        ("package-1/rest", 12_345),
+        ("machine/rest", 20_000),
+    ]
+    .into_iter()
+    .map(|(leaf, floor_mw)| (leaf.to_owned(), floor_mw))
+    .collect()
+}
+
+/// A log under each policy, with and without filter, with carries, merged rows and an estimate.
+pub fn logs() -> Vec<String> {
+    let mut logs = Vec::new();
+    for (seed, policy) in (1..).zip(IdlePolicy::ALL) {
+        let options = Options {
+            idle_policy: policy,
+            idle_floors_mw: floors(),
+            ..Options::default()
+        };
+        let mut machine = Machine::new(seed);
+        logs.push(log((0..4).map(|seq| machine.interval(seq, &[])), &options, seed == 1));
+        let selected = Options {
+            selection: Selection {
+                cgroups: vec!["/a".to_owned()],
+                ..Selection::default()
+            },
+            max_rows: 4,
+            smt_weight_permille: 600,
+            ..options.clone()
+        };
+        logs.push(log((0..3).map(|seq| machine.interval(seq, &[])), &selected, false));
+        let estimates = (0..3).map(|seq| {
+            let mut interval = machine.interval(seq, &[]);
+            interval.zones = vec![ZoneReading {
+                zone: "machine".to_owned(),
+                kind: ZoneKind::Machine,
+                package: None,
+                energy_uj: Ok(80_000_000 + seq),
+                counter_uj: None,
+                range_uj: None,
+                source: MeterSource::Estimate,
+            }];
+            interval
+        });
+        logs.push(log(estimates, &options, false));
+    }
+    logs
+}
+
+/// A log of a package that does not contain its core: from its 32nd interval on that is known.
+pub fn parts_outside() -> String {
+    let zones = [
+        zone("package-0", ZoneKind::Package, Ok(40_000_000)),
+        zone("package-0/core", ZoneKind::Core, Ok(41_000_000)),
+    ];
+    log(
+        (0..36).map(|seq| interval(seq, zones.to_vec())),
+        &Options::default(),
+        false,
+    )
+}
+
+/// A log with a gap, a clock that steps, zones that are invalid for a while, and a second trace.
+pub fn eventful() -> String {
+    let mut machine = Machine::new(77);
+    let intervals: Vec<Interval> = (0..16)
+        .filter_map(|seq| {
+            let invalid: &[&str] = match seq {
+                3 => &["package-0"],
+                6 | 7 => &["package-0/core", "psys"],
+                _ => &[],
+            };
+            let mut interval = machine.interval(seq, invalid);
+            if seq > 12 {
+                interval.end_unix_ns -= 3_600_000_000_000;
+            }
+            (seq != 10).then_some(interval)
+        })
+        .collect();
+    let mut again = Machine::new(78);
+    let second = log((0..2).map(|seq| again.interval(seq, &[])), &Options::default(), true);
+    log(intervals.into_iter(), &Options::default(), true) + &second
+}
