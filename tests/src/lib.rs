@@ -8,6 +8,7 @@ pub mod disk;
 pub mod kernel;
 pub mod log;
 pub mod metrics;
+pub mod output;
 pub mod powercap;
 pub mod tenant;
 pub mod trace;

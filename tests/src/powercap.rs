@@ -211,6 +211,11 @@ impl History {
             .is_ok()
     }
 
+    /// How often the counter started again.
+    pub fn wraps(&self) -> u64 {
+        self.last_uj() / self.modulus - self.written[0].total_uj / self.modulus
+    }
+
     /// Where it stands.
     pub fn last_uj(&self) -> u64 {
         self.written[self.written.len() - 1].total_uj
