@@ -12,7 +12,7 @@ use crate::{
     attribution::ledger::IdlePolicy,
     sources::{
         calibration::DEFAULT_PATH,
-        energy::estimate::Estimate,
+        energy::{estimate::Estimate, meter::EnergySource},
         gpu::{GpuOptions, GpuSelection},
     },
 };
@@ -86,13 +86,17 @@ pub struct TraceArgs {
     pub uid: Vec<String>,
 
     /// Length of an interval: 10ms to 1h. RAPL moves about once a millisecond, so that 1 s is good to 0.1 %.
-    #[arg(long, value_name = "T", default_value = "1s", value_parser = interval)]
+    #[arg(long, value_name = "T", default_value = "1s", value_parser = interval, allow_hyphen_values = true)]
     pub interval: Duration,
     /// End the trace after this time (30s, 10m, 2h). A traced command goes on, and dlpm waits for it.
-    #[arg(long, value_name = "T", value_parser = duration)]
+    #[arg(long, value_name = "T", value_parser = duration, allow_hyphen_values = true)]
     pub duration: Option<Duration>,
+    /// Where energy is read. `auto` takes the first that can be had: powercap, perf, the watts of --estimate.
+    #[arg(long, value_name = "SOURCE", value_enum, default_value_t)]
+    pub energy_source: EnergySource,
     /// Energy without a meter: watts of the idle machine and watts more for each busy CPU, as in `idle=40,busy=12`.
-    /// Every figure is then labelled an estimate. A meter that can be read wins.
+    /// Every figure is then labelled an estimate. A meter that can be read wins, unless --energy-source
+    /// says otherwise.
     #[arg(long, value_name = "idle=W,busy=W")]
     pub estimate: Option<Estimate>,
     /// What becomes of idle energy. proportional: it goes to the tasks by their weight; separate: the idle floor that
@@ -213,6 +217,9 @@ pub struct CalibrateArgs {
     /// File for the result; `dlpm trace` looks for the default.
     #[arg(long, short, value_name = "FILE", default_value = DEFAULT_PATH)]
     pub output: PathBuf,
+    /// Where energy is read, as for `dlpm trace`.
+    #[arg(long, value_name = "SOURCE", value_enum, default_value_t)]
+    pub energy_source: EnergySource,
     /// Most CPU time that may be busy, in percent of all CPU time: 0 to 100.
     #[arg(long, value_name = "PERCENT", default_value_t = 2.0, value_parser = percent)]
     pub max_busy: f64,
@@ -259,11 +266,10 @@ fn pattern(text: &str) -> Result<Regex, String> {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    let duration = text
-        .parse::<jiff::SignedDuration>()
-        .ok()
-        .and_then(|duration| Duration::try_from(duration).ok())
-        .ok_or_else(|| format!("`{text}` is no duration; write it with a unit, as in 500ms, 30s, 10m or 2h"))?;
+    let duration: jiff::SignedDuration = text
+        .parse()
+        .map_err(|_| format!("`{text}` is no duration; write it with a unit, as in 500ms, 30s, 10m or 2h"))?;
+    let duration = Duration::try_from(duration).map_err(|_| format!("`{text}` is negative"))?;
     if duration.is_zero() {
         return Err("a duration of 0 traces nothing".to_owned());
     }
@@ -309,125 +315,4 @@ fn percent(text: &str) -> Result<f64, String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use clap::CommandFactory;
-
-    use super::*;
-
-    fn trace(args: &[&str]) -> Result<TraceArgs, String> {
-        let line = ["dlpm", "trace"].iter().chain(args);
-        match Cli::try_parse_from(line).map_err(|error| error.to_string())?.command {
-            Command::Trace(args) => Ok(*args),
-            _ => Err("another command".to_owned()),
-        }
-    }
-
-    #[test]
-    fn the_definition_is_consistent() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn filters_can_be_given_several_times() {
-        let args = trace(&[
-            "--comm", "python", "--comm", "^sh$", "--pid", "7", "--", "python", "--pid", "x",
-        ])
-        .unwrap();
-        assert_eq!(args.comm.len(), 2);
-        assert_eq!(args.pid, [7]);
-        assert_eq!(args.command, ["python", "--pid", "x"]);
-    }
-
-    #[test]
-    fn gpus_are_named_one_by_one_or_with_commas() {
-        let selection = |args: &[&str]| trace(args).map(|args| args.gpus.options().selection);
-        let named = |names: &[&str]| GpuSelection::Named(names.iter().map(|name| (*name).to_owned()).collect());
-        assert_eq!(selection(&[]), Ok(GpuSelection::All));
-        assert_eq!(selection(&["--gpu", "none"]), Ok(GpuSelection::None));
-        assert_eq!(
-            selection(&["--gpu", "0,GPU-7", "--gpu", "3"]),
-            Ok(named(&["0", "GPU-7", "3"]))
-        );
-        assert_eq!(selection(&["--gpu", "0,all"]), Ok(GpuSelection::All));
-        assert_eq!(selection(&["--gpu", "0", "--gpu", "none"]), Ok(GpuSelection::None));
-        assert!(selection(&["--gpu", "0,"]).is_err());
-    }
-
-    #[test]
-    fn durations_need_a_unit_and_a_sensible_size() {
-        assert_eq!(
-            trace(&["--interval", "100ms"]).unwrap().interval,
-            Duration::from_millis(100)
-        );
-        assert_eq!(
-            trace(&["--duration", "1h 30m"]).unwrap().duration,
-            Some(Duration::from_secs(5400))
-        );
-        for (bad, says) in [
-            (["--interval", "0s"], "traces nothing"),
-            (["--interval", "1ms"], "from 10ms to 1h"),
-            (["--interval", "2h"], "from 10ms to 1h"),
-            (["--interval", "5"], "with a unit"),
-            (["--duration", "soon"], "with a unit"),
-        ] {
-            let message = trace(&bad).unwrap_err();
-            assert!(message.contains(says), "{bad:?}: {message}");
-        }
-    }
-
-    #[test]
-    fn smt_weights_are_thousandths_from_a_half_to_one() {
-        for (text, permille) in [("0.5", 500), ("0.55", 550), ("0.625", 625), ("1", 1000), ("1.0", 1000)] {
-            assert_eq!(trace(&["--smt-weight", text]).unwrap().smt_weight, permille);
-        }
-        for bad in ["0.49", "1.001", "0.5555", "55%", "nan", "-1", ""] {
-            let message = trace(&[&format!("--smt-weight={bad}")]).unwrap_err();
-            assert!(message.contains("0.5 to 1"), "{bad}: {message}");
-        }
-    }
-
-    #[test]
-    fn idle_policies_have_the_words_of_the_log() {
-        assert_eq!(trace(&[]).unwrap().idle_policy, IdlePolicy::Proportional);
-        for policy in IdlePolicy::ALL {
-            assert_eq!(trace(&["--idle-policy", policy.as_str()]).unwrap().idle_policy, policy);
-        }
-        let message = trace(&["--idle-policy", "fair"]).unwrap_err();
-        assert!(message.contains("proportional, separate, capacity"), "{message}");
-    }
-
-    #[test]
-    fn calibrations_have_a_length_and_a_limit() {
-        let calibrate = |args: &[&str]| {
-            let line = ["dlpm", "calibrate"].iter().chain(args);
-            match Cli::try_parse_from(line).map_err(|error| error.to_string())?.command {
-                Command::Calibrate(args) => Ok(args),
-                _ => Err("another command".to_owned()),
-            }
-        };
-        assert_eq!(calibrate(&[]).unwrap().duration, Duration::from_secs(60));
-        assert_eq!(calibrate(&["--max-busy", "12.5%"]).unwrap().max_busy, 12.5);
-        for (bad, says) in [
-            (["--max-busy", "101"], "between 0 and 100"),
-            (["--duration", "1ms"], "from 1s to 1h"),
-        ] {
-            let message = calibrate(&bad).unwrap_err();
-            assert!(message.contains(says), "{message}");
-        }
-    }
-
-    #[test]
-    fn a_bad_pattern_is_shown_with_its_place() {
-        let message = trace(&["--comm", "py(thon"]).unwrap_err();
-        assert!(
-            message.contains("unclosed group") && message.contains("backslash"),
-            "{message}"
-        );
-    }
-
-    #[test]
-    fn append_needs_a_folder() {
-        assert!(trace(&["--append"]).unwrap_err().contains("--output"));
-        assert!(trace(&["--append", "--overwrite", "-o", "x"]).is_err());
-    }
-}
+mod tests;

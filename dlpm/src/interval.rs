@@ -137,6 +137,8 @@ pub enum ZoneKind {
     Package,
     /// The cores of a package.
     Core,
+    /// One core of a package (what AMD's `core` zone reads): shown, never split, and no part in any sum.
+    SingleCore,
     /// Graphics and the like, inside a package.
     Uncore,
     /// The memory of a package: beside the package's energy, not inside it.
@@ -151,9 +153,10 @@ pub enum ZoneKind {
 
 impl ZoneKind {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Package,
         Self::Core,
+        Self::SingleCore,
         Self::Uncore,
         Self::Dram,
         Self::Psys,
@@ -166,6 +169,7 @@ impl ZoneKind {
         match self {
             Self::Package => "package",
             Self::Core => "core",
+            Self::SingleCore => "single_core",
             Self::Uncore => "uncore",
             Self::Dram => "dram",
             Self::Psys => "psys",
@@ -180,6 +184,8 @@ impl ZoneKind {
 pub enum MeterSource {
     /// The kernel's powercap tree.
     Powercap,
+    /// The kernel's perf events of the PMU `power`.
+    Perf,
     /// Watts that the user gave.
     Estimate,
     /// The energy counter of a GPU, by NVML.
@@ -190,12 +196,19 @@ pub enum MeterSource {
 
 impl MeterSource {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Powercap, Self::Estimate, Self::NvmlEnergy, Self::NvmlPower];
+    pub const ALL: [Self; 5] = [
+        Self::Powercap,
+        Self::Perf,
+        Self::Estimate,
+        Self::NvmlEnergy,
+        Self::NvmlPower,
+    ];
 
     /// The word that the log uses.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Powercap => "powercap",
+            Self::Perf => "perf",
             Self::Estimate => "estimate",
             Self::NvmlEnergy => "nvml_energy",
             Self::NvmlPower => "nvml_power",
@@ -206,7 +219,8 @@ impl MeterSource {
 /// What one energy zone counted in the interval.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ZoneReading {
-    /// Name in the log: `package-0`, `package-0/core`, `package-0/uncore`, `dram-0`, `psys`, `machine`.
+    /// Name in the log: `package-0`, `package-0/core`, `package-0/uncore`, `package-0/single-core`, `dram-0`, `psys`,
+    /// `machine`.
     pub zone: String,
     /// What it covers.
     pub kind: ZoneKind,
@@ -214,9 +228,9 @@ pub struct ZoneReading {
     pub package: Option<u32>,
     /// Energy since the previous seal, or why it is not known (a sentence for the log).
     pub energy_uj: Result<u64, String>,
-    /// The counter at the end of the interval; `None` where the source has no counter.
+    /// The counter at the end of the interval; `None` where the source has no counter, or adds up several.
     pub counter_uj: Option<u64>,
-    /// The counter runs from 0 to this value and starts again.
+    /// The counter runs from 0 to this value and starts again; `None` where it never does, or that is not known.
     pub range_uj: Option<u64>,
     /// Who read it.
     pub source: MeterSource,

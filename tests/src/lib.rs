@@ -2,8 +2,15 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
 
 pub mod cgroup;
+pub mod command;
 pub mod cpus;
+pub mod disk;
 pub mod gpu;
 pub mod kernel;
+pub mod log;
+pub mod metrics;
+pub mod output;
+pub mod powercap;
+pub mod tenant;
 pub mod trace;
 pub mod worker;

@@ -97,6 +97,11 @@ impl Drop for Worker {
     }
 }
 
+/// A name that no worker of another test run on this machine has; short, so that a process can bear it.
+pub fn unique(name: &str) -> String {
+    format!("{name}{}", std::process::id())
+}
+
 /// CPU time of all threads of a process so far, from the kernel's own clock of it, in nanoseconds.
 pub fn cpu_clock_ns(pid: u32) -> u64 {
     let mut clock = 0;

@@ -94,7 +94,7 @@ fn time_in_a_cgroup_that_is_gone_can_be_named() {
     require_kernel!();
     let mut trace = Trace::start(&Config::default());
     let group = Cgroup::create("short");
-    let mut worker = worker!("storm", 20);
+    let mut worker = worker!("storm", 20, "storm");
     group.add(worker.pid());
     worker.go();
     worker.lines_until_done();

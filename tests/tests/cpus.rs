@@ -28,7 +28,7 @@ fn a_cpu_goes_and_comes_back() {
         Err(reason) => return skip(&reason),
     };
     const ROUNDS: usize = 6;
-    let mut storm = worker!("storm", 1_000_000);
+    let mut storm = worker!("storm", 1_000_000, "storm");
     let mut half = worker!("burst", cpu, 3_000, 500);
     storm.go();
     half.go();
@@ -108,41 +108,32 @@ fn the_overlap_of_siblings_is_what_both_were_busy() {
         siblings: vec![(0, 1)],
         ..Config::default()
     });
-    trace.steps(50, Duration::from_millis(20));
-    let sum = |cpu: u32| -> (u64, u64, u64) {
-        let shared = trace
-            .usage()
-            .filter(|usage| usage.cpu == cpu)
-            .map(|usage| usage.shared_ns)
-            .sum();
-        let intervals = || {
-            trace
-                .intervals
-                .iter()
-                .flat_map(|drained| &drained.cpus)
-                .filter(|interval| interval.cpu == cpu)
+    let idle_ns = |trace: &Trace| -> u64 {
+        let intervals = trace.intervals.iter().flat_map(|drained| &drained.cpus);
+        intervals
+            .filter(|interval| interval.cpu == 1)
+            .map(|interval| interval.idle_ns)
+            .sum()
+    };
+    // Others may keep CPU 1 busy as well: the overlap is right all the same, but says less.
+    while trace.intervals.len() < 50 || (trace.intervals.len() < 250 && idle_ns(&trace) < 200_000_000) {
+        trace.steps(1, Duration::from_millis(20));
+    }
+    let agree = trace.intervals.iter().filter(|drained| {
+        let (first, second) = (&drained.cpus[0], &drained.cpus[1]);
+        let shared = |cpu: u32| -> u64 {
+            let records = drained.usage.iter().filter(|usage| usage.cpu == cpu);
+            records.map(|usage| usage.shared_ns).sum()
         };
-        let busy = intervals().map(|interval| interval.busy_ns).sum();
-        (shared, busy, intervals().map(|interval| interval.idle_ns).sum())
-    };
-    let ((shared_0, busy_0, idle_0), (shared_1, busy_1, idle_1)) = (sum(0), sum(1));
-    assert!(idle_1 > 0 && busy_1 > 0 && busy_0 > idle_0);
-    // CPU 0 begins and ends at other times than CPU 1, by as much as the seals lie apart.
-    let bounds = |cpu: usize| {
-        let (first, last) = (&trace.intervals[0], &trace.intervals[trace.intervals.len() - 1]);
-        (first.cpus[cpu].begin_ns, last.cpus[cpu].end_ns)
-    };
-    let ((begin_0, end_0), (begin_1, end_1)) = (bounds(0), bounds(1));
-    let skew = begin_0.abs_diff(begin_1) + end_0.abs_diff(end_1);
-    // And a clock that both read at slightly different times: 0.0042 % when it was measured.
-    let tolerance = idle_0 + skew + busy_1 / 1_000;
-    println!("shared {shared_0} and {shared_1}, busy {busy_0} and {busy_1}, idle {idle_0} and {idle_1}, skew {skew}");
-    assert!(
-        shared_0.abs_diff(busy_1) <= tolerance,
-        "CPU 0 shared {shared_0}, CPU 1 was busy {busy_1} ± {tolerance}"
-    );
-    assert!(
-        shared_1.abs_diff(busy_1) <= tolerance,
-        "CPU 1 shared {shared_1}, was busy {busy_1} ± {tolerance}"
-    );
+        // The intervals of the two CPUs lie apart by as much as their seals, and what finds no room in a slice goes
+        // to the next: some microseconds each, where 0.0042 % were measured over a whole run.
+        let skew = first.begin_ns.abs_diff(second.begin_ns) + first.end_ns.abs_diff(second.end_ns);
+        let tolerance = first.idle_ns + 2 * skew + 50_000;
+        let agrees = |cpu| shared(cpu).abs_diff(second.busy_ns) <= tolerance;
+        agrees(0) && agrees(1)
+    });
+    let (agree, all) = (agree.count(), trace.intervals.len());
+    // Not all: on a guest whose init was hidden from tracing, the time of its threads was idle in the records and busy
+    // in the overlap.
+    assert!(agree * 5 >= all * 4, "in {agree} of {all} intervals only");
 }

@@ -4,7 +4,7 @@ use std::{collections::HashSet, time::Duration};
 
 use dlpm::sources::cpu_time::{Config, CpuTime, CpuTimeError, MAX_SLOTS_LOG2, MapSizes};
 use dlpm_common::Counter;
-use dlpm_tests::{require_kernel, trace::Trace, worker};
+use dlpm_tests::{require_kernel, trace::Trace, worker, worker::unique};
 
 fn sized(sizes: MapSizes) -> Config {
     Config {
@@ -24,7 +24,7 @@ fn what_finds_no_room_is_lost_time_and_nothing_else() {
             spill: 8,
             ..MapSizes::default()
         }));
-        let mut storm = worker!("storm", 1_000);
+        let mut storm = worker!("storm", 1_000, unique("s"));
         trace.while_working(&mut storm, Duration::from_millis(50));
         let cpus = || trace.intervals.iter().flat_map(|drained| &drained.cpus);
         assert!(cpus().map(|cpu| cpu.lost_ns).sum::<u64>() > 0);
@@ -48,7 +48,7 @@ fn what_finds_no_slot_is_spilled() {
         slots_log2: 1,
         ..MapSizes::default()
     }));
-    let mut storm = worker!("storm", 1_000);
+    let mut storm = worker!("storm", 1_000, unique("s"));
     trace.while_working(&mut storm, Duration::from_millis(50));
     let lost: u64 = trace
         .intervals
@@ -57,7 +57,7 @@ fn what_finds_no_slot_is_spilled() {
         .map(|cpu| cpu.lost_ns)
         .sum();
     assert_eq!(lost, 0);
-    let found: HashSet<_> = trace.named(|name| name.starts_with("storm-")).into_keys().collect();
+    let found: HashSet<_> = trace.named(|name| name.starts_with(&unique("s"))).into_keys().collect();
     assert_eq!(found.len(), 1_000);
 }
 
@@ -105,10 +105,10 @@ fn processes_that_are_gone_leave_the_map() {
     let mut trace = Trace::start(&Config::default());
     let mut spinner = worker!("spin", 0);
     spinner.go();
-    let mut storm = worker!("storm", COUNT);
+    let mut storm = worker!("storm", COUNT, unique("s"));
     trace.while_working(&mut storm, Duration::from_millis(50));
     let gone: HashSet<u32> = trace
-        .named(|name| name.starts_with("storm-"))
+        .named(|name| name.starts_with(&unique("s")))
         .into_keys()
         .map(|id| id.tgid)
         .collect();
@@ -119,7 +119,7 @@ fn processes_that_are_gone_leave_the_map() {
     let left = trace.kernel_processes();
     let of_storm = left
         .iter()
-        .filter(|(_, record)| record.comm.starts_with(b"storm-"))
+        .filter(|(_, record)| record.comm.starts_with(unique("s").as_bytes()))
         .count();
     assert_eq!(of_storm, 0, "of {} entries", left.len());
     for live in [spinner.pid(), storm.pid(), std::process::id()] {
@@ -130,7 +130,7 @@ fn processes_that_are_gone_leave_the_map() {
     }
     assert!(
         trace
-            .named(|name| name.starts_with("storm-"))
+            .named(|name| name.starts_with(&unique("s")))
             .keys()
             .all(|id| trace.table.get(id).is_none())
     );

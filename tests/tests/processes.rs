@@ -11,18 +11,18 @@ use dlpm::{
     sources::cpu_time::{Config, Identity},
 };
 use dlpm_common::Counter;
-use dlpm_tests::{require_kernel, trace::Trace, worker};
+use dlpm_tests::{require_kernel, trace::Trace, worker, worker::unique};
 
 #[test]
 fn each_of_5000_short_processes_has_its_time_name_and_parent() {
     require_kernel!();
     const COUNT: usize = 5_000;
     let mut trace = Trace::start(&Config::default());
-    let mut storm = worker!("storm", COUNT);
+    let mut storm = worker!("storm", COUNT, unique("s"));
     let lines = trace.while_working(&mut storm, Duration::from_millis(50));
     let parent = trace.usage_of(storm.pid()).next().unwrap().process;
     let found: HashMap<String, ProcessId> = trace
-        .named(|name| name.starts_with("storm-"))
+        .named(|name| name.starts_with(&unique("s")))
         .into_iter()
         .map(|(id, process)| {
             assert_eq!(process.parent, Some(parent), "{id:?} {process:?}");
@@ -32,7 +32,7 @@ fn each_of_5000_short_processes_has_its_time_name_and_parent() {
         .collect();
     assert_eq!(found.len(), COUNT);
     assert_eq!(
-        trace.named(|name| name.starts_with("storm-")).len(),
+        trace.named(|name| name.starts_with(&unique("s"))).len(),
         COUNT,
         "a name twice"
     );
@@ -51,15 +51,15 @@ fn each_of_5000_short_processes_has_its_time_name_and_parent() {
 fn a_process_has_the_name_of_its_exec_and_the_one_it_took() {
     require_kernel!();
     let mut trace = Trace::start(&Config::default());
-    let mut worker = worker!("rename", "new-name", "thread-name");
+    let mut worker = worker!("rename", unique("new"), unique("thread"));
     trace.while_working(&mut worker, Duration::from_millis(10));
-    let renamed = trace.named(|name| name == "new-name");
+    let renamed = trace.named(|name| name == unique("new"));
     let (id, process) = renamed.iter().next().unwrap();
     assert_eq!(renamed.len(), 1);
     assert_eq!(id.tgid, worker.pid());
     assert_eq!(process.exec_comm, "dlpm-worker");
     assert!(
-        trace.named(|name| name == "thread-name").is_empty(),
+        trace.named(|name| name == unique("thread")).is_empty(),
         "a thread has renamed its process"
     );
 }
@@ -83,12 +83,12 @@ fn the_last_exec_names_a_short_process() {
 fn a_daemon_that_forked_twice_is_still_followed() {
     require_kernel!();
     let mut trace = Trace::start(&Config::default());
-    let mut root = worker!("daemon", "the-daemon");
-    let mut stranger = worker!("daemon", "the-stranger");
+    let mut root = worker!("daemon", unique("daemon"));
+    let mut stranger = worker!("daemon", unique("strange"));
     trace.table.add_root(root.pid()).unwrap();
     trace.while_working(&mut root, Duration::from_millis(5));
     trace.while_working(&mut stranger, Duration::from_millis(5));
-    for (name, tracked) in [("the-daemon", true), ("the-stranger", false)] {
+    for (name, tracked) in [(unique("daemon"), true), (unique("strange"), false)] {
         let found = trace.named(|found| found == name);
         assert_eq!(found.len(), 1, "{name}");
         let (id, process) = found.iter().next().unwrap();
@@ -106,12 +106,14 @@ fn a_pid_that_is_used_again_is_another_process() {
     require_kernel!();
     const COUNT: usize = 50;
     let mut trace = Trace::start(&Config::default());
-    let mut worker = worker!("reuse", COUNT, "again");
+    let mut worker = worker!("reuse", COUNT, unique("a"));
     worker.go();
-    let pid: u32 = worker.lines_until_done()[0].parse().unwrap();
+    let lines = worker.lines_until_done();
+    let (pid, prefix) = lines[0].split_once(' ').unwrap();
+    let pid: u32 = pid.parse().unwrap();
     trace.step();
     let found: HashSet<String> = trace
-        .named(|name| name.starts_with("again-"))
+        .named(|name| name.starts_with(&format!("{prefix}-")))
         .into_iter()
         .map(|(id, process)| {
             assert_eq!(id.tgid, pid);
@@ -123,7 +125,7 @@ fn a_pid_that_is_used_again_is_another_process() {
         })
         .collect();
     // All in one interval, and none has swallowed another.
-    assert_eq!(found, (0..COUNT).map(|index| format!("again-{index}")).collect());
+    assert_eq!(found, (0..COUNT).map(|index| format!("{prefix}-{index}")).collect());
     assert_eq!(trace.intervals.len(), 1);
 }
 
@@ -140,10 +142,9 @@ fn without_start_times_a_pid_is_one_process() {
     assert!(reason.is_some());
     let mut spinner = worker!("spin", 0);
     spinner.go();
-    let mut worker = worker!("reuse", 10, "again");
-    let pid: u32 = trace.while_working(&mut worker, Duration::from_millis(20))[0]
-        .parse()
-        .unwrap();
+    let mut worker = worker!("reuse", 10, unique("a"));
+    let lines = trace.while_working(&mut worker, Duration::from_millis(20));
+    let pid: u32 = lines[0].split_once(' ').unwrap().0.parse().unwrap();
     trace.steps(2, Duration::from_millis(20));
     assert!(trace.usage().all(|usage| usage.process.start_ns == 0));
     let ids: HashSet<ProcessId> = trace.usage_of(pid).map(|usage| usage.process).collect();

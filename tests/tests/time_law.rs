@@ -13,7 +13,7 @@ use dlpm_tests::{cpus, kernel::skip, require_kernel, trace::Trace, worker};
 #[test]
 fn holds_under_forks_threads_and_hopping_tasks() {
     require_kernel!();
-    let mut storm = worker!("storm", 1_000_000);
+    let mut storm = worker!("storm", 1_000_000, "storm");
     let mut hop = worker!("hop", 20, 600_000);
     let mut trace = Trace::start(&Config::default());
     storm.go();
@@ -38,7 +38,7 @@ fn holds_under_forks_threads_and_hopping_tasks() {
 #[test]
 fn begins_while_processes_fork() {
     require_kernel!();
-    let mut storm = worker!("storm", 1_000_000);
+    let mut storm = worker!("storm", 1_000_000, "storm");
     storm.go();
     for _ in 0..5 {
         let mut trace = Trace::start(&Config::default());

@@ -11,6 +11,11 @@
 //!
 //! Where the package or a part of it is not known, the rest is not known either, the equation says nothing, and the
 //! carry starts again at 0: the delta that would have settled it is the one that is missing or cannot be split.
+//!
+//! A debt of the moment is paid by the rests that follow, and every package has one. A debt that has stood for
+//! [`DEBT_INTERVALS`] intervals in a row and is no smaller than at their beginning is none of the moment: these parts are
+//! not inside the package (as on some client CPUs), and what they leave of it cannot be known. Then the rest is invalid
+//! for the remainder of the trace; package and parts stay what their meters say.
 
 use std::collections::BTreeMap;
 
@@ -19,30 +24,84 @@ use crate::{
     interval::{MeterSource, ZoneKind, ZoneReading},
 };
 
+/// Intervals in a row in which a package may owe its parts.
+pub const DEBT_INTERVALS: u32 = 30;
+
 /// What each root zone carries from one interval to the next, by the name of the zone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Carries(BTreeMap<String, i64>);
+pub struct Carries(BTreeMap<String, Debt>);
+
+/// What a package owes its parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Debt {
+    /// At most 0.
+    carry_uj: i64,
+    /// Intervals in a row that have carried.
+    intervals: u32,
+    /// The first carry of them.
+    first_uj: i64,
+    /// The parts are not inside the package. This stays.
+    outside: bool,
+}
 
 impl Carries {
-    /// What each root carries, by the name of the zone: µJ, at most 0.
-    pub fn new(carries: BTreeMap<String, i64>) -> Self {
-        Self(carries)
+    /// What `ledger` carries to the interval after it, without what was before. For a trace, see [`Carries::after`].
+    pub fn of(ledger: &Ledger) -> Self {
+        Self::default().after(ledger)
     }
 
-    /// What `ledger` carries to the interval after it.
-    pub fn of(ledger: &Ledger) -> Self {
+    /// What was carried to `ledger`, as it says itself: with this, its tree can be made again.
+    pub fn before(ledger: &Ledger) -> Self {
+        let recorded = |root: &RootZone| Debt {
+            carry_uj: root.previous_carry_uj,
+            intervals: 0,
+            first_uj: root.previous_carry_uj,
+            outside: root.parts_outside,
+        };
+        let packages = ledger.roots.iter().filter(|root| root.kind == ZoneKind::Package);
+        Self(packages.map(|root| (root.zone.clone(), recorded(root))).collect())
+    }
+
+    /// What `ledger` carries to the interval after it, where `self` is what was carried to it.
+    #[must_use]
+    pub fn after(&self, ledger: &Ledger) -> Self {
+        let next = |root: &RootZone| {
+            let before = self.0.get(&root.zone);
+            let outside = root.parts_outside;
+            if outside || root.carry_uj >= 0 {
+                return outside.then_some(Debt {
+                    carry_uj: 0,
+                    intervals: 0,
+                    first_uj: 0,
+                    outside,
+                });
+            }
+            let (intervals, first_uj) = before.map_or((1, root.carry_uj), |debt| (debt.intervals + 1, debt.first_uj));
+            let outside = intervals > DEBT_INTERVALS && root.carry_uj <= first_uj;
+            let again = intervals > DEBT_INTERVALS;
+            Some(Debt {
+                carry_uj: root.carry_uj,
+                intervals: if again { 1 } else { intervals },
+                first_uj: if again { root.carry_uj } else { first_uj },
+                outside,
+            })
+        };
         Self(
             ledger
                 .roots
                 .iter()
-                .filter(|root| root.carry_uj != 0)
-                .map(|root| (root.zone.clone(), root.carry_uj))
+                .filter_map(|root| Some((root.zone.clone(), next(root)?)))
                 .collect(),
         )
     }
 
     fn get(&self, zone: &str) -> i64 {
-        self.0.get(zone).copied().unwrap_or(0).min(0)
+        self.0.get(zone).map_or(0, |debt| debt.carry_uj.min(0))
+    }
+
+    /// Whether the parts of `zone` are not inside it.
+    pub fn outside(&self, zone: &str) -> bool {
+        self.0.get(zone).is_some_and(|debt| debt.outside)
     }
 }
 
@@ -69,10 +128,15 @@ pub fn build(zones: &[ZoneReading], carries: &Carries) -> EnergyTree {
         } else {
             0
         };
+        let parts_outside = root.kind == ZoneKind::Package && carries.outside(&root.zone);
         let mut carry_uj = 0;
         tree.leaves.extend(parts.iter().map(|part| meter_leaf(part)));
-        if root.kind != ZoneKind::Psys {
-            let rest = rest_of(root, &parts, previous_carry_uj);
+        if is_split(root.kind) {
+            let rest = if parts_outside {
+                Err(outside(root))
+            } else {
+                rest_of(root, &parts, previous_carry_uj)
+            };
             carry_uj = rest.as_ref().map_or(0, |(_, carry_uj)| *carry_uj);
             tree.leaves.push(LeafZone {
                 zone: format!("{}/rest", root.zone),
@@ -96,10 +160,11 @@ pub fn build(zones: &[ZoneReading], carries: &Carries) -> EnergyTree {
             range_uj: root.range_uj,
             previous_carry_uj,
             carry_uj,
+            parts_outside,
             source: root.source,
             method: match root.source {
                 MeterSource::Estimate => Method::Estimate,
-                MeterSource::Powercap | MeterSource::NvmlEnergy | MeterSource::NvmlPower => Method::Measured,
+                _ => Method::Measured,
             },
         });
     }
@@ -111,7 +176,12 @@ pub fn build(zones: &[ZoneReading], carries: &Carries) -> EnergyTree {
 }
 
 fn is_root(kind: ZoneKind) -> bool {
-    matches!(kind, ZoneKind::Package | ZoneKind::Psys | ZoneKind::Machine)
+    is_split(kind) || matches!(kind, ZoneKind::Psys | ZoneKind::SingleCore)
+}
+
+/// Whether a root has a rest, and so leaves that are split.
+fn is_split(kind: ZoneKind) -> bool {
+    matches!(kind, ZoneKind::Package | ZoneKind::Machine)
 }
 
 fn is_part(kind: ZoneKind) -> bool {
@@ -144,6 +214,14 @@ fn rest_of(root: &ZoneReading, parts: &[&ZoneReading], previous_carry_uj: i64) -
         .map_err(|_| format!("the parts of {} exceed it by {} uJ", root.zone, -rest_uj))
 }
 
+fn outside(root: &ZoneReading) -> String {
+    let zone = &root.zone;
+    format!(
+        "the parts of {zone} counted more than {zone} for {DEBT_INTERVALS} intervals in a row and it was not made up \
+         for, so they are not inside it"
+    )
+}
+
 fn meter_leaf(zone: &ZoneReading) -> LeafZone {
     LeafZone {
         zone: zone.zone.clone(),
@@ -168,127 +246,4 @@ fn split_method(zone: &ZoneReading) -> Method {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn zone(name: &str, kind: ZoneKind, energy_uj: Result<u64, &str>) -> ZoneReading {
-        ZoneReading {
-            zone: name.into(),
-            kind,
-            package: Some(0),
-            energy_uj: energy_uj.map_err(Into::into),
-            counter_uj: Some(1),
-            range_uj: Some(2),
-            source: MeterSource::Powercap,
-        }
-    }
-
-    fn package(
-        whole: Result<u64, &str>,
-        core: Result<u64, &str>,
-        uncore: Result<u64, &str>,
-        carry_uj: i64,
-    ) -> EnergyTree {
-        let zones = [
-            zone("package-0", ZoneKind::Package, whole),
-            zone("package-0/core", ZoneKind::Core, core),
-            zone("package-0/uncore", ZoneKind::Uncore, uncore),
-        ];
-        build(&zones, &Carries([("package-0".to_owned(), carry_uj)].into()))
-    }
-
-    fn energies(tree: &EnergyTree) -> Vec<Option<u64>> {
-        tree.leaves.iter().map(|leaf| leaf.energy_uj.clone().ok()).collect()
-    }
-
-    #[test]
-    fn the_rest_is_what_core_and_uncore_leave() {
-        let tree = package(Ok(100), Ok(60), Ok(15), 0);
-        let names: Vec<&str> = tree.leaves.iter().map(|leaf| leaf.zone.as_str()).collect();
-        assert_eq!(names, ["package-0/core", "package-0/uncore", "package-0/rest"]);
-        assert_eq!(energies(&tree), [Some(60), Some(15), Some(25)]);
-        assert_eq!(tree.roots[0].carry_uj, 0);
-        assert_eq!(tree.roots[0].method, Method::Measured);
-        assert_eq!(tree.leaves[2].counter_uj, None);
-    }
-
-    #[test]
-    fn parts_that_exceed_the_package_are_carried() {
-        let ahead = package(Ok(70), Ok(60), Ok(15), 0);
-        assert_eq!(energies(&ahead), [Some(60), Some(15), Some(0)]);
-        assert_eq!(ahead.roots[0].carry_uj, -5);
-        let after = package(Ok(80), Ok(60), Ok(15), -5);
-        assert_eq!(energies(&after), [Some(60), Some(15), Some(0)]);
-        assert_eq!((after.roots[0].previous_carry_uj, after.roots[0].carry_uj), (-5, 0));
-        // A debt larger than one interval's rest is paid over several.
-        assert_eq!(package(Ok(80), Ok(60), Ok(15), -12).roots[0].carry_uj, -7);
-        assert_eq!(
-            package(Ok(90), Ok(60), Ok(15), 9).roots[0].previous_carry_uj,
-            0,
-            "never above 0"
-        );
-    }
-
-    #[test]
-    fn an_unknown_package_leaves_its_parts_known() {
-        let tree = package(Err("reset"), Ok(60), Ok(15), -5);
-        assert_eq!(energies(&tree), [Some(60), Some(15), None]);
-        assert_eq!(tree.leaves[2].energy_uj, Err("reset".into()));
-        assert_eq!(tree.roots[0].carry_uj, 0);
-    }
-
-    #[test]
-    fn an_unknown_part_makes_the_rest_unknown() {
-        let tree = package(Ok(100), Ok(60), Err("gone"), -5);
-        assert_eq!(energies(&tree), [Some(60), None, None]);
-        assert_eq!(
-            tree.leaves[2].energy_uj,
-            Err("package-0/uncore is not known: gone".into())
-        );
-        assert_eq!((tree.roots[0].energy_uj.clone(), tree.roots[0].carry_uj), (Ok(100), 0));
-    }
-
-    #[test]
-    fn what_no_carry_can_hold_is_unknown() {
-        let tree = package(Ok(0), Ok(u64::MAX), Ok(u64::MAX), i64::MIN);
-        assert_eq!(energies(&tree), [Some(u64::MAX), Some(u64::MAX), None]);
-        assert_eq!(tree.roots[0].carry_uj, 0);
-    }
-
-    #[test]
-    fn dram_psys_and_machine_stand_alone() {
-        let machine = ZoneReading {
-            package: None,
-            source: MeterSource::Estimate,
-            ..zone("machine", ZoneKind::Machine, Ok(7))
-        };
-        let tree = build(
-            &[
-                zone("psys", ZoneKind::Psys, Ok(500)),
-                zone("dram-0", ZoneKind::Dram, Ok(9)),
-                zone("package-1/core", ZoneKind::Core, Ok(3)),
-                machine,
-            ],
-            &Carries::default(),
-        );
-        let roots: Vec<_> = tree
-            .roots
-            .iter()
-            .map(|root| (root.zone.as_str(), root.method))
-            .collect();
-        assert_eq!(roots, [("psys", Method::Measured), ("machine", Method::Estimate)]);
-        let leaves: Vec<_> = tree
-            .leaves
-            .iter()
-            .map(|leaf| (leaf.zone.as_str(), leaf.method, leaf.rest, leaf.counter_uj))
-            .collect();
-        assert_eq!(
-            leaves,
-            [
-                ("machine/rest", Method::Estimate, true, None),
-                ("dram-0", Method::Memory, false, Some(1)),
-                ("package-1/core", Method::CpuTime, false, Some(1)),
-            ]
-        );
-    }
-}
+mod tests;

@@ -105,6 +105,8 @@ pub struct RootZone {
     /// What is carried to the next interval, so that the leaves, where all of them are known, add up to
     /// `energy_uj` + `previous_carry_uj` - `carry_uj`. At most 0.
     pub carry_uj: i64,
+    /// Its parts were seen to be no part of it, so it has no rest.
+    pub parts_outside: bool,
     /// Who read it.
     pub source: MeterSource,
     /// `Measured` or `Estimate`.

@@ -145,6 +145,7 @@ fn carries() -> impl Strategy<Value = Carries> {
             range_uj: None,
             previous_carry_uj: 0,
             carry_uj,
+            parts_outside: false,
             source: MeterSource::Powercap,
             method: Method::Measured,
         });

@@ -13,7 +13,7 @@ use crate::{
     sources::{
         calibration::{Calibration, CpuTicks, MachineId},
         clock::monotonic_ns,
-        machine::{Meter, find_meter},
+        energy::meter::{Meter, find_meter},
     },
 };
 
@@ -36,12 +36,15 @@ pub fn run(args: &CalibrateArgs) -> ExitCode {
 }
 
 fn calibrate(args: &CalibrateArgs) -> Result<String> {
-    let (mut meter, why_none) = find_meter(&args.roots.sysfs, None)?;
-    if let Some(why_none) = why_none {
+    let (mut meter, notes) = find_meter(&args.roots.sysfs, args.energy_source, None)?;
+    if let Meter::None | Meter::Estimate(_) = meter {
         bail!(
-            "there is nothing to calibrate. {why_none} With an estimate, its idle watts are the floor; no calibration is \
-             needed."
+            "there is nothing to calibrate. {} With an estimate, its idle watts are the floor; no calibration is needed.",
+            notes.join(" ")
         );
+    }
+    for note in notes {
+        eprintln!("dlpm: note: {note}");
     }
     eprintln!(
         "dlpm: measuring for {:?}: let the machine do nothing else meanwhile",
@@ -70,12 +73,12 @@ fn measure(args: &CalibrateArgs, meter: &mut Meter) -> Result<(Vec<ZoneReading>,
     };
     let (begin, begin_ns) = (ticks()?, monotonic_ns());
     // The baseline.
-    drop(take(meter, begin_ns));
+    drop(meter.take(begin_ns));
     let whole_ns = u64::try_from(args.duration.as_nanos())?;
     loop {
         let left_ns = whole_ns.saturating_sub(monotonic_ns().saturating_sub(begin_ns));
         thread::sleep(STEP.min(Duration::from_nanos(left_ns)));
-        poll(meter);
+        meter.poll(monotonic_ns());
         let passed = ticks()?.since(begin);
         let elapsed_ns = monotonic_ns().saturating_sub(begin_ns);
         // Refused as soon as quiet for the rest of the time could not make up for it.
@@ -93,27 +96,14 @@ fn measure(args: &CalibrateArgs, meter: &mut Meter) -> Result<(Vec<ZoneReading>,
         }
         if elapsed_ns >= whole_ns {
             let end_ns = monotonic_ns();
-            return Ok((take(meter, end_ns), end_ns.saturating_sub(begin_ns), passed));
+            return Ok((meter.take(end_ns), end_ns.saturating_sub(begin_ns), passed));
         }
-    }
-}
-
-fn take(meter: &mut Meter, now_ns: u64) -> Vec<ZoneReading> {
-    match meter {
-        Meter::Powercap(powercap) => powercap.take(now_ns),
-        Meter::Estimate(_) | Meter::None => Vec::new(),
-    }
-}
-
-fn poll(meter: &mut Meter) {
-    if let Meter::Powercap(powercap) = meter {
-        powercap.poll(monotonic_ns());
     }
 }
 
 /// What is split of the zones that a meter has; their energy is of no interest here.
 pub(super) fn leaves(meter: &mut Meter) -> EnergyTree {
-    energy_tree::build(&take(meter, monotonic_ns()), &Carries::default())
+    energy_tree::build(&meter.take(monotonic_ns()), &Carries::default())
 }
 
 fn floors(readings: &[ZoneReading], length_ns: u64, busy: CpuTicks, procfs: &std::path::Path) -> Result<Calibration> {

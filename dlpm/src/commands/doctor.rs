@@ -1,15 +1,15 @@
 //! `dlpm doctor`: what works here, and what to do about what does not.
 
-use std::{fmt::Write as _, io::Write as _, process::ExitCode};
+use std::{fmt::Write as _, io::Write as _, path::Path, process::ExitCode};
 
 use crate::{
     cli::{DoctorArgs, Roots},
-    interval::Identity,
+    interval::{Identity, ZoneReading},
     sources::{
         cgroups::CgroupTree,
         clock::monotonic_ns,
         cpu_time::{Config, CpuTime},
-        energy::powercap::Powercap,
+        energy::{perf::Perf, powercap::Powercap},
         gpu::{GpuOptions, Gpus},
         host::HostFacts,
         memory::machine_memory,
@@ -112,20 +112,7 @@ fn examine(roots: &Roots, gpus: &GpuOptions) -> Vec<Finding> {
         }
     }
 
-    match Powercap::open(&roots.sysfs, monotonic_ns()) {
-        Ok(mut powercap) => {
-            for reading in powercap.take(monotonic_ns()) {
-                match reading.energy_uj {
-                    Ok(_) => add(State::Ok, "energy", format!("{} (powercap)", reading.zone)),
-                    Err(reason) => add(State::Missing, "energy", format!("{}: {reason}", reading.zone)),
-                }
-            }
-            for ignored in powercap.ignored() {
-                add(State::Ok, "energy", format!("not used: {ignored}"));
-            }
-        }
-        Err(error) => add(State::Missing, "energy", error.to_string()),
-    }
+    add_energy(&roots.sysfs, &mut add);
 
     add_gpus(gpus, &mut add);
 
@@ -186,6 +173,39 @@ fn add_gpus(options: &GpuOptions, add: &mut impl FnMut(State, &str, String)) {
                     format!("{gpu}: its energy is known, but how processes share it is not: {reason}"),
                 );
             }
+        }
+    }
+}
+
+/// Every meter that can be read; `trace` uses powercap first.
+fn add_energy(sysfs: &Path, add: &mut impl FnMut(State, &str, String)) {
+    let mut show = |readings: Vec<ZoneReading>, notes: &[String]| {
+        for reading in readings {
+            let source = reading.source.as_str();
+            match reading.energy_uj {
+                Ok(_) => add(State::Ok, "energy", format!("{} ({source})", reading.zone)),
+                Err(reason) => add(
+                    State::Missing,
+                    "energy",
+                    format!("{} ({source}): {reason}", reading.zone),
+                ),
+            }
+        }
+        for note in notes {
+            add(State::Ok, "energy", note.clone());
+        }
+    };
+    let powercap = Powercap::open(sysfs, monotonic_ns()).map(|mut meter| {
+        show(meter.take(monotonic_ns()), meter.ignored());
+    });
+    let perf = Perf::open(sysfs, monotonic_ns()).map(|mut meter| {
+        show(meter.take(monotonic_ns()), meter.ignored());
+    });
+    // One of them is enough; one that is there and cannot be read is worth knowing all the same.
+    let found = powercap.is_ok() || perf.is_ok();
+    for (what, error) in [("energy: powercap", powercap.err()), ("energy: perf", perf.err())] {
+        if let Some(error) = error.filter(|error| !found || !error.is_absent()) {
+            add(State::Missing, what, error.to_string());
         }
     }
 }

@@ -8,3 +8,11 @@ mod progress;
 mod signals;
 pub mod trace;
 pub mod verify;
+
+use std::io::{Write, stderr};
+
+/// Tells the user something. A terminal or a pipe that has gone away does not end a trace, as a panic of `eprintln`
+/// would.
+fn say(text: &str) {
+    let _ = stderr().write_all(format!("dlpm: {text}\n").as_bytes());
+}

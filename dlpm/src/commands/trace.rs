@@ -14,6 +14,7 @@ use tokio::{
 
 use super::{
     child::{self, CommandError},
+    say,
     signals::{self, Signal},
 };
 use crate::cli::TraceArgs;
@@ -34,7 +35,7 @@ pub fn run(args: &TraceArgs) -> ExitCode {
         .and_then(|runtime| runtime.block_on(trace(args)));
     traced.map_or_else(
         |error| {
-            eprintln!("dlpm: {error:#}");
+            say(&format!("{error:#}"));
             ExitCode::from(error.downcast_ref().map_or(failed, CommandError::exit_code))
         },
         ExitCode::from,

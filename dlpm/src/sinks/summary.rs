@@ -252,7 +252,7 @@ impl Printer<'_> {
                 Some(uj) => decimal(*uj, 6, 3),
                 None => String::new(),
             }));
-            cells.push(if zone.kind == ZoneKind::Psys {
+            cells.push(if matches!(zone.kind, ZoneKind::Psys | ZoneKind::SingleCore) {
                 String::new()
             } else {
                 zone.difference_uj.to_string()

@@ -4,8 +4,13 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// Nanoseconds of CLOCK_MONOTONIC: what `bpf_ktime_get_ns` reads as well, so both sides can be compared.
 pub fn monotonic_ns() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    // Both parts count up from the boot of the machine and are never negative.
+    clock_ns(ClockId::Monotonic)
+}
+
+/// Nanoseconds of a clock.
+pub fn clock_ns(clock: ClockId) -> u64 {
+    let now = clock_gettime(clock);
+    // Both parts count up from the boot of the machine, or from 1970, and are never negative.
     let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
     let nanoseconds = u64::try_from(now.tv_nsec).unwrap_or(0);
     seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds)

@@ -123,8 +123,8 @@ impl HostFacts {
         match (self.in_host_pid_namespace, self.procfs_of_host) {
             (_, Some(false)) => limits.push(
                 "dlpm reads the /proc of a pid namespace (a container): its pids are not the kernel's, so processes \
-                 older than the trace have no name or a wrong one, memory is not read for the right processes, and \
-                 --pid does not match; run dlpm on the host, or start the container with --pid=host."
+                 older than the trace have no name or a wrong one, memory is not read for the right processes, \
+                 --pid and a traced command match no process, and dlpm's own time is not told apart; run dlpm on the host, or start the container with --pid=host."
                     .to_owned(),
             ),
             (Some(false), _) => limits.push(

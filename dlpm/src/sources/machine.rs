@@ -2,44 +2,31 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use dlpm_common::Counter;
-use rustix::time::{ClockId, clock_gettime};
+use rustix::time::ClockId;
 
 use crate::{
     interval::{GpuReading, Interval, Process, ProcessId, Usage, ZoneReading},
     sources::{
         cgroups::CgroupTree,
-        clock::monotonic_ns,
+        clock::{clock_ns, monotonic_ns},
         cpu_time::{Config, CpuTime, CpuTimeError, Identity},
-        energy::{EnergyError, estimate::Estimate, powercap::Powercap},
+        energy::meter::Meter,
         gpu::Gpus,
         gpu_owners::GpuOwners,
         memory::{MemoryOptions, machine_memory},
         memory_watch::{self, Listed, MemoryWatch},
         processes::ProcessTable,
+        suspend::{self, Suspended},
         topology::Topology,
     },
 };
 
-/// A suspend shows as a jump of CLOCK_BOOTTIME against CLOCK_MONOTONIC; smaller steps are the two readings.
-const SUSPEND_NS: u64 = 10_000_000;
-
 /// Intervals between two looks at `/proc` for processes that went without a word, where hooks do not tell.
 const SWEEP_EVERY: u64 = 30;
-
-/// Where energy is read.
-#[derive(Debug)]
-pub enum Meter {
-    /// The kernel's powercap tree.
-    Powercap(Powercap),
-    /// Watts that the user gave.
-    Estimate(Estimate),
-    /// Nowhere: CPU time only.
-    None,
-}
 
 /// What the sources need to know at start.
 #[derive(Clone, Debug)]
@@ -92,8 +79,9 @@ struct Reading {
     monotonic_ns: u64,
     /// Largest distance to a CPU's seal.
     skew_ns: u64,
-    /// CLOCK_BOOTTIME - CLOCK_MONOTONIC.
-    suspended_ns: u64,
+    suspended: Suspended,
+    /// Time that the machine slept since the reading before.
+    slept_ns: u64,
 }
 
 impl Machine {
@@ -167,7 +155,8 @@ impl Machine {
         let cgroups = self.name_cgroups(&drained.usage)?;
         self.memory.count(&drained.usage);
         let memory = self.memory.readings(&self.processes);
-        let gpus = self.gpus.collect();
+        let mut gpus = self.gpus.collect();
+        suspend::mark_gpus(&mut gpus, reading.slept_ns);
         let gpu_owners = self.resolve_gpu_owners(&gpus, &drained.usage);
         let mut processes: HashMap<ProcessId, Process> = self
             .gpu_owners
@@ -225,9 +214,7 @@ impl Machine {
 
     /// Reads the meters without ending the interval, so that a counter's wrap is seen however long the interval is.
     pub fn poll_meters(&mut self) {
-        if let Meter::Powercap(powercap) = &mut self.meter {
-            powercap.poll(monotonic_ns());
-        }
+        self.meter.poll(monotonic_ns());
     }
 
     /// Says whose memory is to be read: all that `listed` accepts, or without it the largest consumers.
@@ -270,27 +257,20 @@ impl Machine {
         let now_ns = monotonic_ns();
         // They read while the rest goes on.
         self.gpus.request();
-        let mut zones = match &mut self.meter {
-            Meter::Powercap(powercap) => powercap.take(now_ns),
-            Meter::Estimate(_) | Meter::None => Vec::new(),
-        };
-        let reading = Reading {
+        let mut zones = self.meter.take(now_ns);
+        let mut reading = Reading {
             monotonic_ns: now_ns,
             skew_ns: bounds
                 .iter()
                 .map(|(_, _, end_ns)| now_ns.abs_diff(*end_ns))
                 .max()
                 .unwrap_or(0),
-            suspended_ns: clock_ns(ClockId::Boottime).saturating_sub(monotonic_ns()),
+            suspended: Suspended::read(),
+            slept_ns: 0,
         };
-        let suspended_ns = reading.suspended_ns.saturating_sub(self.previous.suspended_ns);
-        if suspended_ns > SUSPEND_NS && self.previous.monotonic_ns != 0 {
-            for zone in &mut zones {
-                zone.energy_uj = Err(format!(
-                    "the machine was suspended for {} ms: its meters may have gone on or started again",
-                    suspended_ns / 1_000_000
-                ));
-            }
+        if self.previous.monotonic_ns != 0 {
+            reading.slept_ns = reading.suspended.since(self.previous.suspended);
+            suspend::mark(&mut zones, reading.slept_ns);
         }
         (
             zones,
@@ -362,30 +342,4 @@ fn ran(usage: &[Usage]) -> Vec<ProcessId> {
     ran.sort_unstable();
     ran.dedup();
     ran
-}
-
-fn clock_ns(clock: ClockId) -> u64 {
-    let time = clock_gettime(clock);
-    time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned()
-}
-
-/// Finds the meter that a trace uses: a meter that can be read wins over the user's estimate.
-///
-/// # Errors
-///
-/// Where there are counters and they cannot be read. No counter at all is [`Meter::None`] with the reason.
-pub fn find_meter(sysfs: &Path, estimate: Option<Estimate>) -> Result<(Meter, Option<String>), EnergyError> {
-    match (Powercap::open(sysfs, monotonic_ns()), estimate) {
-        (Ok(powercap), Some(_)) => Ok((
-            Meter::Powercap(powercap),
-            Some("this machine has energy counters that can be read: they are used, and --estimate is not".to_owned()),
-        )),
-        (Ok(powercap), None) => Ok((Meter::Powercap(powercap), None)),
-        (Err(EnergyError::Absent { .. }), Some(estimate)) => Ok((
-            Meter::Estimate(estimate),
-            Some("every figure of energy is an estimate, made of the watts that --estimate gave".to_owned()),
-        )),
-        (Err(absent @ EnergyError::Absent { .. }), None) => Ok((Meter::None, Some(absent.to_string()))),
-        (Err(error), _) => Err(error),
-    }
 }

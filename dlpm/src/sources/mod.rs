@@ -13,4 +13,5 @@ pub mod memory;
 pub mod memory_watch;
 pub mod proc_fs;
 pub mod processes;
+pub mod suspend;
 pub mod topology;

@@ -25,6 +25,8 @@ pub struct Topology {
 #[derive(Clone, Debug, Default)]
 struct Cpu {
     package: Option<u32>,
+    /// Kernels before 5.3 do not name dies.
+    die: Option<u32>,
     threads: Vec<u32>,
 }
 
@@ -71,29 +73,26 @@ impl Topology {
         if !directory.is_dir() {
             return false;
         }
-        let package = match self.read_file(&directory.join("physical_package_id")) {
-            // The kernel writes -1 where the firmware names no package.
-            Some(text) if text.starts_with('-') => None,
-            Some(text) => match text.parse() {
-                Ok(package) => Some(package),
-                Err(_) => {
-                    self.note(format!("package `{text}` of CPU {cpu} is not a number"));
-                    None
-                }
-            },
-            None => None,
-        };
+        let package = self.read_id(&directory, "physical_package_id", &format!("package of CPU {cpu}"));
+        let die = self.read_id(&directory, "die_id", &format!("die of CPU {cpu}"));
         let threads = match self.read_file(&directory.join("thread_siblings_list")) {
             Some(text) => self.parse(&text, &format!("siblings of CPU {cpu}")),
             None => Vec::new(),
         };
-        self.cpus.insert(cpu, Cpu { package, threads });
+        self.cpus.insert(cpu, Cpu { package, die, threads });
         true
     }
 
     /// The physical package (socket) of a CPU; `None` if it is not known.
     pub fn package_of(&self, cpu: u32) -> Option<u32> {
         self.cpus.get(&cpu)?.package
+    }
+
+    /// The dies of a package that have CPUs which are or were online; empty where the kernel names no dies. Numbers of
+    /// dies begin anew in each package.
+    pub fn dies_of(&self, package: u32) -> BTreeSet<u32> {
+        let cpus = self.cpus.values().filter(|cpu| cpu.package == Some(package));
+        cpus.filter_map(|cpu| cpu.die).collect()
     }
 
     /// Pairs of CPUs that are the two hardware threads of one core, the lower number first, in order.
@@ -145,6 +144,19 @@ impl Topology {
             }
         }
         others
+    }
+
+    fn read_id(&mut self, directory: &Path, file: &str, what: &str) -> Option<u32> {
+        let text = self.read_file(&directory.join(file))?;
+        // The kernel writes -1 where the firmware names none.
+        if text.starts_with('-') {
+            return None;
+        }
+        let id = text.parse().ok();
+        if id.is_none() {
+            self.note(format!("{what}: `{text}` is not a number"));
+        }
+        id
     }
 
     fn read_list(&mut self, name: &str) -> Vec<u32> {

@@ -1,9 +1,6 @@
 //! What holds within one line: the time law, the energy law, and every figure that follows from others.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt::Display,
-};
+use std::{collections::BTreeSet, fmt::Display};
 
 use super::{
     differs,
@@ -179,12 +176,7 @@ impl Checker<'_> {
         let leaves = of_tree().filter(|leaf| !leaf.rest).map(leaf_reading);
         let leaves_of_tree: Vec<LeafZone> = of_tree().cloned().collect();
         let readings: Vec<ZoneReading> = roots.chain(leaves).collect();
-        let carries: BTreeMap<String, i64> = ledger
-            .roots
-            .iter()
-            .map(|root| (root.zone.clone(), root.previous_carry_uj))
-            .collect();
-        let tree = energy_tree::build(&readings, &Carries::new(carries));
+        let tree = energy_tree::build(&readings, &Carries::before(ledger));
         let names = |roots: &[RootZone], leaves: &[LeafZone]| {
             let roots = roots.iter().map(|root| root.zone.as_str());
             roots

@@ -59,6 +59,8 @@ struct Zone {
     range_uj: Option<u64>,
     previous_carry_uj: Option<i64>,
     carry_uj: Option<i64>,
+    #[serde(default)]
+    parts_outside: bool,
     idle_floor_mw: Option<u64>,
     source: String,
     state: String,
@@ -257,6 +259,7 @@ impl Zone {
             range_uj: self.range_uj,
             previous_carry_uj: self.previous_carry_uj.unwrap_or(0),
             carry_uj: self.carry_uj.unwrap_or(0),
+            parts_outside: self.parts_outside,
             source: self.source()?,
             method: self.method()?,
         })

@@ -6,7 +6,10 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::{differs, metrics, rules};
-use crate::{attribution::ledger::Ledger, interval::MachineMemory};
+use crate::{
+    attribution::{energy_tree::Carries, ledger::Ledger},
+    interval::{MachineMemory, ZoneKind},
+};
 
 /// Date and monotonic clock move apart by no more than this within a segment.
 pub const CLOCK_STEP_NS: i128 = 500_000_000;
@@ -29,6 +32,8 @@ pub struct Sequence {
     pub(super) last: Option<Last>,
     in_segment: bool,
     machine: Machine,
+    /// What is carried to the next interval, if all before it are known.
+    carries: Option<Carries>,
     /// Nothing of the trace has been read or dropped.
     at_start: bool,
     /// Samples up to this one were dropped.
@@ -61,6 +66,7 @@ impl Default for Sequence {
             last: None,
             in_segment: false,
             machine: Machine::Known(None),
+            carries: None,
             at_start: true,
             dropped_to: None,
             announced: Vec::new(),
@@ -79,6 +85,7 @@ impl Sequence {
         self.last = None;
         self.at_start = false;
         self.machine = Machine::Unknown;
+        self.carries = None;
     }
 
     /// A segment ends.
@@ -102,6 +109,7 @@ impl Sequence {
                 failures.push("seq is 0, and the interval follows the one before to the nanosecond".to_owned());
             }
             self.machine = Machine::Known(None);
+            self.carries = Some(Carries::default());
             self.last = None;
             self.dropped_to = None;
             self.announced.clear();
@@ -120,6 +128,21 @@ impl Sequence {
         if let Some(last) = &self.last {
             failures.extend(self.after(last, &next, ledger));
         }
+        if let Some(last) = &self.last
+            && last.seq.checked_add(1) != Some(ledger.seq)
+        {
+            self.carries = None;
+        }
+        if let Some(carries) = &self.carries {
+            for root in ledger.roots.iter().filter(|root| root.kind == ZoneKind::Package) {
+                let outside = carries.outside(&root.zone);
+                if outside != root.parts_outside {
+                    let what = format!("parts_outside of {}", root.zone);
+                    failures.push(differs(&what, outside, root.parts_outside));
+                }
+            }
+        }
+        self.carries = self.carries.take().map(|carries| carries.after(ledger));
         if let Some(memory) = ledger.machine_memory {
             self.machine = Machine::Known(Some(memory));
         }

@@ -6,7 +6,7 @@ use crate::{
         CpuInterval, Interval, MachineMemory, MemoryReading, MeterSource, Process, ProcessId, Usage, ZoneKind,
         ZoneReading,
     },
-    sinks::testing::segmenter_with,
+    sinks::testing::{interval, segmenter_with, zone},
 };
 
 /// Numbers that are the same in every run (Steele and others, SplitMix64, OOPSLA 2014).
@@ -174,7 +174,7 @@ fn log(intervals: impl Iterator<Item = Interval>, options: &Options, aliases: bo
     let mut write = |lines: Vec<crate::sinks::line::Line>| lines.iter().for_each(|line| log += line.text());
     for interval in intervals {
         let ledger = attribute(&interval, options, &carries);
-        carries = Carries::of(&ledger);
+        carries = carries.after(&ledger);
         write(segmenter.next(&ledger).unwrap());
     }
     write(segmenter.end().unwrap());
@@ -230,6 +230,19 @@ pub fn logs() -> Vec<String> {
         logs.push(log(estimates, &options, false));
     }
     logs
+}
+
+/// A log of a package that does not contain its core: from its 32nd interval on that is known.
+pub fn parts_outside() -> String {
+    let zones = [
+        zone("package-0", ZoneKind::Package, Ok(40_000_000)),
+        zone("package-0/core", ZoneKind::Core, Ok(41_000_000)),
+    ];
+    log(
+        (0..36).map(|seq| interval(seq, zones.to_vec())),
+        &Options::default(),
+        false,
+    )
 }
 
 /// A log with a gap, a clock that steps, zones that are invalid for a while, and a second trace.

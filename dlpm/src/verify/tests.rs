@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Report,
-    test_logs::{eventful, logs},
+    test_logs::{eventful, logs, parts_outside},
     verify,
 };
 
@@ -232,6 +232,23 @@ fn lines_and_segments_that_are_missing_are_seen() {
         &eventful.replace("\"event\":\"repeat\",\"seq\":3", "\"event\":\"repeat\",\"seq\":2"),
         "repeated",
     );
+}
+
+#[test]
+fn parts_that_are_outside_their_package_are_known_by_what_was_carried() {
+    let log = parts_outside();
+    assert_eq!(accepted(&log).segments, 2);
+    assert_eq!(log.matches("\"parts_outside\":true").count(), 5);
+    refused(
+        &log.replacen("\"parts_outside\":true,", "", 1),
+        "parts_outside of package-0: expected true, found false",
+    );
+    let early = log.replacen(
+        "\"carry_uj\":-1000000",
+        "\"carry_uj\":-1000000,\"parts_outside\":true",
+        1,
+    );
+    refused(&early, "parts_outside of package-0: expected false, found true");
 }
 
 #[test]

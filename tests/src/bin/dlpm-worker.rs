@@ -38,7 +38,7 @@ fn main() {
             thread::sleep(Duration::from_micros(number(2).into()));
         },
         "hop" => hop(number(0), Duration::from_millis(number(1).into())),
-        "storm" => storm(number(0)),
+        "storm" => storm(number(0), &rest[1]),
         "rename" => rename(&rest[0], &rest[1]),
         "daemon" => daemon(&rest[0]),
         "reuse" => reuse(number(0), &rest[1]),
@@ -108,20 +108,20 @@ fn hop(threads: u32, time: Duration) {
 }
 
 /// Short processes with names of their own, four at a time.
-fn storm(count: u32) {
+fn storm(count: u32, prefix: &str) {
     let mut children = Vec::new();
     for index in 0..count {
         if index >= 4 {
             reap();
         }
         children.push(fork(|| {
-            name(&format!("storm-{index}"));
+            name(&format!("{prefix}-{index}"));
             spin(Duration::from_micros(50));
         }));
     }
     while reap() {}
     for (index, pid) in children.iter().enumerate() {
-        println!("{pid} storm-{index}");
+        println!("{pid} {prefix}-{index}");
     }
 }
 
@@ -157,25 +157,31 @@ fn daemon(daemon: &str) {
     alive.read_to_end(&mut Vec::new()).unwrap();
 }
 
-/// Child after child with the same pid. Where another process of the machine takes that pid first, the turn is
-/// repeated.
+/// Child after child with the same pid: says which pid, and how the names of the children begin.
 fn reuse(count: u32, prefix: &str) {
-    let wanted = fork(|| {});
-    reap();
-    let mut index = 0;
-    let mut turns = 0;
-    while index < count {
-        turns += 1;
-        assert!(turns < 100 * count, "pid {wanted} is not to be had again");
+    for attempt in 0..100 {
+        let wanted = fork(|| {});
+        reap();
+        let prefix = format!("{prefix}.{attempt}");
+        if (0..count).all(|index| has_child(wanted, &format!("{prefix}-{index}"))) {
+            println!("{wanted} {prefix}");
+            return;
+        }
+    }
+    panic!("no pid is to be had {count} times");
+}
+
+/// Another process of the machine may take the pid first; one that lives on keeps it.
+fn has_child(wanted: u32, child_name: &str) -> bool {
+    (0..50).any(|_| {
         std::fs::write("/proc/sys/kernel/ns_last_pid", (wanted - 1).to_string()).unwrap();
         let child = fork(|| {
             if process::id() == wanted {
-                name(&format!("{prefix}-{index}"));
+                name(child_name);
                 spin(Duration::from_micros(200));
             }
         });
         reap();
-        index += u32::from(child == wanted);
-    }
-    println!("{wanted}");
+        child == wanted
+    })
 }

@@ -15,7 +15,7 @@ use tokio::process::Child;
 use super::setup::Plan;
 use crate::{
     attribution::{Options, attribute, energy_tree::Carries, ledger::Ledger},
-    commands::progress::Progress,
+    commands::{progress::Progress, say},
     sinks::{
         metadata::{Domain, Metadata},
         segments::{Encoding, Segmenter},
@@ -92,7 +92,7 @@ impl Engine {
             );
         }
         for note in plan.start_notes.iter().chain(&notes) {
-            eprintln!("dlpm: note: {note}");
+            say(&format!("note: {note}"));
         }
         let metadata = Metadata {
             description: plan.description,
@@ -130,7 +130,7 @@ impl Engine {
             backlog_bytes: BACKLOG_BYTES,
         })?;
         for note in writer.notes() {
-            eprintln!("dlpm: note: {note}");
+            say(&format!("note: {note}"));
         }
         Ok(Self {
             machine,
@@ -179,7 +179,7 @@ impl Engine {
     pub fn step(&mut self) -> Result<()> {
         let interval = self.machine.interval()?;
         let ledger = attribute(&interval, &self.options, &self.carries);
-        self.carries = Carries::of(&ledger);
+        self.carries = self.carries.after(&ledger);
         self.totals.add(&ledger);
         if self.metadata.domains.is_empty() {
             self.metadata.domains = Domain::all_of(&ledger);
@@ -230,7 +230,7 @@ impl Engine {
         self.notes.extend(self.dropped());
         if self.quiet {
             for note in report.notes() {
-                eprintln!("dlpm: {note}");
+                say(&note);
             }
         } else {
             self.print_summary(&report);
@@ -306,7 +306,7 @@ impl Engine {
 
     fn warn(&mut self, text: &str) {
         self.progress.clear();
-        eprintln!("dlpm: warning: {text}");
+        say(&format!("warning: {text}"));
     }
 
     /// Everything that was dropped since the start, a sentence each.

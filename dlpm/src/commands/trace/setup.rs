@@ -18,9 +18,10 @@ use crate::{
         calibration::{Calibration, MachineId},
         cgroups::CgroupTree,
         cpu_time::{Config, MapSizes},
+        energy::meter::{Meter, find_meter},
         gpu::Gpus,
         host::HostFacts,
-        machine::{MachineConfig, Meter, find_meter},
+        machine::MachineConfig,
         memory::MemoryOptions,
         proc_fs,
     },
@@ -70,12 +71,13 @@ pub fn plan(args: &TraceArgs) -> Result<Plan> {
     }
     let cgroups = CgroupTree::find(&roots.procfs)?;
     let selection = selection(args, &cgroups)?;
-    let (mut meter, meter_note) = find_meter(&roots.sysfs, args.estimate)?;
+    let (mut meter, meter_notes) = find_meter(&roots.sysfs, args.energy_source, args.estimate)?;
     let mut notes = host.limits();
     let mut start_notes = Vec::new();
     match meter {
-        Meter::Estimate(_) => start_notes.extend(meter_note),
-        Meter::Powercap(_) | Meter::None => notes.extend(meter_note),
+        // The summary says it in its own words.
+        Meter::Estimate(_) => start_notes.extend(meter_notes),
+        _ => notes.extend(meter_notes),
     }
     let (idle_floors_mw, floor_note) = idle_floors(args, &mut meter)?;
     notes.extend(floor_note);
@@ -148,7 +150,7 @@ fn idle_floors(args: &TraceArgs, meter: &mut Meter) -> Result<(BTreeMap<String, 
                 Some("the idle floor is the estimate's idle watts; nothing measured it".to_owned()),
             ));
         }
-        Meter::Powercap(_) => {}
+        Meter::Powercap(_) | Meter::Perf(_) => {}
     }
     let calibration = Calibration::load(&args.calibration, &MachineId::read(&args.roots.procfs))?;
     let tree = calibrate::leaves(meter);

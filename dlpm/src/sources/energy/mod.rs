@@ -1,11 +1,36 @@
 //! Energy meters: anything that counts joules.
 
 mod counter;
+mod dies;
 pub mod estimate;
+pub mod meter;
+pub mod perf;
 pub mod powercap;
+mod vendor;
+mod zones;
+
+#[cfg(test)]
+mod testing;
 
 use std::io;
 use std::path::PathBuf;
+
+use crate::interval::ZoneKind;
+
+/// More than a package or its memory can draw: the largest server sockets are rated at 500 W and peak at less than
+/// twice that. It is generous because it only has to tell a reset (which looks like kilojoules in a second) from
+/// energy, and must never refuse real energy.
+pub const ZONE_LIMIT_MW: u64 = 2_000_000;
+
+/// The same for the whole platform: more than the power supplies of one node give.
+pub const PSYS_LIMIT_MW: u64 = 10_000_000;
+
+fn limit_mw(kind: ZoneKind) -> u64 {
+    match kind {
+        ZoneKind::Psys | ZoneKind::Machine => PSYS_LIMIT_MW,
+        _ => ZONE_LIMIT_MW,
+    }
+}
 
 /// Why there is no meter.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +73,46 @@ pub enum EnergyError {
         /// What it holds.
         content: String,
     },
+    /// The kernel has no perf events for energy.
+    #[error(
+        "This machine shows no perf energy events: {} has none that dlpm can read{}. On a physical machine load the \
+         module rapl (kernel option PERF_EVENTS_INTEL_RAPL; it serves AMD too), or let dlpm choose with \
+         `--energy-source auto`.",
+        looked_in.display(),
+        in_brackets(ignored)
+    )]
+    NoPmu {
+        /// The directory of the PMU.
+        looked_in: PathBuf,
+        /// What is there and why it does not count, a sentence each.
+        ignored: Vec<String>,
+    },
+    /// The kernel does not open a perf event.
+    #[error(
+        "The energy event power/{event} cannot be opened on CPU {cpu} ({cause}). Run dlpm as root (`sudo dlpm …`), or \
+         grant the capability CAP_PERFMON; `--energy-source powercap` reads the same counters elsewhere."
+    )]
+    Refused {
+        /// The first event that was refused.
+        event: &'static str,
+        /// The CPU.
+        cpu: u32,
+        /// What the kernel said.
+        cause: io::Error,
+    },
+    /// An estimate was asked for without its watts.
+    #[error(
+        "`--energy-source estimate` needs the watts to estimate from: add `--estimate idle=W,busy=W`, the power of the \
+         idle machine and what each busy CPU adds."
+    )]
+    NoEstimate,
+}
+
+impl EnergyError {
+    /// Whether there is nothing to read, rather than something that cannot be read.
+    pub fn is_absent(&self) -> bool {
+        matches!(self, Self::Absent { .. } | Self::NoPmu { .. } | Self::NoEstimate)
+    }
 }
 
 fn in_brackets(ignored: &[String]) -> String {

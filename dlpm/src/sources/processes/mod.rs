@@ -4,6 +4,8 @@
 //! processes that ran, so that the cost of an interval grows with those and not with the ones that exist. An entry is
 //! deleted when the process is gone and its last interval has been drained.
 
+mod entry;
+
 use std::{
     collections::{HashMap, HashSet},
     io,
@@ -13,6 +15,8 @@ use std::{
 
 use aya::maps::{HashMap as KernelMap, MapData, MapError};
 use dlpm_common::{Counter, ProcessKey, ProcessRecord, maps};
+
+use entry::{executable_name, id, key, parent_of, text};
 
 use crate::{
     interval::{Process, ProcessId},
@@ -135,7 +139,10 @@ impl ProcessTable {
             } else {
                 None
             };
-        for &process in ran {
+        // Parents first: a child without an entry takes from its parent what /proc does not tell.
+        let mut ran = ran.to_vec();
+        ran.sort_unstable_by_key(|process| process.start_ns);
+        for process in ran {
             let key = key(process);
             let record = match &all {
                 // An entry that moved while the map was read may be missing: ask again for that one.
@@ -398,44 +405,4 @@ fn unreadable(source: io::Error) -> CpuTimeError {
         map: maps::PROCESSES,
         source,
     }
-}
-
-fn key(process: ProcessId) -> ProcessKey {
-    ProcessKey {
-        start_ns: process.start_ns,
-        tgid: process.tgid,
-        padding: 0,
-    }
-}
-
-fn id(key: ProcessKey) -> ProcessId {
-    ProcessId {
-        tgid: key.tgid,
-        start_ns: key.start_ns,
-    }
-}
-
-fn parent_of(record: &ProcessRecord) -> Option<ProcessId> {
-    (record.parent_tgid != 0).then_some(ProcessId {
-        tgid: record.parent_tgid,
-        start_ns: record.parent_start_ns,
-    })
-}
-
-/// A zero-terminated name.
-fn text(bytes: &[u8]) -> String {
-    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
-    String::from_utf8_lossy(&bytes[..end]).into_owned()
-}
-
-/// File name of the program that a process runs, cut as the kernel cuts names.
-fn executable_name(procfs: &Path, process: ProcessId) -> Option<String> {
-    let target = std::fs::read_link(procfs.join(format!("{}/exe", process.tgid))).ok()?;
-    let ticks = proc_fs::start_ticks(procfs, process.tgid)?;
-    if process.start_ns != 0 && ticks != proc_fs::ticks_of(process.start_ns) {
-        return None;
-    }
-    let name = target.file_name()?.to_string_lossy();
-    let name = name.strip_suffix(" (deleted)").unwrap_or(&name);
-    Some(name.chars().take(dlpm_common::COMM_BYTES - 1).collect())
 }

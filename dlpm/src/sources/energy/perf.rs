@@ -1,0 +1,372 @@
+//! Energy events of the PMU `power` (`bus/event_source/devices/power`): RAPL as the kernel's perf events show it.
+//!
+//! They are 64 bits wide and the kernel absorbs the wraps of the registers below, so that they can be read as rarely as
+//! one likes. Discovery and arithmetic are tested against a sysfs tree and the system call against a software event;
+//! the PMU itself has been tested on no hardware.
+
+mod counter;
+mod scale;
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io,
+    path::Path,
+};
+
+use self::{
+    counter::{Counted, Event},
+    scale::Scale,
+};
+use super::{EnergyError, counter::Counter, dies::Dies, limit_mw, vendor::Vendor, zones::zone_name};
+use crate::{
+    interval::{MeterSource, ZoneKind, ZoneReading},
+    sources::{
+        clock::monotonic_ns,
+        topology::{Topology, parse_cpu_list},
+    },
+};
+
+/// The PMU's events and what they cover, as powercap's zones do.
+const EVENTS: [(&str, ZoneKind); 5] = [
+    ("energy-pkg", ZoneKind::Package),
+    ("energy-cores", ZoneKind::Core),
+    ("energy-gpu", ZoneKind::Uncore),
+    ("energy-ram", ZoneKind::Dram),
+    ("energy-psys", ZoneKind::Psys),
+];
+
+/// The energy events that were found when it was opened.
+#[derive(Debug)]
+pub struct Perf {
+    zones: Vec<Zone>,
+    notes: Vec<String>,
+}
+
+#[derive(Debug)]
+struct Zone {
+    kind: ZoneKind,
+    package: Option<u32>,
+    event: Event,
+    event_name: &'static str,
+    scale: Scale,
+    /// One per counter that adds to the zone.
+    cpus: Vec<OneCpu>,
+    /// Why no energy can be known here.
+    refused: Option<&'static str>,
+    counter: Counter,
+}
+
+#[derive(Debug)]
+struct OneCpu {
+    cpu: u32,
+    event: Option<File>,
+    last: Option<Last>,
+}
+
+/// The newest reading of one event.
+#[derive(Clone, Copy, Debug)]
+struct Last {
+    running_ns: u64,
+    /// CLOCK_MONOTONIC just after it.
+    after_ns: u64,
+}
+
+impl Perf {
+    /// Finds the events below `sysfs` (`/sys`), opens each on the CPUs that the PMU names, and reads it once: that is
+    /// the baseline and gives no energy. `now_ns` is CLOCK_MONOTONIC.
+    ///
+    /// # Errors
+    ///
+    /// [`EnergyError::NoPmu`] if there is no event that counts; [`EnergyError::Refused`] or
+    /// [`EnergyError::Malformed`] if none of them can be opened. Where some can be, the others are zones whose
+    /// readings are errors.
+    pub fn open(sysfs: &Path, now_ns: u64) -> Result<Self, EnergyError> {
+        let mut perf = Self::find(sysfs)?;
+        let mut first_refusal = None;
+        let mut some_read = false;
+        for zone in &mut perf.zones {
+            match zone.read(now_ns) {
+                Ok(()) => some_read = true,
+                Err((cpu, cause)) => {
+                    first_refusal.get_or_insert(EnergyError::Refused {
+                        event: zone.event_name,
+                        cpu,
+                        cause,
+                    });
+                }
+            }
+        }
+        match first_refusal {
+            Some(refusal) if !some_read => Err(refusal),
+            _ => Ok(perf),
+        }
+    }
+
+    /// Reads every event; returns the energy of each zone since the previous call (or since [`Perf::open`]).
+    ///
+    /// A zone that could not be read since then, or was not counted all the time, has an error instead of a number.
+    pub fn take(&mut self, now_ns: u64) -> Vec<ZoneReading> {
+        self.zones.iter_mut().map(|zone| zone.take(now_ns)).collect()
+    }
+
+    /// What was found and is not counted, or only with a limitation, and why: a sentence each.
+    pub fn ignored(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// The zones, packages in order, psys last; nothing is opened.
+    fn find(sysfs: &Path) -> Result<Self, EnergyError> {
+        let directory = sysfs.join("bus/event_source/devices/power");
+        let number = |file: &str| directory.join(file);
+        let pmu = match read_line(&number("type")) {
+            Ok(text) => text.parse().map_err(|_| malformed(&number("type"), &text))?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(EnergyError::NoPmu {
+                    looked_in: directory,
+                    ignored: Vec::new(),
+                });
+            }
+            Err(cause) => {
+                return Err(EnergyError::Unreadable {
+                    path: number("type"),
+                    cause,
+                });
+            }
+        };
+        let mask = read_line(&number("cpumask")).unwrap_or_default();
+        let cpus = parse_cpu_list(&mask)
+            .ok()
+            .filter(|cpus| !cpus.is_empty())
+            .ok_or_else(|| malformed(&number("cpumask"), &mask))?;
+        let topology = Topology::read(sysfs);
+        let vendor = Vendor::read(sysfs);
+        let mut packages: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+        for &cpu in &cpus {
+            // As everywhere, a CPU whose package is not known is on package 0.
+            packages
+                .entry(topology.package_of(cpu).unwrap_or(0))
+                .or_default()
+                .push(cpu);
+        }
+        let mut notes = Vec::new();
+        let mut found = Vec::new();
+        for (event_name, kind) in EVENTS {
+            match read_event(&directory.join("events"), event_name) {
+                Ok(None) => {}
+                Ok(Some(_)) if kind == ZoneKind::Core && vendor == Vendor::Amd => notes.push(format!(
+                    "power/{event_name} is not counted: on AMD it is the register of one core"
+                )),
+                Ok(Some((config, scale))) => found.push((event_name, kind, Event { pmu, config }, scale)),
+                Err(reason) => notes.push(format!("power/{event_name} is not counted: {reason}")),
+            }
+        }
+        let mut zones = Vec::new();
+        for (&package, cpus) in &packages {
+            let (used, refused) = of_package(cpus, vendor);
+            if let [first, .., _] = cpus[..] {
+                notes.push(match (used.len(), refused) {
+                    (_, Some(reason)) => format!("the energy of package {package} is not known: {reason}"),
+                    (1, _) => {
+                        format!("the energy of package {package} is read on CPU {first} only, one die of several")
+                    }
+                    (dies, _) => format!("the energy of package {package} is the sum of {dies} dies"),
+                });
+            }
+            let split = found.iter().filter(|(_, kind, ..)| *kind != ZoneKind::Psys);
+            zones.extend(split.map(|&(event_name, kind, event, scale)| Zone {
+                refused,
+                ..Zone::new(event_name, kind, Some(package), event, scale, used)
+            }));
+        }
+        // The platform has one counter, and every package shows it.
+        let psys = found.iter().filter(|(_, kind, ..)| *kind == ZoneKind::Psys);
+        zones.extend(
+            psys.map(|&(event_name, kind, event, scale)| Zone::new(event_name, kind, None, event, scale, &cpus[..1])),
+        );
+        if zones.is_empty() {
+            return Err(EnergyError::NoPmu {
+                looked_in: directory,
+                ignored: notes,
+            });
+        }
+        Ok(Self { zones, notes })
+    }
+}
+
+/// Which of the PMU's CPUs on one package are read. There is one per die that the kernel sees (6.12 and later: one per
+/// package on AMD), so what holds for the dies of the powercap tree holds here ([`Dies`]); but these counters start at 0
+/// when they are opened, so there is no second witness.
+fn of_package(cpus: &[u32], vendor: Vendor) -> (&[u32], Option<&'static str>) {
+    match (cpus.len(), Dies::judge(vendor, vendor == Vendor::Intel)) {
+        (0 | 1, _) | (_, Dies::Sum) => (cpus, None),
+        (_, _) if vendor == Vendor::Unknown => (
+            &[],
+            Some(
+                "the PMU names several CPUs of it, and it is not known whether they share one counter, because \
+                 devices/system/cpu/modalias does not name the CPU's maker",
+            ),
+        ),
+        (_, Dies::First) => (&cpus[..1], None),
+        (_, Dies::Unknown(reason)) => (&[], Some(reason)),
+    }
+}
+
+impl Zone {
+    fn new(
+        event_name: &'static str,
+        kind: ZoneKind,
+        package: Option<u32>,
+        event: Event,
+        scale: Scale,
+        cpus: &[u32],
+    ) -> Self {
+        Self {
+            kind,
+            package,
+            event,
+            event_name,
+            scale,
+            cpus: cpus
+                .iter()
+                .map(|&cpu| OneCpu {
+                    cpu,
+                    event: None,
+                    last: None,
+                })
+                .collect(),
+            refused: None,
+            counter: Counter::new(limit_mw(kind)),
+        }
+    }
+
+    /// Reads the events of all its CPUs; an error names the CPU.
+    fn read(&mut self, now_ns: u64) -> Result<(), (u32, io::Error)> {
+        if let Some(reason) = self.refused {
+            self.counter.miss(reason.to_owned());
+            return Ok(());
+        }
+        let mut ticks = 0;
+        let mut failed = None;
+        for one in &mut self.cpus {
+            match one.read(self.event) {
+                Ok(read) => ticks += u128::from(read),
+                Err(error) => {
+                    failed = Some((one.cpu, error));
+                    break;
+                }
+            }
+        }
+        if let Some((cpu, error)) = failed {
+            self.counter.miss(format!(
+                "power/{} cannot be read on CPU {cpu}: {error}",
+                self.event_name
+            ));
+            // All start again together, from 0.
+            for one in &mut self.cpus {
+                (one.event, one.last) = (None, None);
+            }
+            return Err((cpu, error));
+        }
+        match self.scale.total_uj(ticks) {
+            Some(total_uj) => self.counter.see(total_uj, now_ns),
+            None => self
+                .counter
+                .miss("the energy is larger than 64 bits of microjoules".to_owned()),
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, now_ns: u64) -> ZoneReading {
+        // A failure is kept in the counter and comes out with it.
+        let _ = self.read(now_ns);
+        ZoneReading {
+            zone: zone_name(self.kind, self.package),
+            kind: self.kind,
+            package: self.package,
+            energy_uj: self.counter.take(),
+            counter_uj: self.counter.value_uj(),
+            range_uj: None,
+            source: MeterSource::Perf,
+        }
+    }
+}
+
+impl OneCpu {
+    /// Ticks since it was opened.
+    fn read(&mut self, event: Event) -> io::Result<u64> {
+        let file = match &mut self.event {
+            Some(file) => file,
+            none => none.insert(counter::open(event, self.cpu)?),
+        };
+        let before_ns = monotonic_ns();
+        let counted = counter::read(file)?;
+        if let Some(last) = self.last {
+            check_running(last, counted, before_ns)?;
+        }
+        self.last = Some(Last {
+            running_ns: counted.running_ns,
+            after_ns: monotonic_ns(),
+        });
+        Ok(counted.ticks)
+    }
+}
+
+/// An event stops counting when all CPUs that could count it go offline, and still reads well. The time between two
+/// readings is at least that from after the first to before the second; 1 % and 1 ms allow for two clocks.
+fn check_running(last: Last, counted: Counted, before_ns: u64) -> io::Result<()> {
+    let elapsed_ns = before_ns.saturating_sub(last.after_ns);
+    let running_ns = counted.running_ns.saturating_sub(last.running_ns);
+    let allowed_ns = elapsed_ns / 100 + 1_000_000;
+    if running_ns.saturating_add(allowed_ns) < elapsed_ns {
+        return Err(io::Error::other(format!(
+            "the event was counted for {} of {} ms",
+            running_ns / 1_000_000,
+            elapsed_ns / 1_000_000
+        )));
+    }
+    Ok(())
+}
+
+/// Configuration and scale of an event; `None` if the PMU has no such event.
+fn read_event(events: &Path, name: &str) -> Result<Option<(u64, Scale)>, String> {
+    let read = |suffix: &str| read_line(&events.join(format!("{name}{suffix}")));
+    let terms = match read("") {
+        Ok(terms) => terms,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(format!("it cannot be read: {error}")),
+    };
+    // The PMU's format has one term, `event`, which is the lowest byte of the configuration.
+    let config = terms
+        .strip_prefix("event=")
+        .map(|value| match value.strip_prefix("0x") {
+            Some(digits) => u64::from_str_radix(digits, 16),
+            None => value.parse(),
+        })
+        .and_then(Result::ok)
+        .filter(|&config| config <= 0xff)
+        .ok_or_else(|| format!("`{terms}` is no event that dlpm understands"))?;
+    let unit = read(".unit").map_err(|error| format!("its unit cannot be read: {error}"))?;
+    if unit != "Joules" {
+        return Err(format!("its unit is `{unit}` and not `Joules`"));
+    }
+    let scale = read(".scale").map_err(|error| format!("its scale cannot be read: {error}"))?;
+    match Scale::parse(&scale) {
+        Some(scale) => Ok(Some((config, scale))),
+        None => Err(format!("its scale `{scale}` is no number of joules")),
+    }
+}
+
+fn read_line(path: &Path) -> io::Result<String> {
+    Ok(fs::read_to_string(path)?.trim().to_owned())
+}
+
+fn malformed(path: &Path, content: &str) -> EnergyError {
+    EnergyError::Malformed {
+        path: path.to_owned(),
+        content: content.chars().take(40).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,180 @@
+//! Which zones the powercap tree has: by their names, never by their numbers, and each once.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use super::vendor::Vendor;
+use crate::interval::ZoneKind;
+
+/// What a zone of the tree covers. Two directories with the same key are the same counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct ZoneKey {
+    /// `None` for psys, which comes last.
+    pub package: PackageOrder,
+    pub kind: ZoneKind,
+    /// `None` where a package has one zone for all its dies.
+    pub die: Option<u32>,
+}
+
+/// Packages in order, then what belongs to none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum PackageOrder {
+    Package(u32),
+    None,
+}
+
+impl ZoneKey {
+    pub fn package(self) -> Option<u32> {
+        match self.package {
+            PackageOrder::Package(package) => Some(package),
+            PackageOrder::None => None,
+        }
+    }
+
+    /// The zone's name in the log; dies of a package are one zone there.
+    pub fn zone_name(self) -> String {
+        zone_name(self.kind, self.package())
+    }
+}
+
+/// Name in the log.
+pub(super) fn zone_name(kind: ZoneKind, package: Option<u32>) -> String {
+    match (kind, package) {
+        (ZoneKind::Package, Some(package)) => format!("package-{package}"),
+        (ZoneKind::Dram, Some(package)) => format!("dram-{package}"),
+        (ZoneKind::SingleCore, Some(package)) => format!("package-{package}/single-core"),
+        (kind, Some(package)) => format!("package-{package}/{}", kind.as_str()),
+        (kind, None) => kind.as_str().to_owned(),
+    }
+}
+
+/// Directories with an energy counter by what they cover, and what is there and not counted, a sentence each.
+///
+/// The same counter can be listed twice: by the MSR and the MMIO driver on client Intel (the names are the same), or by
+/// a package and its dies. The first wins: the MSR driver, whole packages, the lowest number.
+///
+/// # Errors
+///
+/// Where the directory of the tree cannot be listed.
+pub(super) fn find(root: &Path, vendor: Vendor) -> io::Result<(BTreeMap<ZoneKey, PathBuf>, Vec<String>)> {
+    let (names, mut notes) = list(root)?;
+    let mut found: BTreeMap<ZoneKey, (&str, PathBuf)> = BTreeMap::new();
+    let mut ids: Vec<&str> = names.keys().map(String::as_str).collect();
+    ids.sort_by_cached_key(|id| (!id.starts_with("intel-rapl:"), numbers_of(id), (*id).to_owned()));
+    for id in ids {
+        let name = &names[id];
+        match classify(id, name, &names, vendor) {
+            Err(reason) => notes.push(format!("{id} ({name}) is not counted: {reason}")),
+            Ok(key) => {
+                if let Some((winner, _)) = found.get(&key) {
+                    notes.push(format!(
+                        "{id} ({name}) is not counted: {winner} has the same name, and both may be the same counter"
+                    ));
+                } else {
+                    found.insert(key, (id, root.join(id)));
+                }
+            }
+        }
+    }
+    let whole: BTreeSet<_> = found
+        .keys()
+        .filter(|key| key.die.is_none())
+        .map(|key| (key.package, key.kind))
+        .collect();
+    found.retain(|key, (id, _)| {
+        let keep = key.die.is_none() || !whole.contains(&(key.package, key.kind));
+        if !keep {
+            notes.push(format!(
+                "{id} is not counted: it is a die of a package that has a zone of its own"
+            ));
+        }
+        keep
+    });
+    Ok((found.into_iter().map(|(key, (_, path))| (key, path)).collect(), notes))
+}
+
+/// Directory names of all zones with an energy counter and what their `name` files say.
+fn list(root: &Path) -> io::Result<(BTreeMap<String, String>, Vec<String>)> {
+    let mut names = BTreeMap::new();
+    let mut notes = Vec::new();
+    for entry in fs::read_dir(root)? {
+        let entry = entry?;
+        let id = entry.file_name().to_string_lossy().into_owned();
+        let path = entry.path();
+        let name = fs::read_to_string(path.join("name"));
+        let counts = path.join("energy_uj").try_exists().unwrap_or(true);
+        match name {
+            Ok(name) if counts => {
+                names.insert(id, name.trim().to_owned());
+            }
+            Ok(name) => notes.push(format!(
+                "{id} ({}) is not counted: it has no energy counter",
+                name.trim()
+            )),
+            Err(error) if counts => notes.push(format!("{id} is not counted: its name cannot be read: {error}")),
+            // A control type (`intel-rapl`) holds zones and is none itself.
+            Err(_) => {}
+        }
+    }
+    Ok((names, notes))
+}
+
+fn classify(id: &str, name: &str, names: &BTreeMap<String, String>, vendor: Vendor) -> Result<ZoneKey, String> {
+    let kind = match name {
+        "psys" => {
+            return Ok(ZoneKey {
+                package: PackageOrder::None,
+                kind: ZoneKind::Psys,
+                die: None,
+            });
+        }
+        // MSR_AMD_CORE_ENERGY_STATUS belongs to a core, and the driver reads it on one CPU of the package.
+        "core" if vendor == Vendor::Amd => ZoneKind::SingleCore,
+        "core" => ZoneKind::Core,
+        "uncore" => ZoneKind::Uncore,
+        "dram" => ZoneKind::Dram,
+        _ => {
+            return match package_of(name) {
+                Some((package, die)) => Ok(ZoneKey {
+                    package: PackageOrder::Package(package),
+                    kind: ZoneKind::Package,
+                    die,
+                }),
+                None => Err("dlpm does not know what a zone of this name covers".to_owned()),
+            };
+        }
+    };
+    let parent = id.rsplit_once(':').map_or("", |(parent, _)| parent);
+    match names.get(parent).map(|name| (name, package_of(name))) {
+        Some((_, Some((package, die)))) => Ok(ZoneKey {
+            package: PackageOrder::Package(package),
+            kind,
+            die,
+        }),
+        Some((name, None)) => Err(format!("it is part of {parent} ({name}), which is no package")),
+        None => Err("it is not part of a package".to_owned()),
+    }
+}
+
+/// `package-1` → (1, None); `package-0-die-1` → (0, Some(1)).
+fn package_of(name: &str) -> Option<(u32, Option<u32>)> {
+    let number = |digits: &str| {
+        digits.bytes().all(|byte| byte.is_ascii_digit()).then_some(())?;
+        digits.parse().ok()
+    };
+    let rest = name.strip_prefix("package-")?;
+    match rest.split_once("-die-") {
+        Some((package, die)) => Some((number(package)?, Some(number(die)?))),
+        None => Some((number(rest)?, None)),
+    }
+}
+
+/// `intel-rapl:0:a` → [0, 10]: the kernel writes zone numbers in hexadecimal.
+fn numbers_of(id: &str) -> Vec<u32> {
+    id.split(':')
+        .filter_map(|part| u32::from_str_radix(part, 16).ok())
+        .collect()
+}
