@@ -455,6 +455,49 @@ fn capacity_leaves_the_unused_part_of_a_gpu_idle() {
 }
 
 #[test]
+fn an_idle_floor_of_a_gpu_is_measured_and_kept_apart() {
+    require_dlpm!();
+    let sleeper = Sleeper::start();
+    let folder = tempfile::tempdir().unwrap();
+    let floor = folder.path().join("floor.json");
+    let floor = floor.to_str().unwrap();
+    let calibrate = |fake: &FakeNvml, max_busy: &str| {
+        Dlpm::new([
+            "calibrate",
+            "--duration",
+            "2s",
+            "--max-busy",
+            max_busy,
+            "--output",
+            floor,
+        ])
+        .arg("--nvml-library")
+        .arg(fake.library())
+        .run()
+    };
+    let quiet = FakeNvml::of(vec![gpu(0, 50, vec![])]);
+    let busy = FakeNvml::of(vec![gpu(0, 50, vec![process(sleeper.pid(), 90), process(1, 90)])]);
+    calibrate(&busy, "100")
+        .exited(1)
+        .says(&["GPU 0 (Fake GPU 0) is not quiet"]);
+    calibrate(&quiet, "100").exited(0);
+    let file: Value = serde_json::from_str(&fs::read_to_string(floor).unwrap()).unwrap();
+    let floor_mw = file["floors_mw"][zone_name(0)].as_f64().unwrap();
+    // The GPU is read some ms before or after the time that is noted.
+    assert!((floor_mw / 50_000.0 - 1.0).abs() < 0.1, "{floor_mw}");
+
+    let used = FakeNvml::of(vec![gpu(0, 200, vec![process(sleeper.pid(), 30)])]);
+    let traced = trace(&used, 2000, &["--idle-policy", "separate", "--calibration", floor]);
+    for (sample, zone) in traced.known(0) {
+        let length_ns = sample.end_ns() - sample.begin_ns();
+        let idle_uj = row_uj(sample, of_kind("idle"), 0);
+        assert_eq!(idle_uj, (floor_mw as u64) * length_ns / 1_000_000);
+        let whole_uj = number(&zone["energy_uj"]);
+        assert_eq!(row_uj(sample, of_pid(sleeper.pid()), 0), whole_uj - idle_uj);
+    }
+}
+
+#[test]
 fn a_gpu_that_is_not_there_is_an_error_only_where_it_is_named() {
     require_dlpm!();
     let folder = tempfile::tempdir().unwrap();
