@@ -191,6 +191,50 @@ fn two_processes_share_by_their_sm_time() {
 }
 
 #[test]
+fn figures_of_gpus_that_do_not_hold_are_seen() {
+    require_dlpm!();
+    let sleepers = Sleeper::many(2);
+    let processes = sleepers.iter().map(|sleeper| process(sleeper.pid(), 40)).collect();
+    let fake = FakeNvml::of(vec![gpu(0, 300, processes), gpu(1, 50, vec![])]);
+    let traced = trace(&fake, 1500, &[]);
+    let log = traced.folder.path().join("log/power_metrics.json");
+    let text = fs::read_to_string(&log).unwrap();
+    for (is, becomes, says) in [
+        ("\"method\":\"sm\"", "\"method\":\"sole_process\"", "method of gpu-"),
+        (
+            "\"method\":\"no_process\"",
+            "\"method\":\"not_split\"",
+            "method of gpu-",
+        ),
+        ("\"sm_percent_us\":", "\"sm_percent_us\":1", "split again"),
+        (
+            "\"nvidia_draw_absolute\":",
+            "\"nvidia_draw_absolute\":1",
+            "nvidia_draw_absolute",
+        ),
+        (
+            "\"nvidia_power\":",
+            "\"nvidia_powers\":",
+            "metrics.gpu has no number nvidia_power",
+        ),
+        (
+            "\"source\":\"nvml_energy\"",
+            "\"source\":\"powercap\"",
+            "source of gpu-",
+        ),
+    ] {
+        let at = text.rfind(is).unwrap();
+        let tampered = format!("{}{becomes}{}", &text[..at], &text[at + is.len()..]);
+        fs::write(&log, tampered).unwrap();
+        let output = Dlpm::new(["verify"]).arg(&log).run().exited(1);
+        assert!(
+            output.stdout.contains(says) || output.stderr.contains(says),
+            "{says}: {output:?}"
+        );
+    }
+}
+
+#[test]
 fn a_process_that_ends_keeps_its_share() {
     require_dlpm!();
     let stays = Sleeper::start();
