@@ -199,7 +199,8 @@ fn leaf_entry(leaf: &LeafZone) -> ZoneEntry<'_> {
     }
 }
 
-/// Energy by the name of the leaf, without the invalid ones.
+/// Energy by the name of the leaf, without the invalid ones, and without the GPUs of which there is none: with eight GPUs
+/// and thousands of processes these would be most of a line.
 struct EnergyMap<'a> {
     leaves: &'a [LeafZone],
     energy_uj: &'a [u64],
@@ -209,7 +210,7 @@ impl Serialize for EnergyMap<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         for (leaf, energy_uj) in self.leaves.iter().zip(self.energy_uj) {
-            if leaf.energy_uj.is_ok() {
+            if leaf.energy_uj.is_ok() && (*energy_uj > 0 || leaf.kind != ZoneKind::Gpu) {
                 map.serialize_entry(&leaf.zone, energy_uj)?;
             }
         }

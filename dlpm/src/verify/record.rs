@@ -359,21 +359,21 @@ pub fn name(key: &RowKey) -> String {
     }
 }
 
-/// Energies in the order of the leaves; the invalid ones, and no others, are missing.
+/// Energies in the order of the leaves; the invalid ones, GPUs with 0, and no others, are missing.
 fn energies(by_leaf: &BTreeMap<String, u64>, leaves: &[LeafZone], whose: &str) -> Result<Vec<u64>, String> {
-    let known = leaves.iter().filter(|leaf| leaf.energy_uj.is_ok()).count();
-    if by_leaf.len() != known {
-        return Err(super::differs(
-            &format!("energy_uj of {whose}"),
-            format!("{known} leaves"),
-            by_leaf.len(),
-        ));
+    if let Some(zone) = by_leaf
+        .keys()
+        .find(|zone| leaves.iter().all(|leaf| leaf.zone != **zone))
+    {
+        return Err(format!("energy_uj of {whose} has {zone}, which is no leaf"));
     }
     leaves
         .iter()
         .map(|leaf| match (&leaf.energy_uj, by_leaf.get(&leaf.zone)) {
             (Ok(_), Some(energy_uj)) => Ok(*energy_uj),
             (Err(_), None) => Ok(0),
+            // Most processes use no GPU.
+            (Ok(_), None) if leaf.kind == ZoneKind::Gpu => Ok(0),
             (Ok(_), None) => Err(format!("energy_uj of {whose} lacks {}", leaf.zone)),
             (Err(_), Some(_)) => Err(format!("energy_uj of {whose} has {}, which is invalid", leaf.zone)),
         })
