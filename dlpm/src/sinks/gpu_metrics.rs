@@ -162,3 +162,100 @@ fn fraction(part: u64, whole: u64) -> f64 {
 fn float(integer: u64) -> f64 {
     integer as f64
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{
+        attribution::{Options, attribute, energy_tree::Carries},
+        interval::{GpuProcess, GpuReading, Interval, MeterSource},
+        sinks::testing::{id, interval},
+    };
+
+    fn process(pid: u32, sm_percent_us: u64, memory_bytes: Option<u64>) -> GpuProcess {
+        GpuProcess {
+            pid,
+            sm_percent_us,
+            memory_bytes,
+            instances: Vec::new(),
+        }
+    }
+
+    fn gpu(index: u32, energy_uj: Result<u64, &str>, processes: Vec<GpuProcess>) -> GpuReading {
+        GpuReading {
+            uuid: format!("GPU-{index}"),
+            index,
+            name: "GPU".to_owned(),
+            pci: String::new(),
+            energy_uj: energy_uj.map_err(str::to_owned),
+            counter_uj: None,
+            source: MeterSource::NvmlEnergy,
+            read_at_ns: None,
+            power_mw: None,
+            utilization_percent: None,
+            memory_used_bytes: None,
+            memory_total_bytes: None,
+            mig: false,
+            sm_time: Ok(()),
+            lists: Ok(()),
+            dropped_samples: 0,
+            processes,
+        }
+    }
+
+    /// One second; python 100 is listed, bash 200 too, dlpm (9) is a row of its own.
+    fn metrics(gpus: Vec<GpuReading>) -> Value {
+        let interval = Interval {
+            gpus,
+            gpu_owners: [(100, (id(100), 1)), (200, (id(200), 3)), (9, (id(9), 3))].into(),
+            ..interval(0, Vec::new())
+        };
+        let ledger = attribute(&interval, &Options::default(), &Carries::default());
+        serde_json::to_value(GpuMetrics::of(&ledger)).unwrap()
+    }
+
+    #[test]
+    fn every_field_has_its_definition() {
+        let shared = vec![
+            process(100, 50_000_000, Some(3_000)),
+            process(200, 10_000_000, None),
+            process(9, 20_000_000, Some(500)),
+        ];
+        let first = GpuReading {
+            utilization_percent: Some(90),
+            memory_used_bytes: Some(4_000),
+            ..gpu(0, Ok(160_000_000), shared)
+        };
+        let second = gpu(2, Ok(40_000_000), vec![process(9, 5_000_000, Some(70))]);
+        let expected = json!({
+            "nvidia_power": 200.0,
+            "nvidia_use_rate": 47.5,
+            "nvidia_memory": 4_070,
+            "per_gpu_nvidia_power": {"0": 160.0, "2": 40.0},
+            "per_gpu_nvidia_use_rate": {"0": 90.0, "2": 5.0},
+            "per_gpu_nvidia_memory": {"0": 4_000, "2": 70},
+            "nvidia_draw_absolute": 200.0,
+            "nvidia_estimated_attributable_power_draw": 120.0,
+            "per_gpu_power_draw": {"0": 160.0, "2": 40.0},
+            "per_gpu_attributable_power": {"0": 120.0, "2": 0.0, "all": 120.0},
+            "per_gpu_attributable_mem_use": {"0": {"100": 3_000}, "2": {}},
+            "per_gpu_per_pid_utilization_absolute": {"0": {"100": 0.5, "200": 0.1}, "2": {}},
+            "per_gpu_absolute_percent_usage": {"0": 0.6, "2": 0.0},
+            "per_gpu_estimated_attributable_utilization": {"0": 0.75, "2": 0.0},
+            "sm": {"0": {"100": 50.0, "200": 10.0}, "2": {}},
+            "memory": {"0": {"100": 3_000}, "2": {}},
+        });
+        assert_eq!(metrics(vec![first, second]), expected);
+    }
+
+    #[test]
+    fn a_gpu_that_is_not_known_is_left_out_and_none_is_no_object() {
+        let found = metrics(vec![gpu(0, Err("lost"), vec![]), gpu(1, Ok(5_000_000), vec![])]);
+        assert_eq!(found["per_gpu_nvidia_power"], json!({"1": 5.0}));
+        assert_eq!(found["nvidia_power"], 5.0);
+        assert_eq!(metrics(vec![gpu(0, Err("lost"), vec![])]), Value::Null);
+        assert_eq!(metrics(vec![]), Value::Null);
+    }
+}
