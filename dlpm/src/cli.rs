@@ -13,6 +13,7 @@ use crate::{
     sources::{
         calibration::DEFAULT_PATH,
         energy::{estimate::Estimate, meter::EnergySource},
+        gpu::{GpuOptions, GpuSelection},
     },
 };
 
@@ -133,6 +134,9 @@ pub struct TraceArgs {
     #[arg(long, short, help_heading = "Output")]
     pub quiet: bool,
 
+    /// Which GPUs are measured.
+    #[command(flatten)]
+    pub gpus: GpuArgs,
     /// Where the tables of the kernel and of the processes are.
     #[command(flatten)]
     pub roots: Roots,
@@ -174,6 +178,30 @@ pub struct Roots {
         help_heading = "Machine"
     )]
     pub procfs: PathBuf,
+}
+
+/// Which GPUs are measured.
+#[derive(Clone, Debug, Default, Args)]
+pub struct GpuArgs {
+    /// Measure these NVIDIA GPUs: all that there are, none, or those with this index, UUID or PCI address (several
+    /// with commas) [default: all].
+    #[arg(long, value_name = "none|all|GPU", value_delimiter = ',', help_heading = "Machine")]
+    pub gpu: Vec<GpuSelection>,
+    /// NVIDIA's management library, where it is not found as libnvidia-ml.so.1.
+    #[arg(long, value_name = "FILE", hide_short_help = true, help_heading = "Machine")]
+    pub nvml_library: Option<PathBuf>,
+}
+
+impl GpuArgs {
+    /// What was asked for.
+    pub fn options(&self) -> GpuOptions {
+        let selection = self.gpu.iter().cloned().reduce(GpuSelection::and).unwrap_or_default();
+        GpuOptions {
+            selection,
+            library: self.nvml_library.clone(),
+            ..GpuOptions::default()
+        }
+    }
 }
 
 /// `dlpm calibrate`
@@ -222,6 +250,9 @@ pub struct DoctorArgs {
     /// Where the tables of the kernel and of the processes are.
     #[command(flatten)]
     pub roots: Roots,
+    /// Which GPUs are measured.
+    #[command(flatten)]
+    pub gpus: GpuArgs,
 }
 
 fn pattern(text: &str) -> Result<Regex, String> {

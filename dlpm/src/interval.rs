@@ -147,11 +147,13 @@ pub enum ZoneKind {
     Psys,
     /// The whole machine as a user's estimate sees it (`--estimate`).
     Machine,
+    /// A GPU, with its memory and its board.
+    Gpu,
 }
 
 impl ZoneKind {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Package,
         Self::Core,
         Self::SingleCore,
@@ -159,6 +161,7 @@ impl ZoneKind {
         Self::Dram,
         Self::Psys,
         Self::Machine,
+        Self::Gpu,
     ];
 
     /// The word that the log uses.
@@ -171,6 +174,7 @@ impl ZoneKind {
             Self::Dram => "dram",
             Self::Psys => "psys",
             Self::Machine => "machine",
+            Self::Gpu => "gpu",
         }
     }
 }
@@ -184,11 +188,21 @@ pub enum MeterSource {
     Perf,
     /// Watts that the user gave.
     Estimate,
+    /// The energy counter of a GPU, by NVML.
+    NvmlEnergy,
+    /// The integral of a GPU's power, by NVML.
+    NvmlPower,
 }
 
 impl MeterSource {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Powercap, Self::Perf, Self::Estimate];
+    pub const ALL: [Self; 5] = [
+        Self::Powercap,
+        Self::Perf,
+        Self::Estimate,
+        Self::NvmlEnergy,
+        Self::NvmlPower,
+    ];
 
     /// The word that the log uses.
     pub fn as_str(self) -> &'static str {
@@ -196,6 +210,8 @@ impl MeterSource {
             Self::Powercap => "powercap",
             Self::Perf => "perf",
             Self::Estimate => "estimate",
+            Self::NvmlEnergy => "nvml_energy",
+            Self::NvmlPower => "nvml_power",
         }
     }
 }
@@ -218,6 +234,59 @@ pub struct ZoneReading {
     pub range_uj: Option<u64>,
     /// Who read it.
     pub source: MeterSource,
+}
+
+/// What one GPU did in the interval.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GpuReading {
+    /// `GPU-` and a UUID: the same on every start of the machine.
+    pub uuid: String,
+    /// Position among the GPUs of the driver; it can change from start to start.
+    pub index: u32,
+    /// Name of the product.
+    pub name: String,
+    /// PCI address (`00000000:65:00.0`).
+    pub pci: String,
+    /// Energy since the previous reading, or why it is not known (a sentence for the log).
+    pub energy_uj: Result<u64, String>,
+    /// The energy counter at the end of the interval; `None` where the GPU has none or did not answer.
+    pub counter_uj: Option<u64>,
+    /// Who read it: `NvmlEnergy` or `NvmlPower`.
+    pub source: MeterSource,
+    /// CLOCK_MONOTONIC of the energy reading; `None` if there was none.
+    pub read_at_ns: Option<u64>,
+    /// Power at the end of the interval, in mW.
+    pub power_mw: Option<u64>,
+    /// Percentage of its last sampling period in which any kernel ran, 0 to 100, at the end of the interval.
+    pub utilization_percent: Option<u32>,
+    /// Memory in use.
+    pub memory_used_bytes: Option<u64>,
+    /// All memory.
+    pub memory_total_bytes: Option<u64>,
+    /// It is divided into instances (MIG).
+    pub mig: bool,
+    /// Whether SM time by process was to be had, or why not (a sentence for the log).
+    pub sm_time: Result<(), String>,
+    /// Whether its lists of processes could be read, or why not (a sentence for the log).
+    pub lists: Result<(), String>,
+    /// Samples of utilisation that were left out because they make no sense.
+    pub dropped_samples: u64,
+    /// The processes that used it in the interval, each once, by pid.
+    pub processes: Vec<GpuProcess>,
+}
+
+/// What one process did on one GPU in the interval.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GpuProcess {
+    /// Its thread group id, in the host's pid namespace.
+    pub pid: u32,
+    /// SM utilisation integrated over time, in percent × µs: 100,000,000 is one second of the whole GPU. 0 where the
+    /// GPU has no sample of it. The processes of a GPU can have more together than the interval has.
+    pub sm_percent_us: u64,
+    /// Memory that it holds on the GPU; `None` where that is not told, or it is gone.
+    pub memory_bytes: Option<u64>,
+    /// The MIG instances (`MIG-…`) that it runs on.
+    pub instances: Vec<String>,
 }
 
 /// What each source saw between two seals.
@@ -249,6 +318,10 @@ pub struct Interval {
     pub machine_memory: Option<MachineMemory>,
     /// Every energy zone that was found at start.
     pub zones: Vec<ZoneReading>,
+    /// The GPUs that are measured, by index.
+    pub gpus: Vec<GpuReading>,
+    /// Who the pids on the GPUs are, each with the cgroup (id) that it was in.
+    pub gpu_owners: BTreeMap<u32, (ProcessId, u64)>,
     /// dlpm's own thread group id.
     pub self_tgid: u32,
 }

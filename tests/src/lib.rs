@@ -5,6 +5,7 @@ pub mod cgroup;
 pub mod command;
 pub mod cpus;
 pub mod disk;
+pub mod gpu;
 pub mod kernel;
 pub mod log;
 pub mod metrics;

@@ -164,7 +164,7 @@ pub fn build(zones: &[ZoneReading], carries: &Carries) -> EnergyTree {
             source: root.source,
             method: match root.source {
                 MeterSource::Estimate => Method::Estimate,
-                MeterSource::Powercap | MeterSource::Perf => Method::Measured,
+                _ => Method::Measured,
             },
         });
     }
@@ -240,8 +240,8 @@ fn meter_leaf(zone: &ZoneReading) -> LeafZone {
 fn split_method(zone: &ZoneReading) -> Method {
     match (zone.source, zone.kind) {
         (MeterSource::Estimate, _) => Method::Estimate,
-        (MeterSource::Powercap | MeterSource::Perf, ZoneKind::Dram) => Method::Memory,
-        (MeterSource::Powercap | MeterSource::Perf, _) => Method::CpuTime,
+        (_, ZoneKind::Dram) => Method::Memory,
+        _ => Method::CpuTime,
     }
 }
 

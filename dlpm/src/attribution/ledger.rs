@@ -15,11 +15,28 @@ pub enum Method {
     Memory,
     /// Made from watts that the user gave.
     Estimate,
+    /// Split by SM time.
+    Sm,
+    /// All of one process, which was alone.
+    SoleProcess,
+    /// Nobody used it: idle.
+    NoProcess,
+    /// Several used it, and how much of it each is not known: unattributed.
+    NotSplit,
 }
 
 impl Method {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Measured, Self::CpuTime, Self::Memory, Self::Estimate];
+    pub const ALL: [Self; 8] = [
+        Self::Measured,
+        Self::CpuTime,
+        Self::Memory,
+        Self::Estimate,
+        Self::Sm,
+        Self::SoleProcess,
+        Self::NoProcess,
+        Self::NotSplit,
+    ];
 
     /// The word that the log uses.
     pub fn as_str(self) -> &'static str {
@@ -28,6 +45,10 @@ impl Method {
             Self::CpuTime => "cpu_time",
             Self::Memory => "memory",
             Self::Estimate => "estimate",
+            Self::Sm => "sm",
+            Self::SoleProcess => "sole_process",
+            Self::NoProcess => "no_process",
+            Self::NotSplit => "not_split",
         }
     }
 }
@@ -126,6 +147,52 @@ pub struct CpuUse {
     pub smt_shared_ns: u64,
 }
 
+/// What a row did on one GPU.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GpuUse {
+    /// Number of processes.
+    pub processes: u32,
+    /// SM utilisation integrated over time, in percent × µs.
+    pub sm_percent_us: u64,
+    /// Memory held on the GPU, as far as it is told.
+    pub memory_bytes: Option<u64>,
+    /// MIG instances that it runs on.
+    pub instances: Vec<String>,
+}
+
+/// What the log shows of a GPU beside its energy, which is a leaf.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GpuFacts {
+    /// Name of its leaf.
+    pub zone: String,
+    /// `GPU-` and a UUID.
+    pub uuid: String,
+    /// Position among the GPUs of the driver.
+    pub index: u32,
+    /// Name of the product.
+    pub name: String,
+    /// PCI address.
+    pub pci: String,
+    /// Divided into instances (MIG).
+    pub mig: bool,
+    /// CLOCK_MONOTONIC of its energy reading.
+    pub read_at_ns: Option<u64>,
+    /// Power at the end of the interval, in mW.
+    pub power_mw: Option<u64>,
+    /// Percentage of its last sampling period in which any kernel ran.
+    pub utilization_percent: Option<u32>,
+    /// Memory in use.
+    pub memory_used_bytes: Option<u64>,
+    /// All memory.
+    pub memory_total_bytes: Option<u64>,
+    /// Why there is no SM time by process.
+    pub sm_time_missing: Option<String>,
+    /// Why its processes could not be listed.
+    pub lists_missing: Option<String>,
+    /// Samples of utilisation that were left out because they make no sense.
+    pub dropped_samples: u64,
+}
+
 /// Who a row is about. The order is the order in the log.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RowKey {
@@ -174,6 +241,8 @@ pub struct Row {
     /// Resident memory that this row has in the split of DRAM energy: of its readings, and for the row that takes the
     /// remainder (`others` under a filter, else `unattributed`) also the used memory that no reading covers.
     pub resident_bytes: u64,
+    /// What it did on GPUs, by the name of the leaf.
+    pub gpus: BTreeMap<String, GpuUse>,
     /// µJ per leaf, in the order of [`Ledger::leaves`]; 0 where the leaf is invalid.
     pub energy_uj: Vec<u64>,
 }
@@ -221,6 +290,8 @@ pub struct Ledger {
     pub roots: Vec<RootZone>,
     /// What is split.
     pub leaves: Vec<LeafZone>,
+    /// GPUs, by index.
+    pub gpus: Vec<GpuFacts>,
     /// Policy for idle energy.
     pub idle_policy: IdlePolicy,
     /// Weight of a nanosecond that the sibling shared, in thousandths.

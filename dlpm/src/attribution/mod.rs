@@ -4,6 +4,7 @@
 //! zone) stays not known, and the rows of every leaf that is known add up to it.
 
 pub mod energy_tree;
+pub mod gpus;
 pub mod ledger;
 pub mod rows;
 pub mod selection;
@@ -64,6 +65,9 @@ impl Default for Options {
 pub fn attribute(interval: &Interval, options: &Options, carries: &Carries) -> Ledger {
     let mut rows = rows::claimants(interval, &options.selection, options.max_rows);
     let mut tree = energy_tree::build(&interval.zones, carries);
+    let gpus = gpus::facts(&interval.gpus);
+    tree.leaves
+        .extend(gpus::leaves(&interval.gpus, &gpus, &rows, options.idle_policy));
     let rules = Rules {
         length_ns: interval.end_ns.saturating_sub(interval.begin_ns),
         smt_weight_permille: options.smt_weight_permille,
@@ -95,6 +99,7 @@ pub fn attribute(interval: &Interval, options: &Options, carries: &Carries) -> L
         smt_shared_ns: smt_shared_ns(interval),
         roots: tree.roots,
         leaves: tree.leaves,
+        gpus,
         idle_policy: options.idle_policy,
         smt_weight_permille: options.smt_weight_permille,
         rows,

@@ -7,7 +7,8 @@ use std::{
 
 use crate::{
     attribution::{
-        ledger::{CpuUse, Row, RowKey, Shown},
+        gpus,
+        ledger::{CpuUse, GpuUse, Row, RowKey, Shown},
         selection::Selection,
     },
     interval::{Interval, MemoryReading, ProcessId},
@@ -21,6 +22,8 @@ type Place = (ProcessId, String);
 struct Claim {
     by_package: BTreeMap<u32, CpuUse>,
     memory: Option<MemoryReading>,
+    /// By the name of the GPU's leaf.
+    gpus: BTreeMap<String, GpuUse>,
 }
 
 impl Claim {
@@ -76,7 +79,7 @@ pub fn claimants(interval: &Interval, selection: &Selection, max_rows: usize) ->
         row.resident_bytes = row.resident_bytes.saturating_add(unread_bytes(interval));
     }
 
-    listed.sort_by_cached_key(|(place, claim)| (Reverse(claim.cpu_ns()), place.clone()));
+    listed.sort_by_cached_key(|(place, claim)| (claim.gpus.is_empty(), Reverse(claim.cpu_ns()), place.clone()));
     let merged = listed.split_off(max_rows.min(listed.len()));
     let mut rows: BTreeMap<RowKey, Row> = fixed;
     for ((_, cgroup), claim) in merged {
@@ -114,19 +117,43 @@ fn claims(interval: &Interval) -> BTreeMap<Place, Claim> {
         }
     }
     for (process, (cgroup_id, reading)) in &interval.memory {
-        let busiest = claims
-            .range_mut((*process, String::new())..)
-            .take_while(|((owner, _), _)| owner == process)
-            .min_by_key(|((_, _), claim)| Reverse(claim.cpu_ns()));
-        match busiest {
-            Some((_, claim)) => claim.memory = Some(*reading),
-            None => {
-                let place = (*process, cgroup_path(interval, *cgroup_id));
-                claims.entry(place).or_default().memory = Some(*reading);
-            }
+        main_claim(&mut claims, interval, *process, *cgroup_id).memory = Some(*reading);
+    }
+    for gpu in &interval.gpus {
+        let zone = gpus::zone_name(&gpu.uuid);
+        for process in &gpu.processes {
+            let unknown = ProcessId {
+                tgid: process.pid,
+                start_ns: 0,
+            };
+            let (owner, cgroup_id) = interval.gpu_owners.get(&process.pid).copied().unwrap_or((unknown, 0));
+            let usage = GpuUse {
+                processes: 1,
+                sm_percent_us: process.sm_percent_us,
+                memory_bytes: process.memory_bytes,
+                instances: process.instances.clone(),
+            };
+            let claim = main_claim(&mut claims, interval, owner, cgroup_id);
+            gpus::add(&mut claim.gpus, &[(zone.clone(), usage)].into());
         }
     }
     claims
+}
+
+/// The claim of a process in the cgroup where it ran most; in `cgroup_id` if it did not run.
+fn main_claim<'a>(
+    claims: &'a mut BTreeMap<Place, Claim>,
+    interval: &Interval,
+    process: ProcessId,
+    cgroup_id: u64,
+) -> &'a mut Claim {
+    let busiest = claims
+        .range((process, String::new())..)
+        .take_while(|((owner, _), _)| *owner == process)
+        .min_by_key(|(_, claim)| Reverse(claim.cpu_ns()))
+        .map(|(place, _)| place.clone());
+    let place = busiest.unwrap_or_else(|| (process, cgroup_path(interval, cgroup_id)));
+    claims.entry(place).or_default()
 }
 
 fn cgroup_path(interval: &Interval, id: u64) -> String {
@@ -183,6 +210,7 @@ fn process_row(interval: &Interval, id: ProcessId, cgroup: String, claim: Claim)
         resident_bytes: claim.resident_bytes(),
         memory: claim.memory,
         by_package: claim.by_package,
+        gpus: claim.gpus,
         ..empty_row(RowKey::Process(id, cgroup))
     }
 }
@@ -195,12 +223,14 @@ fn empty_row(key: RowKey) -> Row {
         by_package: BTreeMap::new(),
         memory: None,
         resident_bytes: 0,
+        gpus: BTreeMap::new(),
         energy_uj: Vec::new(),
     }
 }
 
 fn add(row: &mut Row, claim: &Claim) {
     row.resident_bytes = row.resident_bytes.saturating_add(claim.resident_bytes());
+    gpus::add(&mut row.gpus, &claim.gpus);
     for (package, usage) in &claim.by_package {
         add_use(&mut row.by_package, *package, *usage);
     }

@@ -1,6 +1,7 @@
 //! The part of a leaf that each row gets: idle policy, weights, and the exact split.
 
 use crate::attribution::{
+    gpus,
     ledger::{CpuUse, IdlePolicy, LeafZone, Method, Row, RowKey},
     split::split,
 };
@@ -35,15 +36,23 @@ pub fn share(energy_uj: u64, leaf: &LeafZone, rows: &[Row], rules: &Rules) -> Ve
         return split(energy_uj, &weights).unwrap_or_else(|| all_to(remainder_row(rows), energy_uj, rows));
     }
     let floor_uj = idle_floor_uj(energy_uj, leaf, rules);
-    let weights: Vec<u128> = rows.iter().map(|row| time_weight(row, leaf.package, rules)).collect();
     let above_uj = energy_uj - floor_uj;
-    let mut shares = split(above_uj, &weights).unwrap_or_else(|| all_to(RowKey::Idle, above_uj, rows));
+    let mut shares = if gpus::is_gpu_method(leaf.method) {
+        gpus::share(above_uj, leaf, rows, rules)
+    } else {
+        share_by_time(above_uj, leaf, rows, rules)
+    };
     for (row, share_uj) in rows.iter().zip(&mut shares) {
         if row.key == RowKey::Idle {
             *share_uj += floor_uj;
         }
     }
     shares
+}
+
+fn share_by_time(energy_uj: u64, leaf: &LeafZone, rows: &[Row], rules: &Rules) -> Vec<u64> {
+    let weights: Vec<u128> = rows.iter().map(|row| time_weight(row, leaf.package, rules)).collect();
+    split(energy_uj, &weights).unwrap_or_else(|| all_to(RowKey::Idle, energy_uj, rows))
 }
 
 /// What the idle machine would have used, and at most all: `min(energy, floor · length)`, rounded down.

@@ -29,6 +29,21 @@ fn filters_can_be_given_several_times() {
 }
 
 #[test]
+fn gpus_are_named_one_by_one_or_with_commas() {
+    let selection = |args: &[&str]| trace(args).map(|args| args.gpus.options().selection);
+    let named = |names: &[&str]| GpuSelection::Named(names.iter().map(|name| (*name).to_owned()).collect());
+    assert_eq!(selection(&[]), Ok(GpuSelection::All));
+    assert_eq!(selection(&["--gpu", "none"]), Ok(GpuSelection::None));
+    assert_eq!(
+        selection(&["--gpu", "0,GPU-7", "--gpu", "3"]),
+        Ok(named(&["0", "GPU-7", "3"]))
+    );
+    assert_eq!(selection(&["--gpu", "0,all"]), Ok(GpuSelection::All));
+    assert_eq!(selection(&["--gpu", "0", "--gpu", "none"]), Ok(GpuSelection::None));
+    assert!(selection(&["--gpu", "0,"]).is_err());
+}
+
+#[test]
 fn durations_need_a_unit_and_a_sensible_size() {
     assert_eq!(
         trace(&["--interval", "100ms"]).unwrap().interval,

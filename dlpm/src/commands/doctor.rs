@@ -10,6 +10,7 @@ use crate::{
         clock::monotonic_ns,
         cpu_time::{Config, CpuTime},
         energy::{perf::Perf, powercap::Powercap},
+        gpu::{GpuOptions, Gpus},
         host::HostFacts,
         memory::machine_memory,
         topology::Topology,
@@ -34,7 +35,7 @@ struct Finding {
 
 /// Looks at everything that a trace needs.
 pub fn run(args: &DoctorArgs) -> ExitCode {
-    let findings = examine(&args.roots);
+    let findings = examine(&args.roots, &args.gpus.options());
     let mut text = String::new();
     for Finding { state, what, details } in &findings {
         let word = match state {
@@ -55,7 +56,7 @@ pub fn run(args: &DoctorArgs) -> ExitCode {
     ExitCode::from(u8::from(broken))
 }
 
-fn examine(roots: &Roots) -> Vec<Finding> {
+fn examine(roots: &Roots, gpus: &GpuOptions) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut add = |state, what: &str, details: String| {
         findings.push(Finding {
@@ -113,6 +114,8 @@ fn examine(roots: &Roots) -> Vec<Finding> {
 
     add_energy(&roots.sysfs, &mut add);
 
+    add_gpus(gpus, &mut add);
+
     match CgroupTree::find(&roots.procfs) {
         Ok(tree) if tree.mount_root() == "/" => {
             add(
@@ -145,6 +148,33 @@ fn examine(roots: &Roots) -> Vec<Finding> {
         ),
     }
     findings
+}
+
+fn add_gpus(options: &GpuOptions, add: &mut impl FnMut(State, &str, String)) {
+    let mut gpus = match Gpus::start(options) {
+        Ok(gpus) => gpus,
+        Err(error) => return add(State::Missing, "GPU", error.to_string()),
+    };
+    for note in gpus.notes() {
+        add(State::Missing, "GPU", note.clone());
+    }
+    let readings = gpus.take();
+    for (gpu, reading) in gpus.describe().into_iter().zip(readings) {
+        match (reading.read_at_ns, &reading.sm_time, &reading.lists) {
+            (None, _, _) => {
+                let reason = reading.energy_uj.err().unwrap_or_default();
+                add(State::Missing, "GPU", format!("{gpu}: {reason}"));
+            }
+            (_, Ok(()), Ok(())) => add(State::Ok, "GPU", gpu),
+            (_, Err(reason), _) | (_, _, Err(reason)) => {
+                add(
+                    State::Missing,
+                    "GPU",
+                    format!("{gpu}: its energy is known, but how processes share it is not: {reason}"),
+                );
+            }
+        }
+    }
 }
 
 /// Every meter that can be read; `trace` uses powercap first.

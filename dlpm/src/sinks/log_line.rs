@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
+use super::log_gpus::{GpuEntry, GpuUseEntry};
 use crate::{
     attribution::ledger::{CgroupSum, LeafZone, Ledger, RootZone, Row, RowKey},
     interval::{CpuInterval, Identity, MachineMemory, MemoryReading, ZoneKind},
@@ -24,6 +25,8 @@ pub struct Exact<'a> {
     zones: Vec<ZoneEntry<'a>>,
     idle_policy: &'static str,
     smt_weight_permille: u32,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    gpus: Vec<GpuEntry<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     memory: Option<MachineEntry>,
     rows: Vec<RowEntry<'a>>,
@@ -46,6 +49,7 @@ impl<'a> Exact<'a> {
             zones: zones(ledger),
             idle_policy: ledger.idle_policy.as_str(),
             smt_weight_permille: ledger.smt_weight_permille,
+            gpus: ledger.gpus.iter().map(|gpu| GpuEntry::of(gpu, ledger.end_ns)).collect(),
             memory: ledger.machine_memory.map(MachineEntry::of),
             rows: ledger
                 .rows
@@ -265,6 +269,8 @@ struct RowEntry<'a> {
     memory: Option<MemoryEntry>,
     #[serde(skip_serializing_if = "Option::is_none")]
     resident_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    gpus: BTreeMap<&'a str, GpuUseEntry<'a>>,
     energy_uj: EnergyMap<'a>,
 }
 
@@ -301,6 +307,11 @@ impl<'a> RowEntry<'a> {
             memory: row.memory.as_ref().map(|reading| MemoryEntry::of(reading, end_ns)),
             // A process row's is in its memory reading.
             resident_bytes: (id.is_none() && row.resident_bytes > 0).then_some(row.resident_bytes),
+            gpus: row
+                .gpus
+                .iter()
+                .map(|(zone, usage)| (zone.as_str(), GpuUseEntry::of(usage)))
+                .collect(),
             energy_uj: EnergyMap {
                 leaves,
                 energy_uj: &row.energy_uj,

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::{
-    attribution::ledger::{IdlePolicy, Ledger},
+    attribution::ledger::{IdlePolicy, Ledger, Method},
     interval::Identity,
     sinks::segments::date,
 };
@@ -32,6 +32,8 @@ pub struct Metadata {
     pub interval_ns: u64,
     /// CPU model, where the system says it.
     pub cpu_model: Option<String>,
+    /// The GPUs that are measured, in words.
+    pub gpus: Vec<String>,
     /// Release of the kernel.
     pub kernel: String,
     /// Random id of this boot; CLOCK_MONOTONIC times compare within one boot only.
@@ -73,7 +75,11 @@ impl Domain {
             .map(|(zone, source, method)| Self {
                 zone: zone.clone(),
                 source: source.as_str(),
-                method: method.as_str(),
+                method: match method {
+                    // Which one, is in each line: it depends on who uses the GPU.
+                    Method::Sm | Method::SoleProcess | Method::NoProcess | Method::NotSplit => "by_interval",
+                    other => other.as_str(),
+                },
             })
             .collect()
     }
@@ -115,6 +121,7 @@ impl Metadata {
             "command_line": self.command_line,
             "interval_ns": self.interval_ns,
             "cpu_model": self.cpu_model,
+            "gpus": self.gpus,
             "kernel": self.kernel,
             "boot_id": self.boot_id,
             "domains": self.domains,

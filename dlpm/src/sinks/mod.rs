@@ -5,7 +5,9 @@
 
 pub mod aipowermeter;
 pub mod folder;
+pub mod gpu_metrics;
 pub mod line;
+pub mod log_gpus;
 pub mod log_line;
 pub mod metadata;
 mod queue;

@@ -12,6 +12,7 @@ use crate::{
     interval::{Identity, MachineMemory},
     sinks::{
         aipowermeter::CpuMetrics,
+        gpu_metrics::GpuMetrics,
         line::{Line, LineKind, SCHEMA, SampleFacts},
         log_line::Exact,
     },
@@ -52,7 +53,7 @@ struct OpenSegment {
     zones: Vec<ZoneState>,
     power_keys: [bool; 8],
     /// The metrics of the sample, as long as it is the only one.
-    only: Option<CpuMetrics>,
+    only: Option<(CpuMetrics, Option<GpuMetrics>)>,
 }
 
 /// The state of a zone as events tell it.
@@ -93,6 +94,8 @@ struct SampleLine<'a, T> {
 #[derive(Serialize)]
 struct Metrics<'a> {
     cpu: &'a CpuMetrics,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gpu: Option<&'a GpuMetrics>,
 }
 
 #[derive(Serialize)]
@@ -139,6 +142,7 @@ impl Segmenter {
         // The reader wants a key in every sample, also when memory could not be read just now.
         self.machine = ledger.machine_memory.or(self.machine);
         let metrics = CpuMetrics::of(ledger, self.machine, self.encoding.aliases);
+        let gpu_metrics = GpuMetrics::of(ledger);
         let zones = ZoneState::all_of(ledger);
         let power_keys = metrics.power_keys();
 
@@ -150,7 +154,10 @@ impl Segmenter {
         let first = self.open.is_none();
         let line = SampleLine {
             date: date(ledger.end_unix_ns, &self.encoding.timezone),
-            metrics: Metrics { cpu: &metrics },
+            metrics: Metrics {
+                cpu: &metrics,
+                gpu: gpu_metrics.as_ref(),
+            },
             dlpm: Exact::of(ledger, self.encoding.identity),
         };
         lines.push(Line::new(LineKind::Sample(Some(SampleFacts::of(ledger))), &line)?);
@@ -160,7 +167,7 @@ impl Segmenter {
             end_unix_ns: ledger.end_unix_ns,
             zones,
             power_keys,
-            only: first.then_some(metrics),
+            only: first.then_some((metrics, gpu_metrics)),
         });
         Ok(lines)
     }
@@ -178,13 +185,16 @@ impl Segmenter {
             return Ok(Vec::new());
         };
         let mut lines = Vec::new();
-        if let Some(metrics) = open.only {
+        if let Some((cpu, gpu)) = open.only {
             let line = SampleLine {
                 date: date(
                     open.end_unix_ns.saturating_add(REPEAT_AFTER_NS),
                     &self.encoding.timezone,
                 ),
-                metrics: Metrics { cpu: &metrics },
+                metrics: Metrics {
+                    cpu: &cpu,
+                    gpu: gpu.as_ref(),
+                },
                 dlpm: Repeat {
                     schema: SCHEMA,
                     event: "repeat",

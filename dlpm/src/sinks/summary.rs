@@ -95,7 +95,9 @@ impl Printer<'_> {
     /// How the joules of a table were made that adds up leaves; the table of zones says it of each.
     fn methods(&self) -> String {
         let leaves = self.totals.zones.iter().filter(|zone| zone.leaf);
-        let mut methods: Vec<&str> = leaves.map(|zone| zone.method.as_str()).collect();
+        let mut methods: Vec<&str> = leaves
+            .flat_map(|zone| zone.methods.iter().map(|method| method.as_str()))
+            .collect();
         methods.sort_unstable();
         methods.dedup();
         if methods.is_empty() {
@@ -242,7 +244,7 @@ impl Printer<'_> {
         for zone in &self.totals.zones {
             let mut cells = vec![
                 zone.zone.clone(),
-                zone.method.as_str().to_owned(),
+                methods_of(zone),
                 decimal(zone.energy_uj, 6, 3),
                 watts(zone.energy_uj, zone.known_ns),
             ];
@@ -316,6 +318,11 @@ impl Printer<'_> {
             )
         })
     }
+}
+
+fn methods_of(zone: &ZoneTotal) -> String {
+    let words: Vec<&str> = zone.methods.iter().map(|method| method.as_str()).collect();
+    words.join(", ")
 }
 
 /// The rows that are no processes, as the log calls them.

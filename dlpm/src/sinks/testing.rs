@@ -129,6 +129,8 @@ pub fn interval(seq: u64, mut zones: Vec<ZoneReading>) -> Interval {
             used_bytes: 9_000_000_000,
         }),
         zones,
+        gpus: Vec::new(),
+        gpu_owners: [].into(),
         self_tgid: 9,
     }
 }
@@ -166,6 +168,7 @@ pub fn metadata() -> Metadata {
         command_line: vec!["trace".to_owned()],
         interval_ns: SECOND_NS,
         cpu_model: None,
+        gpus: Vec::new(),
         kernel: "6.18".to_owned(),
         boot_id: None,
         domains: Vec::new(),

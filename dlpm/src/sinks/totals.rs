@@ -103,8 +103,8 @@ pub struct ZoneTotal {
     pub kind: ZoneKind,
     /// Whether it is split.
     pub leaf: bool,
-    /// How its figures are made.
-    pub method: Method,
+    /// How its figures are made; a GPU's method is another when other processes use it.
+    pub methods: Vec<Method>,
     /// Energy of the intervals in which it is known.
     pub energy_uj: u128,
     /// Length of these intervals.
@@ -123,7 +123,7 @@ pub struct ZoneTotal {
 impl ZoneTotal {
     /// Whether its figures are made from watts that the user gave.
     pub fn is_estimate(&self) -> bool {
-        self.method == Method::Estimate
+        self.methods.contains(&Method::Estimate)
     }
 }
 
@@ -266,7 +266,7 @@ impl Totals {
                 zone: name.to_owned(),
                 kind,
                 leaf,
-                method,
+                methods: Vec::new(),
                 energy_uj: 0,
                 known_ns: 0,
                 invalid: 0,
@@ -276,7 +276,11 @@ impl Totals {
             });
             self.zones.len() - 1
         });
-        &mut self.zones[position]
+        let zone = &mut self.zones[position];
+        if !zone.methods.contains(&method) {
+            zone.methods.push(method);
+        }
+        zone
     }
 
     /// The smallest processes that have exited go first; those that have not would be listed with a part of what they

@@ -9,14 +9,16 @@ use dlpm_common::Counter;
 use rustix::time::ClockId;
 
 use crate::{
-    interval::{Interval, MemoryReading, ProcessId, Usage, ZoneReading},
+    interval::{GpuReading, Interval, Process, ProcessId, Usage, ZoneReading},
     sources::{
         cgroups::CgroupTree,
         clock::{clock_ns, monotonic_ns},
         cpu_time::{Config, CpuTime, CpuTimeError, Identity},
         energy::meter::Meter,
+        gpu::Gpus,
+        gpu_owners::GpuOwners,
         memory::{MemoryOptions, machine_memory},
-        memory_watch::{Listed, MemoryWatch},
+        memory_watch::{self, Listed, MemoryWatch},
         processes::ProcessTable,
         suspend::{self, Suspended},
         topology::Topology,
@@ -61,6 +63,8 @@ pub struct Machine {
     cgroups: CgroupTree,
     topology: Topology,
     meter: Meter,
+    gpus: Gpus,
+    gpu_owners: GpuOwners,
     memory: MemoryWatch,
     procfs: PathBuf,
     previous: Reading,
@@ -76,6 +80,8 @@ struct Reading {
     /// Largest distance to a CPU's seal.
     skew_ns: u64,
     suspended: Suspended,
+    /// Time that the machine slept since the reading before.
+    slept_ns: u64,
 }
 
 impl Machine {
@@ -84,7 +90,7 @@ impl Machine {
     /// # Errors
     ///
     /// Where CPU time cannot be traced; the other sources can be absent.
-    pub fn start(config: &MachineConfig, cgroups: CgroupTree, meter: Meter) -> Result<Self, CpuTimeError> {
+    pub fn start(config: &MachineConfig, cgroups: CgroupTree, meter: Meter, gpus: Gpus) -> Result<Self, CpuTimeError> {
         let topology = Topology::read(&config.sysfs);
         let mut cpu_time_config = config.cpu_time.clone();
         cpu_time_config.siblings = topology.siblings();
@@ -97,6 +103,8 @@ impl Machine {
             cgroups,
             topology,
             meter,
+            gpus,
+            gpu_owners: GpuOwners::default(),
             memory,
             procfs: config.procfs.clone(),
             previous: Reading::default(),
@@ -112,6 +120,8 @@ impl Machine {
     fn begin(&mut self) -> Result<(), CpuTimeError> {
         let sealed = self.cpu_time.seal()?;
         let (_, reading, _) = self.read_energy(&sealed.bounds);
+        // A GPU's first reading is the beginning of its first interval.
+        self.gpus.collect();
         self.previous = reading;
         let drained = self.cpu_time.drain(&sealed)?;
         self.processes
@@ -145,13 +155,25 @@ impl Machine {
         let cgroups = self.name_cgroups(&drained.usage)?;
         self.memory.count(&drained.usage);
         let memory = self.memory.readings(&self.processes);
-        let processes = drained
+        let mut gpus = self.gpus.collect();
+        suspend::mark_gpus(&mut gpus, reading.slept_ns);
+        let gpu_owners = self.resolve_gpu_owners(&gpus, &drained.usage);
+        let mut processes: HashMap<ProcessId, Process> = self
+            .gpu_owners
+            .processes()
+            .map(|(id, process)| (id, process.clone()))
+            .collect();
+        let named = drained
             .usage
             .iter()
             .map(|usage| &usage.process)
             .chain(memory.keys())
-            .filter_map(|process| Some((*process, self.processes.get(process)?.clone())))
-            .collect();
+            .chain(gpu_owners.values().map(|(process, _)| process))
+            .filter_map(|process| Some((*process, self.processes.get(process)?.clone())));
+        processes.extend(named);
+        let on_gpus = gpu_owners.values().map(|(_, cgroup_id)| *cgroup_id);
+        let of_memory = memory.values().map(|(cgroup_id, _)| *cgroup_id);
+        let cgroups = self.name_more_cgroups(cgroups, on_gpus.chain(of_memory));
         let interval = Interval {
             seq: self.seq,
             begin_ns: self.previous.monotonic_ns,
@@ -162,10 +184,12 @@ impl Machine {
             cpus: drained.cpus,
             usage: drained.usage,
             processes,
-            cgroups: self.name_memory_cgroups(cgroups, &memory),
+            cgroups,
             memory,
             machine_memory: machine_memory(&self.procfs),
             zones,
+            gpus,
+            gpu_owners,
             self_tgid: std::process::id(),
         };
         self.seq += 1;
@@ -218,6 +242,11 @@ impl Machine {
         &self.meter
     }
 
+    /// The GPUs that are measured.
+    pub fn gpus(&self) -> &Gpus {
+        &self.gpus
+    }
+
     /// What was dropped since the start.
     pub fn dropped(&self) -> Dropped {
         self.dropped
@@ -226,8 +255,10 @@ impl Machine {
     /// Takes the energy since the last reading, and the time of this one on both clocks.
     fn read_energy(&mut self, bounds: &[(u32, u64, u64)]) -> (Vec<ZoneReading>, Reading, i64) {
         let now_ns = monotonic_ns();
+        // They read while the rest goes on.
+        self.gpus.request();
         let mut zones = self.meter.take(now_ns);
-        let reading = Reading {
+        let mut reading = Reading {
             monotonic_ns: now_ns,
             skew_ns: bounds
                 .iter()
@@ -235,10 +266,11 @@ impl Machine {
                 .max()
                 .unwrap_or(0),
             suspended: Suspended::read(),
+            slept_ns: 0,
         };
         if self.previous.monotonic_ns != 0 {
-            let slept_ns = reading.suspended.since(self.previous.suspended);
-            suspend::mark(&mut zones, slept_ns);
+            reading.slept_ns = reading.suspended.since(self.previous.suspended);
+            suspend::mark(&mut zones, reading.slept_ns);
         }
         (
             zones,
@@ -265,19 +297,31 @@ impl Machine {
         Ok(names)
     }
 
-    fn name_memory_cgroups(
+    fn name_more_cgroups(
         &mut self,
         mut names: HashMap<u64, String>,
-        memory: &BTreeMap<ProcessId, (u64, MemoryReading)>,
+        ids: impl Iterator<Item = u64>,
     ) -> HashMap<u64, String> {
-        for (id, _) in memory.values() {
-            if !names.contains_key(id)
-                && let Some(path) = self.cgroups.path_of(*id)
+        for id in ids {
+            if !names.contains_key(&id)
+                && let Some(path) = self.cgroups.path_of(id)
             {
-                names.insert(*id, path);
+                names.insert(id, path);
             }
         }
         names
+    }
+
+    fn resolve_gpu_owners(&mut self, gpus: &[GpuReading], usage: &[Usage]) -> BTreeMap<u32, (ProcessId, u64)> {
+        let processes = &self.processes;
+        let mount_point = self.cgroups.mount_point();
+        self.gpu_owners.resolve(
+            gpus,
+            usage,
+            |process| processes.get(process).cloned(),
+            processes.alive(),
+            |pid| memory_watch::cgroup_id(&self.procfs, mount_point, pid),
+        )
     }
 
     fn count_dropped(&mut self, lost: bool) {

@@ -104,7 +104,7 @@ impl MemoryWatch {
 }
 
 /// Id of the cgroup v2 that a process is in: for processes that have not run since the start.
-fn cgroup_id(procfs: &Path, mount_point: &Path, tgid: u32) -> Option<u64> {
+pub(super) fn cgroup_id(procfs: &Path, mount_point: &Path, tgid: u32) -> Option<u64> {
     let text = fs::read_to_string(procfs.join(format!("{tgid}/cgroup"))).ok()?;
     let path = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
     Some(fs::metadata(mount_point.join(path)).ok()?.ino())

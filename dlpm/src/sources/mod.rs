@@ -5,6 +5,8 @@ pub mod cgroups;
 pub mod clock;
 pub mod cpu_time;
 pub mod energy;
+pub mod gpu;
+pub mod gpu_owners;
 pub mod host;
 pub mod machine;
 pub mod memory;

@@ -6,7 +6,7 @@
 use rustix::time::ClockId;
 
 use super::clock::{clock_ns, monotonic_ns};
-use crate::interval::ZoneReading;
+use crate::interval::{GpuReading, ZoneReading};
 
 /// The kernel knows how long it slept to the millisecond or better; less is no suspend.
 const SHORTEST_NS: u64 = 1_000_000;
@@ -48,15 +48,25 @@ impl Suspended {
 
 /// Makes every zone invalid if the machine slept for `slept_ns` since the last reading.
 pub fn mark(zones: &mut [ZoneReading], slept_ns: u64) {
-    if slept_ns < SHORTEST_NS {
-        return;
+    if let Some(reason) = reason(slept_ns) {
+        zones.iter_mut().for_each(|zone| zone.energy_uj = Err(reason.clone()));
     }
-    for zone in zones {
-        zone.energy_uj = Err(format!(
+}
+
+/// The same of GPUs.
+pub fn mark_gpus(gpus: &mut [GpuReading], slept_ns: u64) {
+    if let Some(reason) = reason(slept_ns) {
+        gpus.iter_mut().for_each(|gpu| gpu.energy_uj = Err(reason.clone()));
+    }
+}
+
+fn reason(slept_ns: u64) -> Option<String> {
+    (slept_ns >= SHORTEST_NS).then(|| {
+        format!(
             "the machine was suspended for {} ms: its meters may have gone on or started again",
             slept_ns / 1_000_000
-        ));
-    }
+        )
+    })
 }
 
 #[cfg(test)]

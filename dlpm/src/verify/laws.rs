@@ -10,10 +10,11 @@ use crate::{
     attribution::{
         cgroup_sums,
         energy_tree::{self, Carries},
+        gpus,
         ledger::{IdlePolicy, LeafZone, Ledger, Method, RootZone, Row, RowKey},
         share::{Rules, remainder_row, share},
     },
-    interval::ZoneReading,
+    interval::{MeterSource, ZoneKind, ZoneReading},
 };
 
 /// Weights of shared time, in thousandths, that dlpm writes.
@@ -30,6 +31,7 @@ pub fn check(recorded: &Recorded, ledger: &Ledger) -> Vec<String> {
     checker.rows(recorded);
     checker.times();
     checker.zones();
+    checker.gpus();
     checker.shares();
     checker.cgroups();
     checker.memory();
@@ -169,7 +171,10 @@ impl Checker<'_> {
     fn zones(&mut self) {
         let ledger = self.ledger;
         let roots = ledger.roots.iter().map(root_reading);
-        let leaves = ledger.leaves.iter().filter(|leaf| !leaf.rest).map(leaf_reading);
+        // GPUs are in no tree, and stand after it.
+        let of_tree = || ledger.leaves.iter().filter(|leaf| leaf.kind != ZoneKind::Gpu);
+        let leaves = of_tree().filter(|leaf| !leaf.rest).map(leaf_reading);
+        let leaves_of_tree: Vec<LeafZone> = of_tree().cloned().collect();
         let readings: Vec<ZoneReading> = roots.chain(leaves).collect();
         let tree = energy_tree::build(&readings, &Carries::before(ledger));
         let names = |roots: &[RootZone], leaves: &[LeafZone]| {
@@ -182,7 +187,7 @@ impl Checker<'_> {
         self.equal(
             || "zones".to_owned(),
             names(&tree.roots, &tree.leaves),
-            names(&ledger.roots, &ledger.leaves),
+            names(&ledger.roots, &leaves_of_tree),
         );
         for (expected, found) in tree.roots.iter().zip(&ledger.roots) {
             let what = |field: &'static str| move || format!("{field} of {}", expected.zone);
@@ -194,7 +199,7 @@ impl Checker<'_> {
             self.equal(what("carry_uj"), expected.carry_uj, found.carry_uj);
             self.equal(what("method"), expected.method.as_str(), found.method.as_str());
         }
-        for (expected, found) in tree.leaves.iter().zip(&ledger.leaves) {
+        for (expected, found) in tree.leaves.iter().zip(&leaves_of_tree) {
             let what = |field: &'static str| move || format!("{field} of {}", expected.zone);
             self.equal(what("energy"), energy(expected), energy(found));
             self.equal(what("method"), expected.method.as_str(), found.method.as_str());
@@ -211,6 +216,41 @@ impl Checker<'_> {
                     ledger.idle_policy.as_str()
                 )
             });
+        }
+    }
+
+    /// The leaf of each GPU, and its method from what the rows did.
+    fn gpus(&mut self) {
+        let ledger = self.ledger;
+        let leaves = ledger.leaves.iter().filter(|leaf| leaf.kind == ZoneKind::Gpu);
+        let expected: Vec<String> = ledger.gpus.iter().map(|gpu| gpus::zone_name(&gpu.uuid)).collect();
+        for found in [
+            ledger.gpus.iter().map(|gpu| gpu.zone.as_str()).collect::<Vec<_>>(),
+            leaves.clone().map(|leaf| leaf.zone.as_str()).collect(),
+        ] {
+            self.equal(|| "zones of GPUs".to_owned(), expected.join(" "), found.join(" "));
+        }
+        for (gpu, leaf) in ledger.gpus.iter().zip(leaves) {
+            let method = gpus::method(gpu, &ledger.rows, ledger.idle_policy);
+            self.equal(
+                || format!("method of {}", gpu.zone),
+                method.as_str(),
+                leaf.method.as_str(),
+            );
+            let needs_floor = ledger.idle_policy == IdlePolicy::Separate;
+            self.holds(needs_floor == leaf.idle_floor_mw.is_some(), || {
+                format!("idle_floor_mw of {} does not go with the idle policy", gpu.zone)
+            });
+            self.holds(
+                matches!(leaf.source, MeterSource::NvmlEnergy | MeterSource::NvmlPower),
+                || format!("source of {} is none of a GPU's", gpu.zone),
+            );
+        }
+        for row in &ledger.rows {
+            for zone in row.gpus.keys().filter(|zone| !expected.contains(zone)) {
+                self.failures
+                    .push(format!("{} used {zone}, which is no GPU of this line", name(&row.key)));
+            }
         }
     }
 

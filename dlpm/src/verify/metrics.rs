@@ -3,7 +3,10 @@
 use serde_json::{Map, Value};
 
 use super::{differs, sequence::Machine};
-use crate::{attribution::ledger::Ledger, sinks::aipowermeter::CpuMetrics};
+use crate::{
+    attribution::ledger::Ledger,
+    sinks::{aipowermeter::CpuMetrics, gpu_metrics::GpuMetrics},
+};
 
 /// Two floats that differ by less than this part of them are one: JSON libraries that write 15 significant digits
 /// change a float by up to 5e-15 of it.
@@ -45,6 +48,21 @@ pub fn check(found: &Value, ledger: &Ledger, machine: Machine) -> Vec<String> {
         failures.push(format!(
             "{key} is in metrics.cpu, and nothing in the exact part that it could be made of"
         ));
+    }
+    failures
+}
+
+/// What in `found` (`metrics.gpu`) is not what the exact part gives, a sentence each.
+pub fn check_gpu(found: Option<&Value>, ledger: &Ledger) -> Vec<String> {
+    let expected = serde_json::to_value(GpuMetrics::of(ledger)).unwrap_or_default();
+    let mut failures = Vec::new();
+    match (expected, found) {
+        (Value::Object(expected), Some(Value::Object(found))) => {
+            compare_maps("metrics.gpu", &expected, found, &mut failures);
+        }
+        (Value::Null, None) => {}
+        (Value::Null, Some(_)) => failures.push("metrics.gpu is there, and no GPU whose energy is known".to_owned()),
+        _ => failures.push("metrics.gpu is missing, or no object".to_owned()),
     }
     failures
 }

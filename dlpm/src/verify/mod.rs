@@ -139,6 +139,7 @@ impl Verifier {
             &ledger,
             self.sequence.machine_memory(),
         ));
+        failures.extend(metrics::check_gpu(line["metrics"].get("gpu"), &ledger));
         failures
     }
 

@@ -8,7 +8,10 @@ use serde_json::Value;
 use crate::{
     attribution::ledger::{CgroupSum, CpuUse, IdlePolicy, LeafZone, Ledger, Method, RootZone, Row, RowKey, Shown},
     interval::{CpuInterval, MachineMemory, MemoryReading, MeterSource, ProcessId, ZoneKind},
-    sinks::line::SCHEMA,
+    sinks::{
+        line::SCHEMA,
+        log_gpus::{RecordedGpu, RecordedGpuUse},
+    },
 };
 
 /// The object `dlpm` of a sample.
@@ -25,6 +28,8 @@ pub struct Recorded {
     zones: Vec<Zone>,
     idle_policy: String,
     smt_weight_permille: u32,
+    #[serde(default)]
+    gpus: Vec<RecordedGpu>,
     memory: Option<Machine>,
     /// The rows, as they were written.
     pub rows: Vec<RecordedRow>,
@@ -90,6 +95,8 @@ pub struct RecordedRow {
     by_package: BTreeMap<u32, Use>,
     memory: Option<Memory>,
     resident_bytes: Option<u64>,
+    #[serde(default)]
+    gpus: BTreeMap<String, RecordedGpuUse>,
     energy_uj: BTreeMap<String, u64>,
 }
 
@@ -178,6 +185,7 @@ impl Recorded {
             smt_shared_ns: self.cpus.iter().map(|cpu| (cpu.cpu, cpu.smt_shared_ns)).collect(),
             roots,
             leaves,
+            gpus: self.gpus.iter().map(|gpu| gpu.facts(self.end_ns)).collect(),
             idle_policy: IdlePolicy::from_word(&self.idle_policy)
                 .ok_or_else(|| format!("idle_policy `{}` is unknown", self.idle_policy))?,
             smt_weight_permille: self.smt_weight_permille,
@@ -331,6 +339,11 @@ impl RecordedRow {
                 self.resident_bytes.unwrap_or(0)
             },
             memory,
+            gpus: self
+                .gpus
+                .iter()
+                .map(|(zone, usage)| (zone.clone(), usage.usage()))
+                .collect(),
             energy_uj: energies(&self.energy_uj, leaves, &name(&key))?,
             key,
         })

@@ -20,6 +20,14 @@ const ALWAYS: [&str; 5] = [
     "per_process_mem_use_uss",
 ];
 
+/// Keys that the reader takes of `metrics.gpu`; it crashes without one.
+const GPU_SCALARS: [&str; 3] = ["nvidia_memory", "nvidia_power", "nvidia_use_rate"];
+const GPU_MAPS: [&str; 3] = [
+    "per_gpu_nvidia_memory",
+    "per_gpu_nvidia_power",
+    "per_gpu_nvidia_use_rate",
+];
+
 /// What has been read of a log.
 #[derive(Debug, Default)]
 pub struct ReaderRules {
@@ -40,7 +48,9 @@ impl ReaderRules {
         match line {
             Value::String(text) if text == SEGMENT_END => self.segment_end(),
             Value::Object(line) => match line.get("metrics") {
-                Some(Value::Object(metrics)) if metrics.contains_key("cpu") => self.sample(line, &metrics["cpu"]),
+                Some(Value::Object(metrics)) if metrics.contains_key("cpu") => {
+                    self.sample(line, &metrics["cpu"], metrics.get("gpu"))
+                }
                 Some(Value::Object(metrics)) if metrics.is_empty() && !line.contains_key("date") => Vec::new(),
                 _ => vec!["it has no `metrics`, or a date without them".to_owned()],
             },
@@ -75,7 +85,7 @@ impl ReaderRules {
             .collect()
     }
 
-    fn sample(&mut self, line: &Map<String, Value>, cpu: &Value) -> Vec<String> {
+    fn sample(&mut self, line: &Map<String, Value>, cpu: &Value, gpu: Option<&Value>) -> Vec<String> {
         let mut failures = Vec::new();
         if parse_date(line.get("date")).is_none() {
             let found = line.get("date").unwrap_or(&Value::Null);
@@ -103,12 +113,36 @@ impl ReaderRules {
         if !needs("total_dram_power", &memory) || !needs("per_process_mem_use_abs", &memory[1..2]) {
             failures.push("keys of memory are missing".to_owned());
         }
+        let gpu_keys = match gpu.map(|gpu| gpu_keys(gpu, &mut failures)) {
+            Some(keys) => keys,
+            None => BTreeSet::new(),
+        };
         let segment = self.segment.get_or_insert_default();
         segment.samples += 1;
-        segment.last_keys = cpu.keys().cloned().collect();
+        segment.last_keys = cpu.keys().cloned().chain(gpu_keys).collect();
         segment.keys.extend(segment.last_keys.iter().cloned());
         failures
     }
+}
+
+/// The keys of `metrics.gpu` that have to be in every sample of a segment: also each GPU in the maps.
+fn gpu_keys(gpu: &Value, failures: &mut Vec<String>) -> BTreeSet<String> {
+    let mut keys = BTreeSet::new();
+    for key in GPU_SCALARS {
+        if !gpu.get(key).is_some_and(Value::is_number) {
+            failures.push(format!("metrics.gpu has no number {key}"));
+        }
+        keys.insert(key.to_owned());
+    }
+    for key in GPU_MAPS {
+        match gpu.get(key).and_then(Value::as_object) {
+            Some(map) if !map.is_empty() && map.values().all(Value::is_number) => {
+                keys.extend(map.keys().map(|index| format!("{key} of {index}")));
+            }
+            _ => failures.push(format!("metrics.gpu has no map {key} with a number for each GPU")),
+        }
+    }
+    keys
 }
 
 /// The date of a line in nanoseconds since 1970, to the microsecond; 0 if it has none.

@@ -153,6 +153,8 @@ impl Machine {
                 used_bytes: 20_000_000_000,
             }),
             zones,
+            gpus: Vec::new(),
+            gpu_owners: [].into(),
             self_tgid: 9,
         }
     }

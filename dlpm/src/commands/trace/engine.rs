@@ -1,6 +1,7 @@
 //! One trace while it runs: an interval from the sources, through attribution, to the sinks.
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::Write,
     path::PathBuf,
@@ -50,6 +51,8 @@ pub struct Engine {
     has_command: bool,
     warned_lost: bool,
     warned_disk: bool,
+    /// GPUs that have not answered since they were warned of.
+    silent_gpus: BTreeSet<String>,
 }
 
 impl Engine {
@@ -59,7 +62,7 @@ impl Engine {
     ///
     /// Where there is no CPU time, no such process, or nowhere to write.
     pub fn start(plan: Plan) -> Result<Self> {
-        let mut machine = Machine::start(&plan.machine, plan.cgroups, plan.meter)?;
+        let mut machine = Machine::start(&plan.machine, plan.cgroups, plan.meter, plan.gpus)?;
         for &root in &plan.roots {
             if machine.processes().add_root(root).is_none() {
                 bail!("process {root} has ended just now: there is nothing to trace");
@@ -101,6 +104,7 @@ impl Engine {
                 .collect(),
             interval_ns: u64::try_from(plan.interval.as_nanos()).unwrap_or(u64::MAX),
             cpu_model: cpu_model(&plan.machine.procfs),
+            gpus: machine.gpus().describe(),
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
             boot_id: fs::read_to_string(plan.machine.procfs.join("sys/kernel/random/boot_id"))
                 .ok()
@@ -149,6 +153,7 @@ impl Engine {
             has_command: plan.has_command,
             warned_lost: false,
             warned_disk: false,
+            silent_gpus: BTreeSet::new(),
         })
     }
 
@@ -261,6 +266,7 @@ impl Engine {
                  as `unattributed`; make room with --spill-entries, or shorten --interval",
             );
         }
+        self.warn_of_gpus(ledger);
         let Some(status) = self.writer.as_ref().map(LogWriter::status) else {
             return;
         };
@@ -278,6 +284,23 @@ impl Engine {
                 self.warn("the log is written again");
             }
             _ => {}
+        }
+    }
+
+    /// Says when a GPU stops answering, and when its energy is known again.
+    fn warn_of_gpus(&mut self, ledger: &Ledger) {
+        for gpu in &ledger.gpus {
+            let leaf = ledger.leaves.iter().find(|leaf| leaf.zone == gpu.zone);
+            match leaf.map(|leaf| &leaf.energy_uj) {
+                Some(Err(reason)) if self.silent_gpus.insert(gpu.zone.clone()) => self.warn(&format!(
+                    "GPU {} ({}): {reason}; the trace goes on without it until it answers",
+                    gpu.index, gpu.name
+                )),
+                Some(Ok(_)) if self.silent_gpus.remove(&gpu.zone) => {
+                    self.warn(&format!("GPU {} ({}) is measured again", gpu.index, gpu.name));
+                }
+                _ => {}
+            }
         }
     }
 

@@ -19,6 +19,7 @@ use crate::{
         cgroups::CgroupTree,
         cpu_time::{Config, MapSizes},
         energy::meter::{Meter, find_meter},
+        gpu::Gpus,
         host::HostFacts,
         machine::MachineConfig,
         memory::MemoryOptions,
@@ -31,6 +32,7 @@ pub struct Plan {
     pub machine: MachineConfig,
     pub cgroups: CgroupTree,
     pub meter: Meter,
+    pub gpus: Gpus,
     pub options: Options,
     pub roots: Vec<u32>,
     pub caller: Option<Caller>,
@@ -79,6 +81,12 @@ pub fn plan(args: &TraceArgs) -> Result<Plan> {
     }
     let (idle_floors_mw, floor_note) = idle_floors(args, &mut meter)?;
     notes.extend(floor_note);
+    let gpus = Gpus::start(&args.gpus.options())?;
+    if gpus.is_empty() {
+        start_notes.extend_from_slice(gpus.notes());
+    } else {
+        notes.extend_from_slice(gpus.notes());
+    }
     let timezone = TimeZone::system();
     let folder = match &args.output {
         Some(folder) => folder.clone(),
@@ -100,6 +108,7 @@ pub fn plan(args: &TraceArgs) -> Result<Plan> {
         },
         cgroups,
         meter,
+        gpus,
         options: Options {
             selection,
             max_rows: usize::try_from(args.max_rows)?,

@@ -1,0 +1,134 @@
+//! GPUs: a leaf for each, and how it is split.
+//!
+//! The processes that used a GPU share its energy by their SM time. Where that cannot say anything, a process that was
+//! alone takes all, and a GPU without a process is idle; the rest is nobody's, and never split by memory: what a
+//! process holds on a GPU says nothing about what it does there.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    attribution::{
+        ledger::{GpuFacts, GpuUse, IdlePolicy, LeafZone, Method, Row, RowKey},
+        share::Rules,
+        split::split,
+    },
+    interval::{GpuReading, ZoneKind},
+};
+
+/// Name of the zone of a GPU: `gpu-` and its UUID.
+pub fn zone_name(uuid: &str) -> String {
+    format!("gpu-{}", uuid.strip_prefix("GPU-").unwrap_or(uuid))
+}
+
+/// What the log shows of each GPU beside its energy.
+pub fn facts(readings: &[GpuReading]) -> Vec<GpuFacts> {
+    readings
+        .iter()
+        .map(|gpu| GpuFacts {
+            zone: zone_name(&gpu.uuid),
+            uuid: gpu.uuid.clone(),
+            index: gpu.index,
+            name: gpu.name.clone(),
+            pci: gpu.pci.clone(),
+            mig: gpu.mig,
+            read_at_ns: gpu.read_at_ns,
+            power_mw: gpu.power_mw,
+            utilization_percent: gpu.utilization_percent,
+            memory_used_bytes: gpu.memory_used_bytes,
+            memory_total_bytes: gpu.memory_total_bytes,
+            sm_time_missing: gpu.sm_time.clone().err(),
+            lists_missing: gpu.lists.clone().err(),
+            dropped_samples: gpu.dropped_samples,
+        })
+        .collect()
+}
+
+/// The leaf of each GPU, in the order of `readings`.
+pub fn leaves(readings: &[GpuReading], facts: &[GpuFacts], rows: &[Row], policy: IdlePolicy) -> Vec<LeafZone> {
+    readings
+        .iter()
+        .zip(facts)
+        .map(|(gpu, facts)| LeafZone {
+            zone: facts.zone.clone(),
+            kind: ZoneKind::Gpu,
+            rest: false,
+            package: None,
+            energy_uj: gpu.energy_uj.clone(),
+            counter_uj: gpu.counter_uj,
+            range_uj: None,
+            source: gpu.source,
+            method: method(facts, rows, policy),
+            idle_floor_mw: None,
+        })
+        .collect()
+}
+
+/// How the energy of a GPU is split among `rows`.
+///
+/// Under [`IdlePolicy::Capacity`] a process that was alone has its share of the GPU's time too, where that is known.
+pub fn method(gpu: &GpuFacts, rows: &[Row], policy: IdlePolicy) -> Method {
+    let uses = || rows.iter().filter_map(|row| row.gpus.get(&gpu.zone));
+    let processes: u64 = uses().map(|usage| u64::from(usage.processes)).sum();
+    let sm_known = gpu.sm_time_missing.is_none();
+    let has_samples = uses().any(|usage| usage.sm_percent_us > 0);
+    match processes {
+        0 if gpu.lists_missing.is_none() => Method::NoProcess,
+        0 => Method::NotSplit,
+        _ if policy == IdlePolicy::Capacity && sm_known => Method::Sm,
+        1 if gpu.lists_missing.is_none() => Method::SoleProcess,
+        _ if has_samples => Method::Sm,
+        _ => Method::NotSplit,
+    }
+}
+
+/// Whether a leaf is split here.
+pub fn is_gpu_method(method: Method) -> bool {
+    matches!(
+        method,
+        Method::Sm | Method::SoleProcess | Method::NoProcess | Method::NotSplit
+    )
+}
+
+/// The part of a GPU's `energy_uj`, without an idle floor, that each row gets; adds up to `energy_uj`.
+pub fn share(energy_uj: u64, leaf: &LeafZone, rows: &[Row], rules: &Rules) -> Vec<u64> {
+    let sm = |row: &Row| row.gpus.get(&leaf.zone).map_or(0, |usage| usage.sm_percent_us);
+    // 100 % over the interval, in percent × µs: 100 / 1000 of its ns.
+    let capacity = u128::from(rules.length_ns) / 10;
+    let used = rows.iter().fold(0, |sum: u128, row| sum + u128::from(sm(row)));
+    let weight = |row: &Row| match leaf.method {
+        Method::Sm if row.key == RowKey::Idle && rules.idle_policy == IdlePolicy::Capacity => {
+            capacity.saturating_sub(used)
+        }
+        Method::Sm => sm(row).into(),
+        Method::SoleProcess => row.gpus.get(&leaf.zone).map_or(0, |usage| usage.processes.into()),
+        _ => 0,
+    };
+    let weights: Vec<u128> = rows.iter().map(weight).collect();
+    split(energy_uj, &weights).unwrap_or_else(|| {
+        let fallback = match leaf.method {
+            Method::NoProcess => RowKey::Idle,
+            _ => RowKey::Unattributed,
+        };
+        rows.iter()
+            .map(|row| if row.key == fallback { energy_uj } else { 0 })
+            .collect()
+    })
+}
+
+/// Adds what another process or row did on GPUs.
+pub fn add(sum: &mut BTreeMap<String, GpuUse>, other: &BTreeMap<String, GpuUse>) {
+    for (zone, usage) in other {
+        let sum = sum.entry(zone.clone()).or_default();
+        sum.processes = sum.processes.saturating_add(usage.processes);
+        sum.sm_percent_us = sum.sm_percent_us.saturating_add(usage.sm_percent_us);
+        sum.memory_bytes = match (sum.memory_bytes, usage.memory_bytes) {
+            (Some(sum), Some(more)) => Some(sum.saturating_add(more)),
+            (sum, more) => sum.or(more),
+        };
+        for instance in &usage.instances {
+            if !sum.instances.contains(instance) {
+                sum.instances.push(instance.clone());
+            }
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! AIPowerMeter's fields: `metrics.gpu` of a line, with that tool's names, shapes and units of three generations.
+//!
+//! GPUs are named by their index. Its reader wants every GPU that is there to have a number in each of the maps that
+//! it takes; so the GPUs here are those whose energy is known, and a line in which there is none has no `metrics.gpu`.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::attribution::ledger::{GpuFacts, GpuUse, Ledger, Row, RowKey};
+
+/// By the index of the GPU.
+type ByGpu<T> = BTreeMap<String, T>;
+
+/// By pid, the listed processes.
+type ByPid<T> = BTreeMap<u32, T>;
+
+/// The object `metrics.gpu`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct GpuMetrics {
+    nvidia_power: f64,
+    nvidia_use_rate: f64,
+    nvidia_memory: u64,
+    per_gpu_nvidia_power: ByGpu<f64>,
+    per_gpu_nvidia_use_rate: ByGpu<f64>,
+    per_gpu_nvidia_memory: ByGpu<u64>,
+    nvidia_draw_absolute: f64,
+    nvidia_estimated_attributable_power_draw: f64,
+    per_gpu_power_draw: ByGpu<f64>,
+    per_gpu_attributable_power: ByGpu<f64>,
+    per_gpu_attributable_mem_use: ByGpu<ByPid<u64>>,
+    per_gpu_per_pid_utilization_absolute: ByGpu<ByPid<f64>>,
+    per_gpu_absolute_percent_usage: ByGpu<f64>,
+    per_gpu_estimated_attributable_utilization: ByGpu<f64>,
+    sm: ByGpu<ByPid<f64>>,
+    memory: ByGpu<ByPid<u64>>,
+}
+
+impl GpuMetrics {
+    /// The metrics of `ledger`; `None` without a GPU whose energy is known.
+    pub fn of(ledger: &Ledger) -> Option<Self> {
+        let length_ns = ledger.end_ns.saturating_sub(ledger.begin_ns);
+        if length_ns == 0 {
+            return None;
+        }
+        let gpus: Vec<Gpu<'_>> = ledger.gpus.iter().filter_map(|facts| Gpu::of(facts, ledger)).collect();
+        if gpus.is_empty() {
+            return None;
+        }
+        let watts = |uj: u64| float(uj) / float(length_ns) * 1000.0;
+        let total_uj = |of: &dyn Fn(&Gpu<'_>) -> u64| gpus.iter().fold(0, |sum: u64, gpu| sum.saturating_add(of(gpu)));
+        let draw = watts(total_uj(&|gpu| gpu.energy_uj));
+        let attributable = watts(total_uj(&|gpu| gpu.listed_uj));
+        // 100 % over the interval, in percent × µs.
+        let percent = |percent_us: u64| float(percent_us) / (float(length_ns) / 1000.0);
+
+        let mut metrics = Self {
+            nvidia_power: draw,
+            nvidia_draw_absolute: draw,
+            nvidia_estimated_attributable_power_draw: attributable,
+            ..Self::default()
+        };
+        for gpu in &gpus {
+            let index = || gpu.facts.index.to_string();
+            let sm: ByPid<f64> = gpu.listed_by_pid(|usage| Some(usage.sm_percent_us), percent);
+            let memory = gpu.listed_by_pid(|usage| usage.memory_bytes, |bytes| bytes);
+            let use_rate = gpu
+                .facts
+                .utilization_percent
+                .map_or_else(|| percent(gpu.sm_percent_us).min(100.0), f64::from);
+            let used_bytes = gpu.facts.memory_used_bytes.unwrap_or(gpu.memory_bytes);
+            metrics.nvidia_memory = metrics.nvidia_memory.saturating_add(used_bytes);
+            metrics.nvidia_use_rate += use_rate / float(gpus.len() as u64);
+            metrics.per_gpu_nvidia_power.insert(index(), watts(gpu.energy_uj));
+            metrics.per_gpu_nvidia_use_rate.insert(index(), use_rate);
+            metrics.per_gpu_nvidia_memory.insert(index(), used_bytes);
+            metrics.per_gpu_power_draw.insert(index(), watts(gpu.energy_uj));
+            metrics.per_gpu_attributable_power.insert(index(), watts(gpu.listed_uj));
+            let absolute = sm.iter().map(|(pid, percent)| (*pid, percent / 100.0)).collect();
+            metrics.per_gpu_per_pid_utilization_absolute.insert(index(), absolute);
+            metrics
+                .per_gpu_absolute_percent_usage
+                .insert(index(), percent(gpu.listed_sm_percent_us) / 100.0);
+            metrics
+                .per_gpu_estimated_attributable_utilization
+                .insert(index(), fraction(gpu.listed_sm_percent_us, gpu.sm_percent_us));
+            metrics.per_gpu_attributable_mem_use.insert(index(), memory.clone());
+            metrics.sm.insert(index(), sm);
+            metrics.memory.insert(index(), memory);
+        }
+        metrics
+            .per_gpu_attributable_power
+            .insert("all".to_owned(), attributable);
+        Some(metrics)
+    }
+}
+
+/// A GPU whose energy is known.
+struct Gpu<'a> {
+    facts: &'a GpuFacts,
+    rows: &'a [Row],
+    energy_uj: u64,
+    /// What the listed processes have of it.
+    listed_uj: u64,
+    /// SM time of all processes, and of the listed ones.
+    sm_percent_us: u64,
+    listed_sm_percent_us: u64,
+    /// Memory of all processes that tell theirs.
+    memory_bytes: u64,
+}
+
+impl<'a> Gpu<'a> {
+    fn of(facts: &'a GpuFacts, ledger: &'a Ledger) -> Option<Self> {
+        let position = ledger.leaves.iter().position(|leaf| leaf.zone == facts.zone)?;
+        let energy_uj = *ledger.leaves.get(position)?.energy_uj.as_ref().ok()?;
+        let mut gpu = Self {
+            facts,
+            rows: &ledger.rows,
+            energy_uj,
+            listed_uj: 0,
+            sm_percent_us: 0,
+            listed_sm_percent_us: 0,
+            memory_bytes: 0,
+        };
+        for row in &ledger.rows {
+            let is_listed = matches!(row.key, RowKey::Process(..) | RowKey::Merged(_));
+            let sm_percent_us = gpu.of_row(row).map_or(0, |usage| usage.sm_percent_us);
+            gpu.sm_percent_us = gpu.sm_percent_us.saturating_add(sm_percent_us);
+            let memory_bytes = gpu.of_row(row).and_then(|usage| usage.memory_bytes).unwrap_or(0);
+            gpu.memory_bytes = gpu.memory_bytes.saturating_add(memory_bytes);
+            if is_listed {
+                gpu.listed_sm_percent_us = gpu.listed_sm_percent_us.saturating_add(sm_percent_us);
+                let row_uj = row.energy_uj.get(position).copied().unwrap_or(0);
+                gpu.listed_uj = gpu.listed_uj.saturating_add(row_uj);
+            }
+        }
+        Some(gpu)
+    }
+
+    fn of_row(&self, row: &'a Row) -> Option<&'a GpuUse> {
+        row.gpus.get(&self.facts.zone)
+    }
+
+    /// A number of each listed process that has one, rows of one pid summed.
+    fn listed_by_pid<T>(&self, value: impl Fn(&GpuUse) -> Option<u64>, unit: impl Fn(u64) -> T) -> ByPid<T> {
+        let mut by_pid: ByPid<u64> = ByPid::new();
+        for row in self.rows {
+            if let (RowKey::Process(id, _), Some(value)) = (&row.key, self.of_row(row).and_then(&value)) {
+                let sum = by_pid.entry(id.tgid).or_default();
+                *sum = sum.saturating_add(value);
+            }
+        }
+        by_pid.into_iter().map(|(pid, sum)| (pid, unit(sum))).collect()
+    }
+}
+
+fn fraction(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { float(part) / float(whole) }
+}
+
+/// The nearest float; exact below 2^53.
+fn float(integer: u64) -> f64 {
+    integer as f64
+}

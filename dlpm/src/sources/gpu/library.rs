@@ -1,0 +1,149 @@
+//! NVIDIA's management library: loaded at run time, and asked which GPUs there are.
+
+use std::{
+    ffi::OsStr,
+    path::{Path, PathBuf},
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
+
+use nvml_wrapper::{Device, Nvml, error::NvmlError};
+
+use crate::interval::MeterSource;
+
+/// The names that the driver installs: the first is there for programs, the second for those who build some.
+const NAMES: [&str; 2] = ["libnvidia-ml.so.1", "libnvidia-ml.so"];
+
+/// Who a GPU is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Identity {
+    pub(super) uuid: String,
+    pub(super) index: u32,
+    pub(super) name: String,
+    pub(super) pci: String,
+    pub(super) source: MeterSource,
+}
+
+/// The library, ready, with the GPUs that answer.
+pub(super) struct Found {
+    pub(super) nvml: Arc<Nvml>,
+    pub(super) gpus: Vec<Identity>,
+    /// Why GPUs are left out, a sentence each.
+    pub(super) notes: Vec<String>,
+}
+
+/// Why there is no library to ask.
+#[derive(Debug)]
+pub(super) enum NoLibrary {
+    /// It cannot be loaded.
+    NotLoaded(String),
+    /// It was loaded and does not work.
+    NotWorking(String),
+}
+
+impl NoLibrary {
+    pub(super) fn reason(&self) -> &str {
+        match self {
+            Self::NotLoaded(reason) | Self::NotWorking(reason) => reason,
+        }
+    }
+}
+
+/// Loads the library and finds the GPUs, on a thread of its own: with a sick driver this may never come back.
+pub(super) fn find(library: Option<&Path>, deadline: Duration) -> Result<Found, NoLibrary> {
+    let (sender, receiver) = mpsc::channel();
+    let library: Option<PathBuf> = library.map(Path::to_owned);
+    thread::Builder::new()
+        .name("dlpm-nvml".to_owned())
+        .spawn(move || {
+            // Nobody listens any more once the deadline has passed.
+            let _ = sender.send(load(library.as_deref()).and_then(enumerate));
+        })
+        .map_err(|error| NoLibrary::NotWorking(format!("no thread can be started for NVML: {error}")))?;
+    receiver.recv_timeout(deadline).unwrap_or_else(|_| {
+        Err(NoLibrary::NotWorking(format!(
+            "the NVIDIA driver has not answered for {} s",
+            deadline.as_secs()
+        )))
+    })
+}
+
+fn load(library: Option<&Path>) -> Result<Nvml, NoLibrary> {
+    let names: Vec<&OsStr> = match library {
+        Some(path) => vec![path.as_os_str()],
+        None => NAMES.iter().map(OsStr::new).collect(),
+    };
+    let mut not_loaded = String::new();
+    for name in names {
+        match Nvml::builder().lib_path(name).init() {
+            Ok(nvml) => return Ok(nvml),
+            Err(NvmlError::LibloadingError(error)) => not_loaded = error.to_string(),
+            Err(error) => return Err(NoLibrary::NotWorking(describe(&error))),
+        }
+    }
+    if library.is_none() {
+        not_loaded = format!(
+            "the NVIDIA driver's library {} is not found; --nvml-library names it where it is elsewhere",
+            NAMES[0]
+        );
+    }
+    Err(NoLibrary::NotLoaded(not_loaded))
+}
+
+fn enumerate(nvml: Nvml) -> Result<Found, NoLibrary> {
+    let count = nvml
+        .device_count()
+        .map_err(|error| NoLibrary::NotWorking(describe(&error)))?;
+    let mut gpus = Vec::new();
+    let mut notes = Vec::new();
+    for index in 0..count {
+        match nvml.device_by_index(index).and_then(|gpu| identify(index, &gpu)) {
+            Ok(identity) => gpus.push(identity),
+            Err(error) => notes.push(format!("GPU {index} is not measured: {}", describe(&error))),
+        }
+    }
+    Ok(Found {
+        nvml: Arc::new(nvml),
+        gpus,
+        notes,
+    })
+}
+
+fn identify(index: u32, gpu: &Device<'_>) -> Result<Identity, NvmlError> {
+    let counter = gpu.total_energy_consumption();
+    Ok(Identity {
+        uuid: gpu.uuid()?,
+        index,
+        name: gpu.name().unwrap_or_default(),
+        pci: gpu.pci_info().map(|pci| pci.bus_id).unwrap_or_default(),
+        source: match counter {
+            Err(error) if is_absent(&error) => MeterSource::NvmlPower,
+            _ => MeterSource::NvmlEnergy,
+        },
+    })
+}
+
+/// Whether an error means that there is no such thing here, neither now nor later.
+pub(super) fn is_absent(error: &NvmlError) -> bool {
+    matches!(error, NvmlError::NotSupported) || is_no_function(error)
+}
+
+/// Whether the library or the driver is too old for a function.
+pub(super) fn is_no_function(error: &NvmlError) -> bool {
+    matches!(error, NvmlError::FunctionNotFound | NvmlError::FailedToLoadSymbol(_))
+}
+
+/// An error as part of a sentence.
+pub(super) fn describe(error: &NvmlError) -> String {
+    match error {
+        NvmlError::DriverNotLoaded => "the NVIDIA driver is not loaded".to_owned(),
+        NvmlError::LibRmVersionMismatch => {
+            "the NVIDIA library and the loaded driver are of different versions: restart the machine, or load the \
+             driver again"
+                .to_owned()
+        }
+        NvmlError::FailedToLoadSymbol(_) => "the NVIDIA library does not have this function".to_owned(),
+        other => format!("NVML says that {other}"),
+    }
+}

@@ -1,0 +1,295 @@
+//! GPUs through NVML: energy, and the processes that used the SMs.
+//!
+//! Nothing of NVML leaves this module: readings are plain values of [`crate::interval`].
+
+mod energy;
+mod library;
+mod reader;
+mod sm_time;
+mod worker;
+
+use std::{
+    path::PathBuf,
+    str::FromStr,
+    time::{Duration, Instant},
+};
+
+use crate::interval::{GpuReading, MeterSource};
+use library::{Found, Identity, NoLibrary};
+use worker::Worker;
+
+/// The first call initialises every GPU, which takes seconds each where the driver does not stay loaded for them.
+const START_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Time that a GPU has to answer in; NVML takes some ten milliseconds, and more where others ask it as well.
+const DEADLINE: Duration = Duration::from_millis(500);
+
+/// Time to close the library in at the end.
+const END_DEADLINE: Duration = Duration::from_millis(500);
+
+/// Which GPUs are measured.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum GpuSelection {
+    /// None, and NVML is not loaded.
+    None,
+    /// All that there are, if any.
+    #[default]
+    All,
+    /// These: UUIDs, PCI addresses or indices.
+    Named(Vec<String>),
+}
+
+impl GpuSelection {
+    /// Both together: `none` wins over all else, `all` over names.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::None, _) | (_, Self::None) => Self::None,
+            (Self::All, _) | (_, Self::All) => Self::All,
+            (Self::Named(mut names), Self::Named(more)) => {
+                names.extend(more);
+                Self::Named(names)
+            }
+        }
+    }
+}
+
+/// One `--gpu`.
+impl FromStr for GpuSelection {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "none" => Ok(Self::None),
+            "all" => Ok(Self::All),
+            "" => Err("give none, all, or a GPU's index, UUID or PCI address".to_owned()),
+            name => Ok(Self::Named(vec![name.to_owned()])),
+        }
+    }
+}
+
+/// How GPUs are found and read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GpuOptions {
+    /// Which.
+    pub selection: GpuSelection,
+    /// NVIDIA's library, where it is not found by its name.
+    pub library: Option<PathBuf>,
+    /// Time that finding the GPUs may take.
+    pub start_deadline: Duration,
+    /// Time that a reading may take.
+    pub deadline: Duration,
+}
+
+impl Default for GpuOptions {
+    fn default() -> Self {
+        Self {
+            selection: GpuSelection::default(),
+            library: None,
+            start_deadline: START_DEADLINE,
+            deadline: DEADLINE,
+        }
+    }
+}
+
+/// Why GPUs cannot be measured although that was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum GpuError {
+    /// The library that was named cannot be loaded.
+    #[error(
+        "--nvml-library {} cannot be loaded ({cause}): give NVIDIA's libnvidia-ml.so.1 as the driver installed it, or \
+         leave the option out if it is where the system finds it",
+        path.display()
+    )]
+    Library {
+        /// The file.
+        path: PathBuf,
+        /// What the dynamic loader said.
+        cause: String,
+    },
+    /// A GPU was named and there is no NVML to ask.
+    #[error(
+        "the GPU {wanted} cannot be measured: {reason}. `nvidia-smi -L` shows whether the driver works; `--gpu all` \
+         measures the GPUs that there are, if any"
+    )]
+    Unavailable {
+        /// What was typed.
+        wanted: String,
+        /// Why.
+        reason: String,
+    },
+    /// A GPU was named that is not there.
+    #[error("there is no GPU {wanted}: {}", those(there))]
+    NoSuchGpu {
+        /// What was typed.
+        wanted: String,
+        /// The GPUs that there are: index, UUID, PCI address and name.
+        there: Vec<String>,
+    },
+}
+
+fn those(gpus: &[String]) -> String {
+    match gpus {
+        [] => "the NVIDIA driver shows none; leave --gpu out, or give `--gpu all`".to_owned(),
+        some => format!(
+            "there are {}; give an index, a UUID or a PCI address of these",
+            some.join(", ")
+        ),
+    }
+}
+
+/// The GPUs that are measured, each with its thread.
+pub struct Gpus {
+    workers: Vec<Worker>,
+    notes: Vec<String>,
+    deadline: Duration,
+}
+
+impl Gpus {
+    /// Loads NVML and finds the GPUs. The first reading is only the beginning of the first interval.
+    ///
+    /// No library, no driver or no GPU is a note, unless a GPU was named.
+    ///
+    /// # Errors
+    ///
+    /// Where a GPU or a library that was named is not there.
+    pub fn start(options: &GpuOptions) -> Result<Self, GpuError> {
+        let mut gpus = Self {
+            workers: Vec::new(),
+            notes: Vec::new(),
+            deadline: options.deadline,
+        };
+        let wanted = match &options.selection {
+            GpuSelection::None => return Ok(gpus),
+            GpuSelection::All => None,
+            GpuSelection::Named(names) => Some(names),
+        };
+        let found = match (
+            library::find(options.library.as_deref(), options.start_deadline),
+            wanted,
+        ) {
+            (Ok(found), _) => found,
+            (Err(NoLibrary::NotLoaded(cause)), _) if options.library.is_some() => {
+                let path = options.library.clone().unwrap_or_default();
+                return Err(GpuError::Library { path, cause });
+            }
+            (Err(error), Some(names)) => {
+                return Err(GpuError::Unavailable {
+                    wanted: names.join(", "),
+                    reason: error.reason().to_owned(),
+                });
+            }
+            (Err(error), None) => {
+                gpus.notes
+                    .push(format!("no NVIDIA GPU is measured: {}", error.reason()));
+                return Ok(gpus);
+            }
+        };
+        let chosen = choose(&found, wanted.map(Vec::as_slice))?;
+        gpus.notes.extend(found.notes);
+        if chosen.is_empty() && gpus.notes.is_empty() {
+            gpus.notes
+                .push("no NVIDIA GPU is measured: the driver shows none".to_owned());
+        }
+        for identity in chosen {
+            let index = identity.index;
+            match Worker::start(found.nvml.clone(), identity) {
+                Ok(worker) => gpus.workers.push(worker),
+                Err(error) => gpus.notes.push(format!(
+                    "GPU {index} is not measured: no thread can be started for it ({error})"
+                )),
+            }
+        }
+        Ok(gpus)
+    }
+
+    /// What the user has to know of them, a sentence each.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Number of GPUs.
+    pub fn len(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// Whether no GPU is measured.
+    pub fn is_empty(&self) -> bool {
+        self.workers.is_empty()
+    }
+
+    /// Each GPU in words: index, name, UUID, PCI address, and where its energy comes from.
+    pub fn describe(&self) -> Vec<String> {
+        let identities = self.workers.iter().map(Worker::identity);
+        identities
+            .map(|gpu| {
+                let source = match gpu.source {
+                    MeterSource::NvmlPower => "no energy counter: its power is integrated",
+                    _ => "energy counter",
+                };
+                format!("{} ({}; {source})", describe(gpu), gpu.name)
+            })
+            .collect()
+    }
+
+    /// Asks every GPU for the reading that ends an interval; they read at the same time.
+    pub fn request(&mut self) {
+        for worker in &mut self.workers {
+            worker.request();
+        }
+    }
+
+    /// The readings that were asked for, by index; one that is not there by the deadline is not known.
+    pub fn collect(&mut self) -> Vec<GpuReading> {
+        self.workers
+            .iter_mut()
+            .map(|worker| worker.collect(self.deadline))
+            .collect()
+    }
+
+    /// [`Gpus::request`] and [`Gpus::collect`].
+    pub fn take(&mut self) -> Vec<GpuReading> {
+        self.request();
+        self.collect()
+    }
+}
+
+impl Drop for Gpus {
+    fn drop(&mut self) {
+        // A process that ends while a thread is inside the library could fall over it.
+        let start = Instant::now();
+        self.workers.iter_mut().for_each(Worker::end);
+        for worker in &mut self.workers {
+            worker.wait(END_DEADLINE.saturating_sub(start.elapsed()));
+        }
+    }
+}
+
+fn choose(found: &Found, wanted: Option<&[String]>) -> Result<Vec<Identity>, GpuError> {
+    let Some(wanted) = wanted else {
+        return Ok(found.gpus.clone());
+    };
+    for name in wanted {
+        if !found.gpus.iter().any(|gpu| is_called(gpu, name)) {
+            return Err(GpuError::NoSuchGpu {
+                wanted: name.clone(),
+                there: found.gpus.iter().map(describe).collect(),
+            });
+        }
+    }
+    let is_wanted = |gpu: &&Identity| wanted.iter().any(|name| is_called(gpu, name));
+    Ok(found.gpus.iter().filter(is_wanted).cloned().collect())
+}
+
+/// Whether `name` is the index, the UUID or the PCI address of a GPU. The kernel writes PCI addresses with four digits
+/// of the domain (`0000:65:00.0`), NVML with eight.
+fn is_called(gpu: &Identity, name: &str) -> bool {
+    let pci = gpu.pci.trim_start_matches('0');
+    name == gpu.index.to_string()
+        || name.eq_ignore_ascii_case(&gpu.uuid)
+        || name.contains(':') && !pci.is_empty() && name.trim_start_matches('0').eq_ignore_ascii_case(pci)
+}
+
+fn describe(gpu: &Identity) -> String {
+    format!("{} {} {}", gpu.index, gpu.uuid, gpu.pci)
+}

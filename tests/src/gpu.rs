@@ -1,0 +1,122 @@
+//! GPUs that a scenario plays: the fake NVML, in a folder of its own.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
+
+use dlpm::sources::clock::monotonic_ns;
+use dlpm_fake_nvml::scenario::{Device, PowerPoint, Process, Scenario};
+use tempfile::TempDir;
+
+/// A copy of the fake library beside the scenario that it plays.
+pub struct FakeNvml {
+    folder: TempDir,
+    scenario: Scenario,
+}
+
+impl FakeNvml {
+    /// Begins to play `scenario` now.
+    pub fn play(mut scenario: Scenario) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        scenario.start_ns = monotonic_ns();
+        fs::write(
+            folder.path().join("scenario.json"),
+            serde_json::to_vec(&scenario).unwrap(),
+        )
+        .unwrap();
+        let fake = Self { folder, scenario };
+        fs::copy(built_library(), fake.library()).unwrap();
+        fake
+    }
+
+    /// Plays GPUs with the given indices in their UUIDs.
+    pub fn of(devices: Vec<Device>) -> Self {
+        Self::play(Scenario {
+            devices,
+            ..Scenario::default()
+        })
+    }
+
+    /// Takes functions out of the library, as if it were of an old driver.
+    pub fn without_symbols(self, names: &[&str]) -> Self {
+        let mut bytes = fs::read(self.library()).unwrap();
+        for name in names {
+            let entry = [b"\0", name.as_bytes(), b"\0"].concat();
+            let places: Vec<usize> = (0..bytes.len() - entry.len())
+                .filter(|place| bytes[*place..].starts_with(&entry))
+                .collect();
+            assert!(!places.is_empty(), "{name} is not in the library");
+            // The loader finds a symbol by a hash of the name that it is asked for, and then compares the names.
+            places.iter().for_each(|place| bytes[place + 1] = b'x');
+        }
+        fs::write(self.library(), bytes).unwrap();
+        self
+    }
+
+    /// The file to load.
+    pub fn library(&self) -> PathBuf {
+        self.folder.path().join("libnvidia-ml.so.1")
+    }
+
+    /// A GPU of the scenario.
+    pub fn device(&self, index: usize) -> &Device {
+        &self.scenario.devices[index]
+    }
+
+    /// What the GPU `index` used between two moments of CLOCK_MONOTONIC, in µJ.
+    pub fn energy_uj(&self, index: usize, from_ns: u64, to_ns: u64) -> u64 {
+        let at = |ns: u64| self.device(index).energy_uj(ns.saturating_sub(self.scenario.start_ns));
+        at(to_ns) - at(from_ns)
+    }
+
+    /// Waits until the scenario has run for so long.
+    pub fn wait_until(&self, at_ms: u64) {
+        let end_ns = self.scenario.start_ns + at_ms * 1_000_000;
+        thread::sleep(Duration::from_nanos(end_ns.saturating_sub(monotonic_ns())));
+    }
+}
+
+/// The GPU of an index, drawing `watts` all the time.
+pub fn gpu(index: usize, watts: u64, processes: Vec<Process>) -> Device {
+    Device {
+        uuid: uuid(index),
+        name: format!("Fake GPU {index}"),
+        pci: format!("00000000:{:02X}:00.0", 0x60 + index),
+        power: vec![PowerPoint {
+            at_ms: 0,
+            mw: watts * 1000,
+        }],
+        processes,
+        ..Device::default()
+    }
+}
+
+/// Its UUID.
+pub fn uuid(index: usize) -> String {
+    format!("GPU-00000000-1111-2222-3333-{index:012}")
+}
+
+/// A process that uses a GPU all the time.
+pub fn process(pid: u32, sm: u32) -> Process {
+    Process {
+        pid,
+        sm,
+        memory_bytes: Some(u64::from(pid) << 20),
+        ..Process::default()
+    }
+}
+
+/// The library that cargo built for this package.
+fn built_library() -> PathBuf {
+    let program = env::current_exe().unwrap();
+    let library = program.with_file_name("libdlpm_fake_nvml.so");
+    assert!(
+        Path::new(&library).exists(),
+        "cargo has not built {}",
+        library.display()
+    );
+    library
+}
