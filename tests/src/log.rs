@@ -275,7 +275,7 @@ impl Sample {
             let leaves: Vec<&Value> = self
                 .zones()
                 .iter()
-                .filter(|zone| name(zone).starts_with(&prefix))
+                .filter(|zone| zone["role"] == "leaf" && name(zone).starts_with(&prefix))
                 .collect();
             if leaves.is_empty() || leaves.iter().any(|leaf| leaf["state"] != "ok") {
                 continue;
