@@ -36,6 +36,8 @@ pub struct Log {
 pub struct Sample {
     /// AIPowerMeter's fields.
     pub cpu: Map<String, Value>,
+    /// Those of GPUs; null without a GPU.
+    pub gpu: Value,
     /// The exact part.
     pub exact: Value,
 }
@@ -92,7 +94,8 @@ impl Log {
                         log.events.push(exact);
                         continue;
                     }
-                    let sample = Sample { cpu, exact };
+                    let gpu = metrics.remove("gpu").unwrap_or_default();
+                    let sample = Sample { cpu, gpu, exact };
                     sample.check_laws();
                     metrics::check(&sample);
                     log.samples.push(sample);

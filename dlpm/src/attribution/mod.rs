@@ -14,6 +14,8 @@ pub mod split;
 #[cfg(test)]
 mod examples;
 #[cfg(test)]
+mod gpu_properties;
+#[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod two_sockets;

@@ -10,11 +10,11 @@ use crate::interval::{
 };
 
 /// Numbers of the size that occurs, and the largest there are.
-fn number() -> impl Strategy<Value = u64> {
+pub(super) fn number() -> impl Strategy<Value = u64> {
     prop_oneof![4 => 0..2_000_000_000u64, 1 => 0..4u64, 1 => any::<u64>()]
 }
 
-fn process_id() -> impl Strategy<Value = ProcessId> {
+pub(super) fn process_id() -> impl Strategy<Value = ProcessId> {
     (0..12u32, 0..2u64).prop_map(|(tgid, start_ns)| ProcessId { tgid, start_ns })
 }
 
@@ -82,7 +82,8 @@ fn memory() -> impl Strategy<Value = (ProcessId, (u64, MemoryReading))> {
 }
 
 prop_compose! {
-    fn interval()(
+    pub(super) fn interval()(
+        gpus in vec(gpu_properties::gpu(), 0..3),
         usage in vec(usage(), 0..30),
         cpus in vec(cpu(), 0..5),
         zones in zones(),
@@ -107,6 +108,13 @@ prop_compose! {
                 .map(|(id, kernel, tracked)| (id, Process { kernel, tracked, ..Process::default() }))
                 .collect(),
             cgroups: [(0, "/".to_owned()), (1, "/a".to_owned()), (2, "/a".to_owned())].into(),
+            gpu_owners: gpus.iter().flat_map(|(_, owners)| owners.clone()).collect(),
+            gpus: gpus
+                .into_iter()
+                .map(|(gpu, _)| (gpu.index, gpu))
+                .collect::<BTreeMap<_, _>>()
+                .into_values()
+                .collect(),
             self_tgid: 3,
             ..Interval::default()
         }
@@ -114,15 +122,24 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn options()(
+    pub(super) fn options()(
         cgroups in vec(Just("/a".to_owned()), 0..2),
         tracked: bool,
         max_rows in 0..20usize,
         smt_weight_permille in prop_oneof![Just(550), any::<u32>()],
         idle_policy in prop::sample::select(IdlePolicy::ALL.to_vec()),
-        floors in vec(number(), 0..8),
+        floors in vec(number(), 0..9),
     ) -> Options {
-        let leaves = ["package-0/core", "package-0/rest", "package-0/uncore", "dram-0", "package-1/rest", "machine/rest"];
+        let leaves = [
+            "package-0/core",
+            "package-0/rest",
+            "package-0/uncore",
+            "dram-0",
+            "package-1/rest",
+            "machine/rest",
+            "gpu-0",
+            "gpu-1",
+        ];
         Options {
             selection: Selection { cgroups, tracked, ..Selection::default() },
             max_rows,
@@ -214,7 +231,8 @@ proptest! {
     fn idle_gets_what_its_policy_says(interval in interval(), options in options()) {
         let ledger = attribute(&interval, &options, &Carries::default());
         let idle = ledger.rows.iter().find(|row| row.key == RowKey::Idle).unwrap();
-        for (position, leaf) in ledger.leaves.iter().enumerate() {
+        let leaves = ledger.leaves.iter().enumerate();
+        for (position, leaf) in leaves.filter(|(_, leaf)| !gpus::is_gpu_method(leaf.method)) {
             let (Ok(energy_uj), idle_uj) = (&leaf.energy_uj, idle.energy_uj[position]) else { continue };
             let floor_uj = u128::from(options.idle_floors_mw.get(&leaf.zone).copied().unwrap_or(0))
                 * u128::from(interval.end_ns)
@@ -288,9 +306,10 @@ proptest! {
         more in number(),
     ) {
         prop_assume!(!interval.usage.is_empty());
-        // Memory is split by another rule, and merging rows would change whose row it is.
+        // Memory and GPUs are split by other rules, and belong to the cgroup that a process ran in most; merging rows
+        // would change whose row it is.
         let options = Options { max_rows: usize::MAX, selection: Selection::default(), ..options };
-        let interval = Interval { memory: [].into(), ..interval };
+        let interval = Interval { memory: [].into(), gpus: Vec::new(), ..interval };
         let which = which.index(interval.usage.len());
         let mut longer = interval.clone();
         longer.usage[which].shared_ns = longer.usage[which].shared_ns.min(longer.usage[which].ns);
@@ -315,7 +334,7 @@ proptest! {
     ) {
         prop_assume!(!interval.usage.is_empty());
         let options = Options { max_rows: usize::MAX, selection: Selection::default(), ..options };
-        let interval = bounded(Interval { memory: [].into(), ..interval });
+        let interval = bounded(Interval { memory: [].into(), gpus: Vec::new(), ..interval });
         let which = which.index(interval.usage.len());
         prop_assume!(interval.usage[which].process.tgid != interval.self_tgid);
         let mut halves = interval.clone();

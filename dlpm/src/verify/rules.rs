@@ -113,10 +113,7 @@ impl ReaderRules {
         if !needs("total_dram_power", &memory) || !needs("per_process_mem_use_abs", &memory[1..2]) {
             failures.push("keys of memory are missing".to_owned());
         }
-        let gpu_keys = match gpu.map(|gpu| gpu_keys(gpu, &mut failures)) {
-            Some(keys) => keys,
-            None => BTreeSet::new(),
-        };
+        let gpu_keys = gpu.map(|gpu| gpu_keys(gpu, &mut failures)).unwrap_or_default();
         let segment = self.segment.get_or_insert_default();
         segment.samples += 1;
         segment.last_keys = cpu.keys().cloned().chain(gpu_keys).collect();
