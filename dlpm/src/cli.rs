@@ -223,6 +223,9 @@ pub struct CalibrateArgs {
     /// Most CPU time that may be busy, in percent of all CPU time: 0 to 100.
     #[arg(long, value_name = "PERCENT", default_value_t = 2.0, value_parser = percent)]
     pub max_busy: f64,
+    /// Which GPUs are measured.
+    #[command(flatten)]
+    pub gpus: GpuArgs,
     /// Where the tables of the kernel and of the processes are.
     #[command(flatten)]
     pub roots: Roots,

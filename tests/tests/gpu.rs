@@ -191,6 +191,50 @@ fn two_processes_share_by_their_sm_time() {
 }
 
 #[test]
+fn figures_of_gpus_that_do_not_hold_are_seen() {
+    require_dlpm!();
+    let sleepers = Sleeper::many(2);
+    let processes = sleepers.iter().map(|sleeper| process(sleeper.pid(), 40)).collect();
+    let fake = FakeNvml::of(vec![gpu(0, 300, processes), gpu(1, 50, vec![])]);
+    let traced = trace(&fake, 1500, &[]);
+    let log = traced.folder.path().join("log/power_metrics.json");
+    let text = fs::read_to_string(&log).unwrap();
+    for (is, becomes, says) in [
+        ("\"method\":\"sm\"", "\"method\":\"sole_process\"", "method of gpu-"),
+        (
+            "\"method\":\"no_process\"",
+            "\"method\":\"not_split\"",
+            "method of gpu-",
+        ),
+        ("\"sm_percent_us\":", "\"sm_percent_us\":1", "split again"),
+        (
+            "\"nvidia_draw_absolute\":",
+            "\"nvidia_draw_absolute\":1",
+            "nvidia_draw_absolute",
+        ),
+        (
+            "\"nvidia_power\":",
+            "\"nvidia_powers\":",
+            "metrics.gpu has no number nvidia_power",
+        ),
+        (
+            "\"source\":\"nvml_energy\"",
+            "\"source\":\"powercap\"",
+            "source of gpu-",
+        ),
+    ] {
+        let at = text.rfind(is).unwrap();
+        let tampered = format!("{}{becomes}{}", &text[..at], &text[at + is.len()..]);
+        fs::write(&log, tampered).unwrap();
+        let output = Dlpm::new(["verify"]).arg(&log).run().exited(1);
+        assert!(
+            output.stdout.contains(says) || output.stderr.contains(says),
+            "{says}: {output:?}"
+        );
+    }
+}
+
+#[test]
 fn a_process_that_ends_keeps_its_share() {
     require_dlpm!();
     let stays = Sleeper::start();
@@ -452,6 +496,49 @@ fn capacity_leaves_the_unused_part_of_a_gpu_idle() {
     // Of more than 3 s, a sampling period of 100 ms at each end may be counted in another interval.
     let share = used / (used + idle);
     assert!((0.35..0.45).contains(&share), "{share}");
+}
+
+#[test]
+fn an_idle_floor_of_a_gpu_is_measured_and_kept_apart() {
+    require_dlpm!();
+    let sleeper = Sleeper::start();
+    let folder = tempfile::tempdir().unwrap();
+    let floor = folder.path().join("floor.json");
+    let floor = floor.to_str().unwrap();
+    let calibrate = |fake: &FakeNvml, max_busy: &str| {
+        Dlpm::new([
+            "calibrate",
+            "--duration",
+            "2s",
+            "--max-busy",
+            max_busy,
+            "--output",
+            floor,
+        ])
+        .arg("--nvml-library")
+        .arg(fake.library())
+        .run()
+    };
+    let quiet = FakeNvml::of(vec![gpu(0, 50, vec![])]);
+    let busy = FakeNvml::of(vec![gpu(0, 50, vec![process(sleeper.pid(), 90), process(1, 90)])]);
+    calibrate(&busy, "100")
+        .exited(1)
+        .says(&["GPU 0 (Fake GPU 0) is not quiet"]);
+    calibrate(&quiet, "100").exited(0);
+    let file: Value = serde_json::from_str(&fs::read_to_string(floor).unwrap()).unwrap();
+    let floor_mw = file["floors_mw"][zone_name(0)].as_f64().unwrap();
+    // The GPU is read some ms before or after the time that is noted.
+    assert!((floor_mw / 50_000.0 - 1.0).abs() < 0.1, "{floor_mw}");
+
+    let used = FakeNvml::of(vec![gpu(0, 200, vec![process(sleeper.pid(), 30)])]);
+    let traced = trace(&used, 2000, &["--idle-policy", "separate", "--calibration", floor]);
+    for (sample, zone) in traced.known(0) {
+        let length_ns = sample.end_ns() - sample.begin_ns();
+        let idle_uj = row_uj(sample, of_kind("idle"), 0);
+        assert_eq!(idle_uj, (floor_mw as u64) * length_ns / 1_000_000);
+        let whole_uj = number(&zone["energy_uj"]);
+        assert_eq!(row_uj(sample, of_pid(sleeper.pid()), 0), whole_uj - idle_uj);
+    }
 }
 
 #[test]

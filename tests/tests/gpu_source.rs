@@ -114,25 +114,26 @@ fn samples_are_read_once() {
 fn a_process_that_ends_within_the_interval_keeps_its_share() {
     let short = Process {
         from_ms: 100,
-        to_ms: Some(500),
+        // Longer than from one look at the lists to the next.
+        to_ms: Some(800),
         ..process(8, 80)
     };
     let idle = process(9, 0);
     let fake = FakeNvml::of(vec![gpu(0, 100, vec![short, idle])]);
     let (mut gpus, _) = start(&fake);
-    fake.wait_until(900);
+    fake.wait_until(1300);
     let reading = &gpus.take()[0];
-    assert_eq!(sm_percent_us(reading, 8), 80 * 400_000);
+    assert_eq!(sm_percent_us(reading, 8), 80 * 700_000);
     assert_eq!(
         reading.processes[0],
         GpuProcess {
             pid: 8,
-            sm_percent_us: 80 * 400_000,
+            sm_percent_us: 80 * 700_000,
             ..GpuProcess::default()
         }
     );
     assert_eq!((reading.processes[1].pid, reading.processes[1].sm_percent_us), (9, 0));
-    fake.wait_until(1300);
+    fake.wait_until(1700);
     assert_eq!(pids(&gpus.take()[0]), [9]);
 }
 

@@ -6,14 +6,18 @@ use anyhow::{Context, Result, bail};
 use jiff::{Zoned, tz::TimeZone};
 
 use crate::{
-    attribution::energy_tree::{self, Carries, EnergyTree},
+    attribution::{
+        energy_tree::{self, Carries, EnergyTree},
+        gpus,
+    },
     cli::CalibrateArgs,
-    interval::ZoneReading,
+    interval::{GpuReading, ZoneReading},
     sinks::segments::date,
     sources::{
         calibration::{Calibration, CpuTicks, MachineId},
         clock::monotonic_ns,
         energy::meter::{Meter, find_meter},
+        gpu::Gpus,
     },
 };
 
@@ -37,21 +41,28 @@ pub fn run(args: &CalibrateArgs) -> ExitCode {
 
 fn calibrate(args: &CalibrateArgs) -> Result<String> {
     let (mut meter, notes) = find_meter(&args.roots.sysfs, args.energy_source, None)?;
-    if let Meter::None | Meter::Estimate(_) = meter {
+    let mut gpus = Gpus::start(&args.gpus.options())?;
+    if gpus.is_empty()
+        && let Meter::None | Meter::Estimate(_) = meter
+    {
         bail!(
             "there is nothing to calibrate. {} With an estimate, its idle watts are the floor; no calibration is needed.",
             notes.join(" ")
         );
     }
-    for note in notes {
+    for note in notes.iter().chain(gpus.notes()) {
         eprintln!("dlpm: note: {note}");
     }
     eprintln!(
         "dlpm: measuring for {:?}: let the machine do nothing else meanwhile",
         args.duration
     );
+    // The baseline.
+    drop(gpus.take());
     let (readings, length_ns, busy) = measure(args, &mut meter)?;
-    let calibration = floors(&readings, length_ns, busy, &args.roots.procfs)?;
+    let of_gpus = gpus.take();
+    quiet(&of_gpus, length_ns, args.max_busy)?;
+    let calibration = floors(&readings, &of_gpus, length_ns, busy, &args.roots.procfs)?;
     calibration.store(&args.output).with_context(|| {
         format!(
             "{} cannot be written: run as root, or name another file with --output",
@@ -106,7 +117,29 @@ pub(super) fn leaves(meter: &mut Meter) -> EnergyTree {
     energy_tree::build(&meter.take(monotonic_ns()), &Carries::default())
 }
 
-fn floors(readings: &[ZoneReading], length_ns: u64, busy: CpuTicks, procfs: &std::path::Path) -> Result<Calibration> {
+/// Refuses a GPU whose SMs were used for more than `max_busy` percent of the time.
+fn quiet(gpus: &[GpuReading], length_ns: u64, max_busy: f64) -> Result<()> {
+    for gpu in gpus {
+        let sm_percent_us = gpu.processes.iter().map(|process| process.sm_percent_us).sum::<u64>();
+        let busy = sm_percent_us as f64 * 1000.0 / length_ns.max(1) as f64;
+        if busy > max_busy {
+            bail!(
+                "GPU {} ({}) is not quiet: its SMs were used for {busy:.1} % of the time, {max_busy} % is the limit. Stop                  what uses it (`nvidia-smi` shows it), or accept a floor that contains it with --max-busy",
+                gpu.index,
+                gpu.name
+            );
+        }
+    }
+    Ok(())
+}
+
+fn floors(
+    readings: &[ZoneReading],
+    of_gpus: &[GpuReading],
+    length_ns: u64,
+    busy: CpuTicks,
+    procfs: &std::path::Path,
+) -> Result<Calibration> {
     let now = i64::try_from(Zoned::now().timestamp().as_nanosecond()).unwrap_or(0);
     let mut calibration = Calibration::new(
         MachineId::read(procfs),
@@ -133,6 +166,11 @@ fn floors(readings: &[ZoneReading], length_ns: u64, busy: CpuTicks, procfs: &std
         calibration
             .floors_mw
             .insert(leaf.zone.clone(), power_mw(&leaf.zone, &leaf.energy_uj)?);
+    }
+    for gpu in of_gpus {
+        let zone = gpus::zone_name(&gpu.uuid);
+        let floor_mw = power_mw(&zone, &gpu.energy_uj)?;
+        calibration.floors_mw.insert(zone, floor_mw);
     }
     Ok(calibration)
 }

@@ -7,7 +7,7 @@ use jiff::{Zoned, tz::TimeZone};
 
 use crate::{
     attribution::{
-        Options,
+        Options, gpus,
         ledger::{IdlePolicy, Method},
         selection::Selection,
     },
@@ -85,9 +85,9 @@ pub fn plan(args: &TraceArgs) -> Result<Plan> {
             summary_notes.extend(meter_notes);
         }
     }
-    let (idle_floors_mw, floor_note) = idle_floors(args, &mut meter)?;
-    notes.extend(floor_note);
     let gpus = Gpus::start(&args.gpus.options())?;
+    let (idle_floors_mw, floor_note) = idle_floors(args, &mut meter, &gpus)?;
+    notes.extend(floor_note);
     if gpus.is_empty() {
         start_notes.extend_from_slice(gpus.notes());
     } else {
@@ -143,32 +143,39 @@ pub fn plan(args: &TraceArgs) -> Result<Plan> {
 }
 
 /// The idle floor of each leaf in mW where the policy wants one, and where it is from.
-fn idle_floors(args: &TraceArgs, meter: &mut Meter) -> Result<(BTreeMap<String, u64>, Option<String>)> {
+fn idle_floors(args: &TraceArgs, meter: &mut Meter, gpus: &Gpus) -> Result<(BTreeMap<String, u64>, Option<String>)> {
     if args.idle_policy != IdlePolicy::Separate {
         return Ok((BTreeMap::new(), None));
     }
+    let mut estimated = BTreeMap::new();
     match meter {
-        Meter::None => return Ok((BTreeMap::new(), None)),
+        Meter::None if gpus.is_empty() => return Ok((BTreeMap::new(), None)),
         // Half of the estimate is the power of the idle machine.
         Meter::Estimate(estimate) => {
-            let floors = [("machine/rest".to_owned(), estimate.idle_mw)].into();
-            return Ok((
-                floors,
-                Some("the idle floor is the estimate's idle watts; nothing measured it".to_owned()),
-            ));
+            estimated.insert("machine/rest".to_owned(), estimate.idle_mw);
+            if gpus.is_empty() {
+                let note = "the idle floor is the estimate's idle watts; nothing measured it";
+                return Ok((estimated, Some(note.to_owned())));
+            }
         }
-        Meter::Powercap(_) | Meter::Perf(_) => {}
+        Meter::None | Meter::Powercap(_) | Meter::Perf(_) => {}
     }
     let calibration = Calibration::load(&args.calibration, &MachineId::read(&args.roots.procfs))?;
     let tree = calibrate::leaves(meter);
     let by_time = tree.leaves.iter().filter(|leaf| leaf.method != Method::Memory);
-    calibration.covers(&args.calibration, by_time.map(|leaf| leaf.zone.as_str()))?;
+    let of_gpus: Vec<String> = gpus.uuids().map(gpus::zone_name).collect();
+    let zones = by_time
+        .map(|leaf| leaf.zone.as_str())
+        .chain(of_gpus.iter().map(String::as_str));
+    calibration.covers(&args.calibration, zones)?;
     let note = format!(
         "the idle floor was measured on {} ({})",
         calibration.date,
         args.calibration.display()
     );
-    Ok((calibration.floors_mw, Some(note)))
+    let mut floors_mw = calibration.floors_mw;
+    floors_mw.extend(estimated);
+    Ok((floors_mw, Some(note)))
 }
 
 fn selection(args: &TraceArgs, cgroups: &CgroupTree) -> Result<Selection> {

@@ -218,6 +218,11 @@ impl Gpus {
         self.workers.is_empty()
     }
 
+    /// UUID of each GPU.
+    pub fn uuids(&self) -> impl Iterator<Item = &str> {
+        self.workers.iter().map(|worker| worker.identity().uuid.as_str())
+    }
+
     /// Each GPU in words: index, name, UUID, PCI address, and where its energy comes from.
     pub fn describe(&self) -> Vec<String> {
         let identities = self.workers.iter().map(Worker::identity);
