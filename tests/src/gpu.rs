@@ -7,7 +7,13 @@ use std::{
     time::Duration,
 };
 
-use dlpm::sources::clock::monotonic_ns;
+use dlpm::{
+    interval::GpuReading,
+    sources::{
+        clock::monotonic_ns,
+        gpu::{GpuOptions, Gpus},
+    },
+};
 use dlpm_fake_nvml::scenario::{Device, PowerPoint, Process, Scenario};
 use tempfile::TempDir;
 
@@ -119,4 +125,45 @@ fn built_library() -> PathBuf {
         library.display()
     );
     library
+}
+
+/// Options for the GPUs of a fake.
+pub fn options(fake: &FakeNvml) -> GpuOptions {
+    GpuOptions {
+        library: Some(fake.library()),
+        // Long enough for a busy machine.
+        deadline: Duration::from_secs(2),
+        ..GpuOptions::default()
+    }
+}
+
+/// Opens the fake's GPUs and takes the baseline.
+pub fn start(fake: &FakeNvml) -> (Gpus, Vec<GpuReading>) {
+    let mut gpus = Gpus::start(&options(fake)).unwrap();
+    assert_eq!(gpus.notes(), [""; 0]);
+    let baseline = gpus.take();
+    for reading in &baseline {
+        assert!(reading.energy_uj.as_ref().unwrap_err().contains("first"), "{reading:?}");
+    }
+    (gpus, baseline)
+}
+
+/// Energy against the integral of the scenario. A GPU is read some µs before the moment that is noted, or some ms on a
+/// busy machine: 5 % of a second is more than that.
+#[track_caller]
+pub fn assert_energy(fake: &FakeNvml, before: &GpuReading, now: &GpuReading) {
+    let expected_uj = fake.energy_uj(0, before.read_at_ns.unwrap(), now.read_at_ns.unwrap());
+    let ratio = *now.energy_uj.as_ref().unwrap() as f64 / expected_uj as f64;
+    assert!((0.95..1.05).contains(&ratio), "{ratio}: {now:?}");
+}
+
+/// SM time of a process.
+pub fn sm_percent_us(reading: &GpuReading, pid: u32) -> u64 {
+    let found = reading.processes.iter().find(|process| process.pid == pid);
+    found.map_or(0, |process| process.sm_percent_us)
+}
+
+/// The processes on a GPU.
+pub fn pids(reading: &GpuReading) -> Vec<u32> {
+    reading.processes.iter().map(|process| process.pid).collect()
 }

@@ -6,6 +6,7 @@ pub mod command;
 pub mod cpus;
 pub mod disk;
 pub mod gpu;
+pub mod gpu_trace;
 pub mod kernel;
 pub mod log;
 pub mod metrics;

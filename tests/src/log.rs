@@ -105,6 +105,11 @@ impl Log {
         }
         assert!(segment.is_empty(), "the log does not end with the end of a segment");
         log.check_sequence();
+        // `dlpm verify` finds the same, also after another JSON library has written the log anew.
+        for text in [&text, &with_sorted_keys(&text)] {
+            let report = dlpm::verify::verify(text.as_bytes(), 3).unwrap();
+            assert!(report.failures.is_empty(), "{:?}", report.failures);
+        }
         log
     }
 
@@ -282,7 +287,7 @@ impl Sample {
             let leaves: Vec<&Value> = self
                 .zones()
                 .iter()
-                .filter(|zone| name(zone).starts_with(&prefix))
+                .filter(|zone| zone["role"] == "leaf" && name(zone).starts_with(&prefix))
                 .collect();
             if leaves.is_empty() || leaves.iter().any(|leaf| leaf["state"] != "ok") {
                 continue;
@@ -343,6 +348,16 @@ fn check_date(date: &str) {
 
 fn name(zone: &Value) -> &str {
     zone["zone"].as_str().unwrap()
+}
+
+/// The same log with the keys of every object in another order.
+fn with_sorted_keys(log: &str) -> String {
+    let sorted = |line: &str| {
+        let mut line: Value = serde_json::from_str(line).unwrap();
+        line.sort_all_objects();
+        format!("{line}\n")
+    };
+    log.lines().map(sorted).collect()
 }
 
 /// A number that must be there, and whole.

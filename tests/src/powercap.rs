@@ -79,6 +79,23 @@ pub struct Powercap {
     zones: Vec<Zone>,
 }
 
+/// The machine's own CPUs, but made by Intel: on others the zone `core` covers something else.
+fn share_cpus(sysfs: &Path) {
+    let cpus = Path::new("devices/system/cpu");
+    fs::create_dir_all(sysfs.join(cpus)).unwrap();
+    for entry in fs::read_dir(Path::new("/sys").join(cpus)).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_name() != "modalias" {
+            symlink(entry.path(), sysfs.join(cpus).join(entry.file_name())).unwrap();
+        }
+    }
+    fs::write(
+        sysfs.join(cpus).join("modalias"),
+        "cpu:type:x86,ven0000fam0006mod0055:feature:\n",
+    )
+    .unwrap();
+}
+
 #[derive(Debug)]
 struct Shared {
     stop: AtomicBool,
@@ -108,9 +125,8 @@ impl Powercap {
         crate::command::world_readable(&root);
         let class = root.path().join("class/powercap");
         fs::create_dir_all(&class).unwrap();
-        for shared in ["devices", "kernel"] {
-            symlink(Path::new("/sys").join(shared), root.path().join(shared)).unwrap();
-        }
+        symlink("/sys/kernel", root.path().join("kernel")).unwrap();
+        share_cpus(root.path());
         let mut feeders = Vec::new();
         for zone in &zones {
             let directory = class.join(zone.id);

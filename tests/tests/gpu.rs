@@ -1,141 +1,13 @@
-//! GPUs that the fake NVML plays, through the whole program. `Log::read` checks the laws, and `dlpm verify` splits every
-//! line again.
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+//! Who gets the energy of GPUs that the fake NVML plays, through the whole program. `Log::read` checks the laws, and
+//! `dlpm verify` splits every line again.
 
-use std::{
-    fs,
-    process::{Child, Command},
-};
-
-use dlpm_fake_nvml::scenario::{Device, Fault, Instance, PowerPoint, Process, Scenario};
+use dlpm_fake_nvml::scenario::{Device, Instance, PowerPoint, Process};
 use dlpm_tests::{
-    command::{Dlpm, Output},
-    gpu::{FakeNvml, gpu, process, uuid},
-    log::{Log, Sample, number},
+    gpu::{FakeNvml, gpu, process},
+    gpu_trace::{Sleeper, of_kind, of_pid, row_uj, trace, trace_in, zone_name},
+    log::{Sample, number},
     require_dlpm,
 };
-use serde_json::Value;
-use tempfile::TempDir;
-
-/// NVML_ERROR_GPU_IS_LOST
-const GPU_IS_LOST: u32 = 15;
-
-/// A process that does nothing on the CPUs, killed when this is dropped.
-struct Sleeper(Child);
-
-impl Sleeper {
-    fn start() -> Self {
-        Self(Command::new("sleep").arg("1000").spawn().unwrap())
-    }
-
-    fn many(count: usize) -> Vec<Self> {
-        (0..count).map(|_| Self::start()).collect()
-    }
-
-    fn pid(&self) -> u32 {
-        self.0.id()
-    }
-}
-
-impl Drop for Sleeper {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// A trace of a fake, proved.
-struct Traced {
-    log: Log,
-    output: Output,
-    folder: TempDir,
-}
-
-/// Traces for `ms` in intervals of 250 ms.
-#[track_caller]
-fn trace(fake: &FakeNvml, ms: u64, arguments: &[&str]) -> Traced {
-    trace_in("250ms", fake, ms, arguments)
-}
-
-#[track_caller]
-fn trace_in(interval: &str, fake: &FakeNvml, ms: u64, arguments: &[&str]) -> Traced {
-    let folder = tempfile::tempdir().unwrap();
-    let output = Dlpm::new(["trace", "--interval", interval, "--nvml-library"])
-        .arg(fake.library())
-        .args(["--duration", &format!("{ms}ms"), "--output"])
-        .arg(folder.path().join("log"))
-        .args(arguments)
-        .run()
-        .exited(0);
-    let log = folder.path().join("log");
-    Dlpm::new(["verify"]).arg(&log).run().exited(0);
-    Traced {
-        log: Log::read(&log),
-        output,
-        folder,
-    }
-}
-
-fn zone_name(index: usize) -> String {
-    uuid(index).replace("GPU-", "gpu-")
-}
-
-impl Traced {
-    /// The intervals in which the energy of a GPU is known, but for the first: a machine that is busy starts slowly.
-    fn known(&self, index: usize) -> Vec<(&Sample, &Value)> {
-        let zones = self.log.samples.iter().skip(1);
-        zones
-            .map(|sample| (sample, sample.zone(&zone_name(index)).unwrap()))
-            .filter(|(_, zone)| zone["state"] == "ok")
-            .collect()
-    }
-
-    /// The energy of a GPU in a trace in which it is always known, against its scenario: it is read some ms before or
-    /// after the moment that is noted, of some seconds.
-    #[track_caller]
-    fn assert_energy(&self, fake: &FakeNvml, index: usize) {
-        let read_at_ns = |sample: &Sample| {
-            let late_ns = sample.exact["gpus"][index]["read_late_ns"].as_i64().unwrap();
-            sample.end_ns().checked_add_signed(late_ns).unwrap()
-        };
-        let samples = &self.log.samples;
-        let known = self.known(index);
-        assert_eq!(known.len() + 1, samples.len());
-        let measured_uj: u64 = known.iter().map(|(_, zone)| number(&zone["energy_uj"])).sum();
-        let (first, last) = (&samples[0], &samples[samples.len() - 1]);
-        let expected_uj = fake.energy_uj(index, read_at_ns(first), read_at_ns(last));
-        let ratio = measured_uj as f64 / expected_uj as f64;
-        assert!((0.95..1.05).contains(&ratio), "{measured_uj} of {expected_uj} µJ");
-    }
-
-    /// The method of a GPU in each interval in which its energy is known.
-    #[track_caller]
-    fn assert_method(&self, index: usize, method: &str) {
-        let known = self.known(index);
-        assert!(known.len() >= 4, "{} intervals", known.len());
-        for (sample, zone) in known {
-            assert_eq!(zone["method"], method, "interval {}", sample.seq());
-        }
-    }
-
-    fn message(&self) -> &str {
-        &self.output.stderr
-    }
-}
-
-/// What a row got of a GPU.
-fn row_uj(sample: &Sample, wanted: impl Fn(&Value) -> bool, index: usize) -> u64 {
-    let rows = sample.rows().iter().filter(|row| wanted(row));
-    rows.filter_map(|row| row["energy_uj"][zone_name(index)].as_u64()).sum()
-}
-
-fn of_pid(pid: u32) -> impl Fn(&Value) -> bool {
-    move |row| row["tgid"] == pid
-}
-
-fn of_kind(kind: &str) -> impl Fn(&Value) -> bool {
-    move |row| row["row"] == kind
-}
 
 #[test]
 fn one_process_gets_all() {
@@ -191,50 +63,6 @@ fn two_processes_share_by_their_sm_time() {
 }
 
 #[test]
-fn figures_of_gpus_that_do_not_hold_are_seen() {
-    require_dlpm!();
-    let sleepers = Sleeper::many(2);
-    let processes = sleepers.iter().map(|sleeper| process(sleeper.pid(), 40)).collect();
-    let fake = FakeNvml::of(vec![gpu(0, 300, processes), gpu(1, 50, vec![])]);
-    let traced = trace(&fake, 1500, &[]);
-    let log = traced.folder.path().join("log/power_metrics.json");
-    let text = fs::read_to_string(&log).unwrap();
-    for (is, becomes, says) in [
-        ("\"method\":\"sm\"", "\"method\":\"sole_process\"", "method of gpu-"),
-        (
-            "\"method\":\"no_process\"",
-            "\"method\":\"not_split\"",
-            "method of gpu-",
-        ),
-        ("\"sm_percent_us\":", "\"sm_percent_us\":1", "split again"),
-        (
-            "\"nvidia_draw_absolute\":",
-            "\"nvidia_draw_absolute\":1",
-            "nvidia_draw_absolute",
-        ),
-        (
-            "\"nvidia_power\":",
-            "\"nvidia_powers\":",
-            "metrics.gpu has no number nvidia_power",
-        ),
-        (
-            "\"source\":\"nvml_energy\"",
-            "\"source\":\"powercap\"",
-            "source of gpu-",
-        ),
-    ] {
-        let at = text.rfind(is).unwrap();
-        let tampered = format!("{}{becomes}{}", &text[..at], &text[at + is.len()..]);
-        fs::write(&log, tampered).unwrap();
-        let output = Dlpm::new(["verify"]).arg(&log).run().exited(1);
-        assert!(
-            output.stdout.contains(says) || output.stderr.contains(says),
-            "{says}: {output:?}"
-        );
-    }
-}
-
-#[test]
 fn a_process_that_ends_keeps_its_share() {
     require_dlpm!();
     let stays = Sleeper::start();
@@ -247,8 +75,7 @@ fn a_process_that_ends_keeps_its_share() {
     let traced = std::thread::scope(|scope| {
         let traced = scope.spawn(|| trace_in("1s", &fake, 3500, &[]));
         fake.wait_until(1900);
-        ends.0.kill().unwrap();
-        ends.0.wait().unwrap();
+        ends.kill();
         traced.join().unwrap()
     });
     let gpu_time = |sample: &Sample| {
@@ -367,78 +194,6 @@ fn processes_of_a_divided_gpu_are_listed_and_not_split() {
     }
 }
 
-/// A GPU that fails for a while beside one that does not.
-fn failing(code: Option<u32>) -> FakeNvml {
-    FakeNvml::of(vec![
-        Device {
-            faults: vec![Fault {
-                from_ms: 2500,
-                to_ms: Some(4000),
-                code,
-            }],
-            renews_handles: code.is_some(),
-            ..gpu(0, 100, vec![])
-        },
-        gpu(1, 50, vec![]),
-    ])
-}
-
-#[track_caller]
-fn assert_away_and_back(traced: &Traced) {
-    let states: Vec<bool> = traced
-        .log
-        .samples
-        .iter()
-        .map(|sample| sample.zone(&zone_name(0)).unwrap()["state"] == "ok")
-        .collect();
-    let changes = states.windows(2).filter(|pair| pair[0] != pair[1]).count();
-    assert_eq!(
-        (states[0], states[states.len() - 1], changes),
-        (true, true, 2),
-        "{states:?}"
-    );
-    assert_eq!(
-        traced.known(1).len() + 1,
-        traced.log.samples.len(),
-        "the other GPU was always there"
-    );
-    for sample in &traced.log.samples {
-        let power = sample.gpu["per_gpu_nvidia_power"].as_object().unwrap();
-        let known = sample.zone(&zone_name(0)).unwrap()["state"] == "ok";
-        assert_eq!((power.contains_key("0"), power.contains_key("1")), (known, true));
-    }
-    let text = fs::read_to_string(traced.folder.path().join("log/power_metrics.json")).unwrap();
-    assert_eq!(text.matches("zones_changed").count(), 2);
-    assert!(
-        traced.message().contains("GPU 0 (Fake GPU 0) is measured again"),
-        "{}",
-        traced.message()
-    );
-}
-
-#[test]
-fn a_gpu_that_is_lost_comes_back() {
-    require_dlpm!();
-    let traced = trace(&failing(Some(GPU_IS_LOST)), 6000, &[]);
-    assert_away_and_back(&traced);
-    assert!(traced.message().contains("fell off the bus"), "{}", traced.message());
-}
-
-#[test]
-fn a_call_that_hangs_holds_up_nothing() {
-    require_dlpm!();
-    let traced = trace(&failing(None), 6000, &[]);
-    assert_away_and_back(&traced);
-    assert!(traced.message().contains("has not answered"), "{}", traced.message());
-    // One interval waits for the GPU, and no other.
-    let long = traced
-        .log
-        .samples
-        .iter()
-        .filter(|sample| sample.end_ns() - sample.begin_ns() > 1_000_000_000);
-    assert!(long.count() <= 1);
-}
-
 #[test]
 fn eight_gpus_with_sixty_four_processes() {
     require_dlpm!();
@@ -458,116 +213,6 @@ fn eight_gpus_with_sixty_four_processes() {
                 let uj = row_uj(sample, of_pid(sleeper.pid()), index);
                 assert!((uj * 8).abs_diff(whole_uj) <= 8, "{uj} of {whole_uj}");
             }
-        }
-    }
-}
-
-#[test]
-fn a_filter_leaves_its_gpu_time_to_the_others() {
-    require_dlpm!();
-    let sleepers = Sleeper::many(2);
-    let pid = sleepers[0].pid().to_string();
-    let processes = sleepers.iter().map(|sleeper| process(sleeper.pid(), 40)).collect();
-    let fake = FakeNvml::of(vec![gpu(0, 100, processes)]);
-    let traced = trace(&fake, 2000, &["--pid", &pid]);
-    for (sample, zone) in traced.known(0) {
-        let whole_uj = number(&zone["energy_uj"]);
-        let listed_uj = row_uj(sample, of_pid(sleepers[0].pid()), 0);
-        assert_eq!(listed_uj + row_uj(sample, of_kind("others"), 0), whole_uj);
-        assert!((listed_uj * 2).abs_diff(whole_uj) <= 2);
-        let gpu = &sample.gpu;
-        assert_eq!(gpu["sm"]["0"].as_object().unwrap().keys().collect::<Vec<_>>(), [&pid]);
-        let share = gpu["per_gpu_estimated_attributable_utilization"]["0"].as_f64().unwrap();
-        assert!((share - 0.5).abs() < 1e-9, "{share}");
-    }
-}
-
-#[test]
-fn capacity_leaves_the_unused_part_of_a_gpu_idle() {
-    require_dlpm!();
-    let sleeper = Sleeper::start();
-    let fake = FakeNvml::of(vec![gpu(0, 100, vec![process(sleeper.pid(), 40)])]);
-    let traced = trace(&fake, 4000, &["--idle-policy", "capacity"]);
-    traced.assert_method(0, "sm");
-    let known = traced.known(0);
-    let sum = |of: &dyn Fn(&Sample) -> u64| known.iter().map(|(sample, _)| of(sample)).sum::<u64>() as f64;
-    let used = sum(&|sample| row_uj(sample, of_pid(sleeper.pid()), 0));
-    let idle = sum(&|sample| row_uj(sample, of_kind("idle"), 0));
-    // Of more than 3 s, a sampling period of 100 ms at each end may be counted in another interval.
-    let share = used / (used + idle);
-    assert!((0.35..0.45).contains(&share), "{share}");
-}
-
-#[test]
-fn an_idle_floor_of_a_gpu_is_measured_and_kept_apart() {
-    require_dlpm!();
-    let sleeper = Sleeper::start();
-    let folder = tempfile::tempdir().unwrap();
-    let floor = folder.path().join("floor.json");
-    let floor = floor.to_str().unwrap();
-    let calibrate = |fake: &FakeNvml, max_busy: &str| {
-        Dlpm::new([
-            "calibrate",
-            "--duration",
-            "2s",
-            "--max-busy",
-            max_busy,
-            "--output",
-            floor,
-        ])
-        .arg("--nvml-library")
-        .arg(fake.library())
-        .run()
-    };
-    let quiet = FakeNvml::of(vec![gpu(0, 50, vec![])]);
-    let busy = FakeNvml::of(vec![gpu(0, 50, vec![process(sleeper.pid(), 90), process(1, 90)])]);
-    calibrate(&busy, "100")
-        .exited(1)
-        .says(&["GPU 0 (Fake GPU 0) is not quiet"]);
-    calibrate(&quiet, "100").exited(0);
-    let file: Value = serde_json::from_str(&fs::read_to_string(floor).unwrap()).unwrap();
-    let floor_mw = file["floors_mw"][zone_name(0)].as_f64().unwrap();
-    // The GPU is read some ms before or after the time that is noted.
-    assert!((floor_mw / 50_000.0 - 1.0).abs() < 0.1, "{floor_mw}");
-
-    let used = FakeNvml::of(vec![gpu(0, 200, vec![process(sleeper.pid(), 30)])]);
-    let traced = trace(&used, 2000, &["--idle-policy", "separate", "--calibration", floor]);
-    for (sample, zone) in traced.known(0) {
-        let length_ns = sample.end_ns() - sample.begin_ns();
-        let idle_uj = row_uj(sample, of_kind("idle"), 0);
-        assert_eq!(idle_uj, (floor_mw as u64) * length_ns / 1_000_000);
-        let whole_uj = number(&zone["energy_uj"]);
-        assert_eq!(row_uj(sample, of_pid(sleeper.pid()), 0), whole_uj - idle_uj);
-    }
-}
-
-#[test]
-fn a_gpu_that_is_not_there_is_an_error_only_where_it_is_named() {
-    require_dlpm!();
-    let folder = tempfile::tempdir().unwrap();
-    let fake = FakeNvml::of(vec![gpu(0, 100, vec![])]);
-    let run = |fake: &FakeNvml, name: &str, arguments: &[&str]| {
-        Dlpm::trace(&folder.path().join(name))
-            .args(["--duration", "300ms", "--nvml-library"])
-            .arg(fake.library())
-            .args(arguments)
-            .run()
-    };
-    let missing = run(&fake, "named", &["--gpu", "0,7"]);
-    missing.fails(1, &["there is no GPU 7: there are 0 GPU-", &uuid(0), "0000:60:00.0"]);
-    assert!(!folder.path().join("named").exists());
-    let no_driver = FakeNvml::play(Scenario {
-        init_error: Some(9),
-        ..Scenario::default()
-    });
-    run(&no_driver, "driver", &["--gpu", "0"]).fails(1, &["the NVIDIA driver is not loaded"]);
-    run(&no_driver, "all", &[])
-        .exited(0)
-        .says(&["note: no NVIDIA GPU is measured: the NVIDIA driver is not loaded"]);
-    run(&fake, "none", &["--gpu", "none"]).exited(0);
-    for name in ["all", "none"] {
-        for sample in Log::read(&folder.path().join(name)).samples {
-            assert!(sample.gpu.is_null() && sample.exact.get("gpus").is_none());
         }
     }
 }

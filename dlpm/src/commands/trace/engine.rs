@@ -91,9 +91,10 @@ impl Engine {
                     .to_owned(),
             );
         }
-        for note in plan.start_notes.iter().chain(&notes) {
+        for note in plan.start_notes.iter().filter(|_| !plan.quiet).chain(&notes) {
             say(&format!("note: {note}"));
         }
+        notes.extend(plan.summary_notes);
         let metadata = Metadata {
             description: plan.description,
             start_unix_ns: unix_ns(),

@@ -46,6 +46,8 @@ pub struct Plan {
     pub timezone: TimeZone,
     /// What the user has to know at the start only: the summary says it in its own words.
     pub start_notes: Vec<String>,
+    /// What the log and the summary say beside `notes`, and the start has said already.
+    pub summary_notes: Vec<String>,
     /// What the user has to know of this machine, a sentence each.
     pub notes: Vec<String>,
 }
@@ -73,11 +75,15 @@ pub fn plan(args: &TraceArgs) -> Result<Plan> {
     let selection = selection(args, &cgroups)?;
     let (mut meter, meter_notes) = find_meter(&roots.sysfs, args.energy_source, args.estimate)?;
     let mut notes = host.limits();
-    let mut start_notes = Vec::new();
+    let (mut start_notes, mut summary_notes) = (Vec::new(), Vec::new());
     match meter {
         // The summary says it in its own words.
         Meter::Estimate(_) => start_notes.extend(meter_notes),
-        _ => notes.extend(meter_notes),
+        Meter::None => notes.extend(meter_notes),
+        _ => {
+            start_notes.extend(meter_notes.clone());
+            summary_notes.extend(meter_notes);
+        }
     }
     let gpus = Gpus::start(&args.gpus.options())?;
     let (idle_floors_mw, floor_note) = idle_floors(args, &mut meter, &gpus)?;
@@ -131,6 +137,7 @@ pub fn plan(args: &TraceArgs) -> Result<Plan> {
         has_command: !args.command.is_empty(),
         timezone,
         start_notes,
+        summary_notes,
         notes,
     })
 }
