@@ -12,6 +12,9 @@ use crate::{
     task::read,
 };
 
+#[expect(clippy::cast_possible_truncation, reason = "a small constant")]
+const PATH_BYTES: u32 = CGROUP_PATH_BYTES as u32;
+
 /// A record with a path is too large for the stack of 512 bytes.
 #[map]
 static CGROUP_SCRATCH: PerCpuArray<CgroupRecord> = PerCpuArray::with_max_entries(1, 0);
@@ -29,13 +32,13 @@ pub fn mkdir(context: &RawTracePointContext) -> Option<()> {
     let id: u64 = read(node, offset!(kernfs_node_id))?;
     let record = CGROUP_SCRATCH.get_ptr_mut(0)?;
     let path: *const u8 = context.arg(1);
-    // SAFETY: this CPU's scratch record; the helper checks the source, and copies at most the given size.
-    let copied =
-        unsafe { bpf_probe_read_kernel_str((&raw mut (*record).path).cast(), CGROUP_PATH_BYTES as u32, path.cast()) };
-    // SAFETY: as above.
-    unsafe { (*record).path_bytes = copied.max(0) as u64 };
-    // SAFETY: as above.
-    if copied > 0 && CGROUPS.insert(id, unsafe { &*record }, u64::from(BPF_ANY)).is_ok() {
+    // SAFETY: this CPU's scratch record, which nothing else touches meanwhile.
+    let record = unsafe { &mut *record };
+    // SAFETY: the helper checks the source, and copies at most the given size.
+    let copied = unsafe { bpf_probe_read_kernel_str((&raw mut record.path).cast(), PATH_BYTES, path.cast()) };
+    record.path_bytes = copied.max(0).cast_unsigned();
+    let record: &CgroupRecord = record;
+    if copied > 0 && CGROUPS.insert(id, record, u64::from(BPF_ANY)).is_ok() {
         count(Counter::CgroupsInserted);
     } else {
         count(Counter::CgroupsLost);

@@ -90,6 +90,10 @@ pub fn on_exit(context: RawTracePointContext) -> i32 {
 /// <https://github.com/torvalds/linux/blob/v6.18/kernel/bpf/task_iter.c>
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/task")]
+#[expect(
+    clippy::not_unsafe_ptr_arg_deref,
+    reason = "only the kernel calls it, with its context"
+)]
 pub fn list_tasks(context: *const TaskAddress) -> i32 {
     // SAFETY: the kernel passes a context of two words.
     let task = unsafe { context.add(1).read_volatile() };

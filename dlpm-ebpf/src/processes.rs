@@ -168,6 +168,7 @@ fn current_key() -> Option<ProcessKey> {
 }
 
 #[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "the lower half is what is wanted")]
 fn current_uid() -> u32 {
     // The lower half is the real uid, seen from the initial user namespace.
     bpf_get_current_uid_gid() as u32

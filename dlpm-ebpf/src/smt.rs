@@ -22,7 +22,7 @@ fn busy_at(word: u64, now: u64) -> u64 {
 /// Signed difference of two values modulo 2^63.
 #[inline(always)]
 fn difference(later: u64, earlier: u64) -> i64 {
-    ((later.wrapping_sub(earlier) << 1) as i64) >> 1
+    (later.wrapping_sub(earlier) << 1).cast_signed() >> 1
 }
 
 #[inline(always)]
@@ -65,8 +65,8 @@ pub fn overlap(state: &mut CpuState, now: u64, ns: u64, next_is_idle: bool) -> (
         return (0, false);
     };
     let added = difference(busy, state.sibling_seen);
-    let shared_ns = if added < 0 { 0 } else { (added as u64).min(ns) };
+    let shared_ns = added.max(0).cast_unsigned().min(ns);
     state.sibling_seen = state.sibling_seen.wrapping_add(shared_ns) & MASK;
     publish(state, now, next_is_idle);
-    (shared_ns, added < 0 || added as u64 > ns)
+    (shared_ns, added != shared_ns.cast_signed())
 }
