@@ -1,0 +1,186 @@
+//! CPU time of three tenants by dlpm, and by the kernel's own account of their cgroups.
+
+use std::{fmt::Write, thread, time::Duration};
+
+use anyhow::{Context, Result, bail};
+
+use super::{Programs, log::Line, stats::float, traced::Traced};
+use crate::{cgroup::Cgroup, worker::Worker};
+
+/// Largest difference of one tenant, in percent.
+pub const TENANT_PERCENT: f64 = 1.5;
+
+/// Largest difference of all tenants together, in percent.
+pub const TOTAL_PERCENT: f64 = 0.5;
+
+/// Short processes that are started one after another.
+pub const PROCESSES: u32 = 3_200;
+
+const BURST_THREADS: u32 = 20;
+const BURST_US: u32 = 2_000;
+const PAUSE_US: u32 = 100_000;
+
+/// CPU time of a tenant, counted twice.
+#[derive(Clone, Debug)]
+pub struct Tenant {
+    /// What it does.
+    pub what: String,
+    /// By dlpm's log.
+    pub by_dlpm_ns: u64,
+    /// `usage_usec` of its cgroup, in nanoseconds.
+    pub by_kernel_ns: u64,
+}
+
+impl Tenant {
+    /// Difference in percent of the kernel's figure; positive where dlpm counts more.
+    pub fn percent(&self) -> f64 {
+        (float(self.by_dlpm_ns) / float(self.by_kernel_ns) - 1.0) * 100.0
+    }
+}
+
+/// The tenants of one run.
+#[derive(Clone, Debug)]
+pub struct Accuracy {
+    /// Each on its own.
+    pub tenants: Vec<Tenant>,
+}
+
+impl Accuracy {
+    /// All together.
+    pub fn total(&self) -> Tenant {
+        let sum = |of: fn(&Tenant) -> u64| self.tenants.iter().map(of).sum();
+        Tenant {
+            what: "all".to_owned(),
+            by_dlpm_ns: sum(|tenant| tenant.by_dlpm_ns),
+            by_kernel_ns: sum(|tenant| tenant.by_kernel_ns),
+        }
+    }
+
+    /// A markdown table.
+    pub fn table(&self) -> String {
+        let mut table =
+            String::from("| tenant | CPU s by dlpm | CPU s by cpu.stat | difference |\n|---|---|---|---|\n");
+        for tenant in self.tenants.iter().chain([&self.total()]) {
+            let _ = writeln!(
+                table,
+                "| {} | {:.6} | {:.6} | {:+.3} % |",
+                tenant.what,
+                float(tenant.by_dlpm_ns) / 1e9,
+                float(tenant.by_kernel_ns) / 1e9,
+                tenant.percent()
+            );
+        }
+        table
+    }
+
+    /// Whether every difference is within its bound.
+    ///
+    /// # Errors
+    ///
+    /// A sentence for each that is not.
+    pub fn check(&self) -> Result<()> {
+        let bounds = self.tenants.iter().map(|tenant| (tenant.clone(), TENANT_PERCENT));
+        let wrong: Vec<String> = bounds
+            .chain([(self.total(), TOTAL_PERCENT)])
+            .filter(|(tenant, bound)| tenant.percent().abs() > *bound || tenant.percent().is_nan())
+            .map(|(tenant, bound)| format!("{}: {:+.3} % is beyond {bound} %", tenant.what, tenant.percent()))
+            .collect();
+        if !wrong.is_empty() {
+            bail!("{}", wrong.join("; "));
+        }
+        Ok(())
+    }
+}
+
+/// Traces the three tenants once, about half a minute.
+///
+/// Both accounts cover the same time: the cgroups are new, their processes start to work when the trace has begun, and
+/// all are gone before it ends.
+///
+/// # Errors
+///
+/// Where dlpm cannot trace, or has lost time.
+pub fn run(programs: &Programs) -> Result<Accuracy> {
+    let groups = ["spinner", "processes", "bursts"].map(Cgroup::create);
+    let filters: Vec<String> = groups
+        .iter()
+        .flat_map(|group| ["--cgroup".to_owned(), group.path().to_owned()])
+        .collect();
+    for group in &groups {
+        if group.usage_ns() != 0 {
+            bail!("{} is new, but its cpu.stat is not 0", group.path());
+        }
+    }
+    let trace = Traced::start(&programs.dlpm, Duration::from_secs(1), &filters)?;
+    work(programs, &groups)?;
+    for group in &groups {
+        group.wait_until_empty();
+    }
+    // A process is out of its group some microseconds before its last switch.
+    thread::sleep(Duration::from_millis(200));
+    let by_kernel = groups.each_ref().map(Cgroup::usage_ns);
+    let lines = trace.finish()?;
+    let lost_ns: u64 = lines.iter().map(|line| line.lost_ns).sum();
+    if lost_ns > 0 {
+        bail!("{lost_ns} ns found no room in dlpm's maps, on a machine with this much else to do");
+    }
+    let what = [
+        "one process that spins".to_owned(),
+        format!("{PROCESSES} processes of 1 to 20 ms"),
+        format!("{BURST_THREADS} threads in bursts of 2 ms"),
+    ];
+    let tenants = what.into_iter().zip(&groups).zip(by_kernel);
+    Ok(Accuracy {
+        tenants: tenants
+            .map(|((what, group), by_kernel_ns)| {
+                Ok(Tenant {
+                    what,
+                    by_dlpm_ns: traced_ns(&lines, group.path())?,
+                    by_kernel_ns,
+                })
+            })
+            .collect::<Result<_>>()?,
+    })
+}
+
+/// The tenants start together; the spinner and the threads go on as long as processes are started.
+fn work(programs: &Programs, groups: &[Cgroup; 3]) -> Result<()> {
+    let program = programs
+        .worker
+        .to_str()
+        .context("the path of dlpm-worker is no UTF-8")?;
+    let start = |group: &Cgroup, arguments: &[&str]| {
+        // It waits for `go`, so all but some microseconds of its work is done in the group.
+        let worker = Worker::start(program, arguments);
+        group.add(worker.pid());
+        worker
+    };
+    let bursts = [BURST_THREADS, BURST_US, PAUSE_US, 600_000].map(|number| number.to_string());
+    let bursts: Vec<&str> = ["bursts"]
+        .into_iter()
+        .chain(bursts.iter().map(String::as_str))
+        .collect();
+    let mut spinner = start(&groups[0], &["spin", "0"]);
+    let mut processes = start(&groups[1], &["processes", &PROCESSES.to_string(), "1000", "20000"]);
+    let mut bursts = start(&groups[2], &bursts);
+    spinner.go();
+    bursts.go();
+    processes.go();
+    processes.lines_until_done();
+    processes.finish();
+    // Dropped, they are killed and waited for.
+    drop((spinner, bursts));
+    Ok(())
+}
+
+/// Of one cgroup, in the whole log.
+fn traced_ns(lines: &[Line], path: &str) -> Result<u64> {
+    let sum = |of: fn(&Line) -> &std::collections::BTreeMap<String, u64>| -> u64 {
+        lines.iter().filter_map(|line| of(line).get(path)).sum()
+    };
+    let (by_rows, by_cgroup) = (sum(|line| &line.rows), sum(|line| &line.cgroups));
+    if by_rows != by_cgroup {
+        bail!("{path}: the rows add up to {by_rows} ns, and the log's `cgroups` to {by_cgroup} ns");
+    }
+    Ok(by_cgroup)
+}
