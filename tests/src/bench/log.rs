@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, fs, path::Path};
 use anyhow::{Context, Result};
 use serde_json::Value;
 
+use super::stats::float;
+
 /// One interval of the log.
 #[derive(Clone, Debug)]
 pub struct Line {
@@ -16,12 +18,23 @@ pub struct Line {
     pub self_ns: u64,
     /// Processes that ran (once for each cgroup), merged ones included; without dlpm and the kernel's.
     pub processes: u64,
+    /// Time that all CPUs were busy.
+    pub busy_ns: u64,
+    /// Length of the interval, of all CPUs together.
+    pub cpus_ns: u64,
     /// CPU time of the listed processes by the path of their cgroup.
     pub cgroups: BTreeMap<String, u64>,
     /// The same, summed from the rows of processes and the merged ones.
     pub rows: BTreeMap<String, u64>,
     /// CPU time that found no room in the kernel's maps.
     pub lost_ns: u64,
+}
+
+impl Line {
+    /// Share of all CPUs' time that went to others than dlpm.
+    pub fn busy_share(&self) -> f64 {
+        float(self.busy_ns.saturating_sub(self.self_ns)) / float(self.cpus_ns)
+    }
 }
 
 /// All intervals of a folder's log.
@@ -64,12 +77,15 @@ fn interval(exact: &Value) -> Option<Line> {
             u64::from(cpu_ns > 0)
         };
     }
+    let cpus = exact.get("cpus")?.as_array()?;
     let cgroups = exact.get("cgroups")?.as_array()?;
     Some(Line {
         seq: exact["seq"].as_u64()?,
         length_ns: exact["end_ns"].as_u64()?.checked_sub(exact["begin_ns"].as_u64()?)?,
         self_ns: rows.iter().find(|row| is(row, "self"))?["cpu_ns"].as_u64()?,
         processes,
+        busy_ns: cpus.iter().map(|cpu| cpu["busy_ns"].as_u64()).sum::<Option<_>>()?,
+        cpus_ns: cpus.iter().map(|cpu| cpu["interval_ns"].as_u64()).sum::<Option<_>>()?,
         cgroups: cgroups
             .iter()
             .map(|group| Some((group["cgroup"].as_str()?.to_owned(), group["cpu_ns"].as_u64()?)))

@@ -79,7 +79,12 @@ fn burn(clock: ClockId, ns: u64) {
         time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned()
     };
     let end = now() + ns;
-    while now() < end {}
+    while now() < end {
+        // Some microseconds of user mode for each system call.
+        for _ in 0..200 {
+            std::hint::spin_loop();
+        }
+    }
 }
 
 fn name(name: &str) {
@@ -220,14 +225,14 @@ fn sleepers(count: u32) {
     while reap() {}
 }
 
-/// Processes one after another, each using between `least_us` and `most_us` of CPU time: as many short ones as long
-/// ones on a logarithmic scale.
+/// Processes one after another, each using between `least_us` and `most_us` of CPU time, more short ones than long
+/// ones.
 fn processes(count: u32, least_us: u32, most_us: u32) {
     let ratio = f64::from(most_us) / f64::from(least_us);
     for index in 0..count {
         // Multiples of the golden ratio are spread evenly, and without an order that a scheduler could follow.
         let position = (f64::from(index) * 0.618_033_988_749_895).fract();
-        let time = Duration::from_micros(least_us.into()).mul_f64(ratio.powf(position));
+        let time = Duration::from_micros(least_us.into()).mul_f64(ratio.powf(position * position));
         let ns = u64::try_from(time.as_nanos()).unwrap();
         fork(|| burn(ClockId::ProcessCPUTime, ns));
         reap();
