@@ -16,7 +16,7 @@ use crate::{
         cpu_time::{Config, CpuTime, CpuTimeError, Identity},
         energy::{EnergyError, estimate::Estimate, powercap::Powercap},
         memory::{MemoryOptions, machine_memory},
-        memory_watch::MemoryWatch,
+        memory_watch::{Listed, MemoryWatch},
         processes::ProcessTable,
         topology::Topology,
     },
@@ -106,7 +106,7 @@ impl Machine {
         cpu_time_config.siblings = topology.siblings();
         let mut cpu_time = CpuTime::start(&cpu_time_config)?;
         let processes = ProcessTable::new(&mut cpu_time, &config.procfs)?;
-        let memory = MemoryWatch::start(&config.procfs, config.memory.clone());
+        let memory = MemoryWatch::start(&config.procfs, config.memory);
         let mut machine = Self {
             cpu_time,
             processes,
@@ -213,7 +213,7 @@ impl Machine {
     }
 
     /// Says whose memory is to be read: all that `listed` accepts, or without it the largest consumers.
-    pub fn watch_memory(&mut self, listed: Option<&dyn Fn(&Process, &str) -> bool>) {
+    pub fn watch_memory(&mut self, listed: Option<Listed<'_>>) {
         self.memory.choose(&self.processes, &mut self.cgroups, listed);
     }
 

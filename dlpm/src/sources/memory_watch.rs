@@ -24,6 +24,9 @@ pub const LARGEST: usize = 50;
 /// Processes whose memory is read under a filter, at most: the largest consumers of CPU time among them.
 pub const LISTED: usize = 2_000;
 
+/// Whether a process in the cgroup with this path is listed.
+pub type Listed<'a> = &'a dyn Fn(&Process, &str) -> bool;
+
 /// How often every process is looked at, and not only those that ran: for what changes without the process running.
 const ALL_EVERY: Duration = Duration::from_secs(60);
 
@@ -81,12 +84,7 @@ impl MemoryWatch {
 
     /// Chooses anew: of all processes that `listed` accepts, or of all that ran, the largest consumers. A process that
     /// has not run since the last choice is judged anew within [`ALL_EVERY`] only.
-    pub fn choose(
-        &mut self,
-        processes: &ProcessTable,
-        cgroups: &mut CgroupTree,
-        listed: Option<&dyn Fn(&Process, &str) -> bool>,
-    ) {
+    pub fn choose(&mut self, processes: &ProcessTable, cgroups: &mut CgroupTree, listed: Option<Listed<'_>>) {
         if self.reader.is_none() {
             return;
         }
@@ -115,13 +113,7 @@ impl MemoryWatch {
     }
 
     /// Ranks a process by its CPU time, or takes it out where it is not to be chosen.
-    fn judge(
-        &mut self,
-        id: ProcessId,
-        processes: &ProcessTable,
-        cgroups: &mut CgroupTree,
-        listed: Option<&dyn Fn(&Process, &str) -> bool>,
-    ) {
+    fn judge(&mut self, id: ProcessId, processes: &ProcessTable, cgroups: &mut CgroupTree, listed: Option<Listed<'_>>) {
         if let Some(rank) = self.seen.get_mut(&id).and_then(|seen| seen.rank.take()) {
             self.ranked.remove(&(Reverse(rank), id));
         }

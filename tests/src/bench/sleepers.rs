@@ -117,6 +117,11 @@ pub fn run(programs: &Programs, options: &Options) -> Result<bool> {
             }
         }
     }
+    if costs.iter().flatten().any(|cost| cost.intervals_ns.is_empty()) {
+        bail!(
+            "the machine was too busy in all of {rounds} rounds: measure where others use less than a quarter of the CPUs"
+        );
+    }
     if !is_enough(&costs) {
         eprintln!(
             "the machine was too busy: fewer than {} quiet intervals of a kind in {rounds} rounds",
