@@ -9,7 +9,7 @@ use dlpm_common::Counter;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::{
-    interval::{Interval, MemoryReading, Process, ProcessId, Usage, ZoneReading},
+    interval::{Interval, MemoryReading, ProcessId, Usage, ZoneReading},
     sources::{
         cgroups::CgroupTree,
         clock::monotonic_ns,

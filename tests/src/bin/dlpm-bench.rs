@@ -161,6 +161,9 @@ fn run_accuracy(programs: &Programs, rounds: usize) -> Result<bool> {
     if let Some(spread) = Spread::of(runs.iter().map(|run| run.total().percent())) {
         println!("| all | {} |", spread.show(1.0, 3));
     }
+    if let Some(spread) = Spread::of(runs.iter().map(accuracy::Accuracy::unexplained_percent)) {
+        println!("| all, that stolen time cannot explain | {} |", spread.show(1.0, 3));
+    }
     let seconds = Spread::of(runs.iter().map(|run| float(run.total().by_kernel_ns)));
     println!(
         "\n{within} of {rounds} runs within {} % per tenant and {} % in all; CPU seconds in a run: {}",
