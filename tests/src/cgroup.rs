@@ -59,6 +59,25 @@ impl Cgroup {
         fs::metadata(&self.directory).unwrap().ino()
     }
 
+    /// CPU time of all processes that have been here, by the kernel's account (`usage_usec` of `cpu.stat`).
+    pub fn usage_ns(&self) -> u64 {
+        let stat = fs::read_to_string(self.directory.join("cpu.stat")).unwrap();
+        let usage = stat.lines().find_map(|line| line.strip_prefix("usage_usec "));
+        usage.unwrap().parse::<u64>().unwrap() * 1_000
+    }
+
+    /// Waits until no process is here any more.
+    pub fn wait_until_empty(&self) {
+        for _ in 0..3_000 {
+            let events = fs::read_to_string(self.directory.join("cgroup.events")).unwrap();
+            if events.lines().any(|line| line == "populated 0") {
+                return;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        panic!("{} does not become empty", self.path);
+    }
+
     /// Moves a process here, with all its threads.
     pub fn add(&self, pid: u32) {
         fs::write(self.directory.join("cgroup.procs"), pid.to_string()).unwrap();

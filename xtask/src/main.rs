@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::{
-    commands::{build, install, lint, run, setup, test},
+    commands::{bench, build, install, lint, run, setup, test},
     workspace::Workspace,
 };
 
@@ -32,6 +32,8 @@ enum Task {
     Run(run::Args),
     /// Run every test: user space as the calling user, then the tests on the real kernel as root
     Test(test::Args),
+    /// Measure what dlpm costs and how accurate it is, beside a reference in the same run
+    Bench(bench::Args),
     /// Check formatting, and clippy for user space and eBPF, with warnings as errors
     Lint,
     /// Build the program and put it where `sudo dlpm` finds it
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         Task::Build(args) => build::main(&workspace, &args),
         Task::Run(args) => run::main(&workspace, &args),
         Task::Test(args) => test::main(&workspace, &args),
+        Task::Bench(args) => bench::main(&workspace, &args),
         Task::Lint => lint::main(&workspace),
         Task::Install(args) => install::main(&workspace, &args),
         Task::Setup(args) => setup::main(&workspace, &args),
@@ -67,6 +70,12 @@ mod tests {
     fn the_command_line_is_consistent() {
         use clap::CommandFactory;
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn options_of_a_benchmark_are_its_own() {
+        Cli::try_parse_from(["xtask", "bench", "sleepers", "--rounds", "2", "--during"]).unwrap();
+        assert!(Cli::try_parse_from(["xtask", "bench", "no-such"]).is_err());
     }
 
     #[test]

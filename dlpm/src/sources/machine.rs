@@ -218,7 +218,7 @@ impl Machine {
     }
 
     /// Says whose memory is to be read: all that `listed` accepts, or without it the largest consumers.
-    pub fn watch_memory(&mut self, listed: Option<&Listed<'_>>) {
+    pub fn watch_memory(&mut self, listed: Option<Listed<'_>>) {
         self.memory.choose(&self.processes, &mut self.cgroups, listed);
     }
 

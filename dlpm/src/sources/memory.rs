@@ -92,12 +92,11 @@ impl MemoryReader {
         }
     }
 
-    /// The newest reading of each watched process that still exists, with the id of its cgroup. The readings differ
-    /// in age (`read_at_ns`). It waits for no reading.
+    /// The newest reading of each watched process, with the id of its cgroup. The readings differ in age
+    /// (`read_at_ns`). It waits for no reading, and looks at no file: a process that has ended keeps its last reading
+    /// until it is due again or no longer watched, so the caller leaves out those that it knows to be gone.
     pub fn readings(&self) -> BTreeMap<ProcessId, (u64, MemoryReading)> {
-        let mut readings = self.shared.lock().watched.readings();
-        readings.retain(|&process, _| read::is_alive(&self.shared.procfs, process));
-        readings
+        self.shared.lock().watched.readings()
     }
 }
 

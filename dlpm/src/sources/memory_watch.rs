@@ -2,10 +2,11 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -23,14 +24,19 @@ pub const LARGEST: usize = 50;
 /// Processes whose memory is read under a filter, at most: the largest consumers of CPU time among them.
 pub const LISTED: usize = 2_000;
 
-/// Whether a process in the cgroup of that path is listed.
-pub type Listed<'a> = dyn Fn(&Process, &str) -> bool + 'a;
+/// Whether a process in the cgroup with this path is listed.
+pub type Listed<'a> = &'a dyn Fn(&Process, &str) -> bool;
+
+/// How often every process is looked at, and not only those that ran: for what changes without the process running.
+const ALL_EVERY: Duration = Duration::from_secs(60);
 
 /// What has been seen of a process while it runs.
 #[derive(Clone, Copy, Default)]
 struct Seen {
     cpu_ns: u64,
     cgroup_id: u64,
+    /// The CPU time under which it is ranked, if it is.
+    rank: Option<u64>,
 }
 
 /// The reader of memory, and what it needs to know to choose.
@@ -39,6 +45,12 @@ pub struct MemoryWatch {
     reader: Option<MemoryReader>,
     procfs: PathBuf,
     seen: HashMap<ProcessId, Seen>,
+    /// Processes that can be chosen, the largest consumer first. Kept from one choice to the next, so that choosing
+    /// costs what ran meanwhile and not what exists.
+    ranked: BTreeSet<(Reverse<u64>, ProcessId)>,
+    /// Processes that ran since the last choice.
+    ran: HashSet<ProcessId>,
+    looked_at_all: Option<Instant>,
 }
 
 impl MemoryWatch {
@@ -51,43 +63,76 @@ impl MemoryWatch {
             reader,
             procfs: procfs.to_owned(),
             seen: HashMap::new(),
+            ranked: BTreeSet::new(),
+            ran: HashSet::new(),
+            looked_at_all: None,
         }
     }
 
     /// Counts the CPU time of an interval.
     pub fn count(&mut self, usage: &[Usage]) {
+        if self.reader.is_none() {
+            return;
+        }
         for usage in usage {
             let seen = self.seen.entry(usage.process).or_default();
             seen.cpu_ns += usage.ns;
             seen.cgroup_id = usage.cgroup_id;
+            self.ran.insert(usage.process);
         }
     }
 
-    /// Chooses anew: of all processes that `listed` accepts, or of all, the largest consumers.
-    pub fn choose(&mut self, processes: &ProcessTable, cgroups: &mut CgroupTree, listed: Option<&Listed<'_>>) {
-        let Some(reader) = &self.reader else { return };
-        self.seen
-            .retain(|process, _| processes.get(process).is_some_and(|process| !process.exited));
-        let mut chosen = Vec::new();
-        for (&id, process) in processes.alive().filter(|(_, process)| !process.kernel) {
-            let Some(listed) = listed else {
-                // Without a filter only processes that run can be large consumers.
-                chosen.extend(self.seen.get(&id).map(|seen| (id, *seen)));
-                continue;
-            };
-            let seen = self.seen.entry(id).or_insert_with(|| Seen {
-                cpu_ns: 0,
-                cgroup_id: cgroup_id(&self.procfs, cgroups.mount_point(), id.tgid).unwrap_or(0),
-            });
-            let path = cgroups.path_of(seen.cgroup_id).unwrap_or_default();
-            if listed(process, &path) {
-                chosen.push((id, *seen));
+    /// Chooses anew: of all processes that `listed` accepts, or of all that ran, the largest consumers. A process that
+    /// has not run since the last choice is judged anew within [`ALL_EVERY`] only.
+    pub fn choose(&mut self, processes: &ProcessTable, cgroups: &mut CgroupTree, listed: Option<Listed<'_>>) {
+        if self.reader.is_none() {
+            return;
+        }
+        let mut changed = std::mem::take(&mut self.ran);
+        if self.looked_at_all.is_none_or(|looked| looked.elapsed() >= ALL_EVERY) {
+            self.looked_at_all = Some(Instant::now());
+            changed.extend(self.seen.keys());
+            // Without a filter only processes that run can be large consumers.
+            if listed.is_some() {
+                changed.extend(processes.alive().map(|(&id, _)| id));
             }
         }
-        chosen.sort_unstable_by_key(|(id, seen)| (Reverse(seen.cpu_ns), *id));
-        chosen.truncate(if listed.is_some() { LISTED } else { LARGEST });
-        let chosen: Vec<_> = chosen.into_iter().map(|(id, seen)| (id, seen.cgroup_id)).collect();
-        reader.watch(&chosen);
+        for id in changed {
+            self.judge(id, processes, cgroups, listed);
+        }
+        let most = if listed.is_some() { LISTED } else { LARGEST };
+        let chosen: Vec<_> = self
+            .ranked
+            .iter()
+            .take(most)
+            .map(|&(_, id)| (id, self.seen.get(&id).map_or(0, |seen| seen.cgroup_id)))
+            .collect();
+        if let Some(reader) = &self.reader {
+            reader.watch(&chosen);
+        }
+    }
+
+    /// Ranks a process by its CPU time, or takes it out where it is not to be chosen.
+    fn judge(&mut self, id: ProcessId, processes: &ProcessTable, cgroups: &mut CgroupTree, listed: Option<Listed<'_>>) {
+        if let Some(rank) = self.seen.get_mut(&id).and_then(|seen| seen.rank.take()) {
+            self.ranked.remove(&(Reverse(rank), id));
+        }
+        let alive = processes.get(&id).filter(|process| !process.exited && !process.kernel);
+        let Some(process) = alive else {
+            self.seen.remove(&id);
+            return;
+        };
+        let seen = self.seen.entry(id).or_insert_with(|| Seen {
+            cgroup_id: cgroup_id(&self.procfs, cgroups.mount_point(), id.tgid).unwrap_or(0),
+            ..Seen::default()
+        });
+        if let Some(listed) = listed
+            && !listed(process, &cgroups.path_of(seen.cgroup_id).unwrap_or_default())
+        {
+            return;
+        }
+        seen.rank = Some(seen.cpu_ns);
+        self.ranked.insert((Reverse(seen.cpu_ns), id));
     }
 
     /// The newest readings of those chosen processes that are there, with the cgroup that each was in.

@@ -16,7 +16,11 @@ use std::{
 };
 
 use dlpm_tests::cpus;
-use rustix::{process::Signal, thread::set_name};
+use rustix::{
+    process::Signal,
+    thread::set_name,
+    time::{ClockId, clock_gettime},
+};
 
 fn main() {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
@@ -42,6 +46,10 @@ fn main() {
         "rename" => rename(&rest[0], &rest[1]),
         "daemon" => daemon(&rest[0]),
         "reuse" => reuse(number(0), &rest[1]),
+        "sleepers" => sleepers(number(0)),
+        "processes" => processes(number(0), number(1), number(2)),
+        "bursts" => bursts(number(0), number(1), number(2), number(3)),
+        "batches" => batches(number(0), Duration::from_millis(number(1).into())),
         other => panic!("no such task: {other}"),
     }
     tell("done");
@@ -61,6 +69,21 @@ fn spin(time: Duration) {
     let begun = Instant::now();
     while begun.elapsed() < time {
         std::hint::spin_loop();
+    }
+}
+
+/// Uses this much CPU time, however long that takes: of the process, or of the thread.
+fn burn(clock: ClockId, ns: u64) {
+    let now = || {
+        let time = clock_gettime(clock);
+        time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned()
+    };
+    let end = now() + ns;
+    while now() < end {
+        // Some microseconds of user mode for each system call.
+        for _ in 0..200 {
+            std::hint::spin_loop();
+        }
     }
 }
 
@@ -184,4 +207,67 @@ fn has_child(wanted: u32, child_name: &str) -> bool {
         reap();
         child == wanted
     })
+}
+
+/// Processes that sleep until the worker ends.
+fn sleepers(count: u32) {
+    let children: Vec<u32> = (0..count)
+        .map(|_| {
+            fork(|| {
+                rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
+                loop {
+                    // SAFETY: no arguments.
+                    unsafe { libc::pause() };
+                }
+            })
+        })
+        .collect();
+    tell("sleeping");
+    wait_for_line();
+    for pid in children {
+        // SAFETY: no memory is involved; the child has not been waited for, so the pid is its own.
+        unsafe { libc::kill(pid.cast_signed(), libc::SIGKILL) };
+    }
+    while reap() {}
+}
+
+/// Processes one after another, each using between `least_us` and `most_us` of CPU time, more short ones than long
+/// ones.
+fn processes(count: u32, least_us: u32, most_us: u32) {
+    let ratio = f64::from(most_us) / f64::from(least_us);
+    for index in 0..count {
+        // Multiples of the golden ratio are spread evenly, and without an order that a scheduler could follow.
+        let position = (f64::from(index) * 0.618_033_988_749_895).fract();
+        let time = Duration::from_micros(least_us.into()).mul_f64(ratio.powf(position * position));
+        let ns = u64::try_from(time.as_nanos()).unwrap();
+        fork(|| burn(ClockId::ProcessCPUTime, ns));
+        reap();
+    }
+}
+
+/// Threads that use `burst_us` of CPU time and sleep for `pause_us`, again and again for `time_ms`.
+fn bursts(threads: u32, burst_us: u32, pause_us: u32, time_ms: u32) {
+    let end = Instant::now() + Duration::from_millis(time_ms.into());
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(move || {
+                while Instant::now() < end {
+                    burn(ClockId::ThreadCPUTime, u64::from(burst_us) * 1_000);
+                    thread::sleep(Duration::from_micros(pause_us.into()));
+                }
+            });
+        }
+    });
+}
+
+/// `count` processes that do next to nothing, in every `period`; for ever.
+fn batches(count: u32, period: Duration) {
+    loop {
+        let begun = Instant::now();
+        for _ in 0..count {
+            fork(|| {});
+            reap();
+        }
+        thread::sleep(period.saturating_sub(begun.elapsed()));
+    }
 }

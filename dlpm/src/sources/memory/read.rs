@@ -29,7 +29,7 @@ pub fn machine_memory(procfs: &Path) -> Option<MachineMemory> {
 }
 
 /// Whether this process, and not another one with its pid, exists.
-pub(super) fn is_alive(procfs: &Path, process: ProcessId) -> bool {
+fn is_alive(procfs: &Path, process: ProcessId) -> bool {
     start_ticks(procfs, process.tgid).is_some_and(|ticks| process.start_ns == 0 || ticks == ticks_of(process.start_ns))
 }
 
