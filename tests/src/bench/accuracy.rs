@@ -84,8 +84,9 @@ impl Accuracy {
         }
         let _ = writeln!(
             table,
-            "\nStolen by the hypervisor meanwhile: {:.2} s.",
-            float(self.stolen_ns) / 1e9
+            "\nStolen by the hypervisor meanwhile: {:.2} s; it cannot explain {:+.3} % of all.",
+            float(self.stolen_ns) / 1e9,
+            self.unexplained_percent()
         );
         table
     }
