@@ -109,6 +109,10 @@ pub struct Offsets {
     pub kernfs_node_id: u32,
     /// `cgroup_root.hierarchy_id`
     pub cgroup_root_hierarchy_id: u32,
+    /// `task_struct.cgroups`
+    pub task_cgroups: u32,
+    /// `css_set.dfl_cgrp`; 0 where the way from a task to its cgroup id is not known, so that a helper is asked.
+    pub css_set_dfl_cgrp: u32,
 }
 
 /// What belongs to one interval of one CPU. Times in nanoseconds of CLOCK_MONOTONIC.
@@ -265,7 +269,7 @@ impl Default for CgroupRecord {
     }
 }
 
-const _: () = assert!(size_of::<Offsets>() == 56);
+const _: () = assert!(size_of::<Offsets>() == 64);
 const _: () = assert!(size_of::<CpuBuffer>() == 64);
 const _: () = assert!(size_of::<CpuState>() == 192);
 const _: () = assert!(size_of::<Slot>() == 64);

@@ -19,21 +19,21 @@ use aya_ebpf::{
     programs::{BtfTracePointContext, RawTracePointContext},
 };
 
-use crate::task::{Charged, TaskAddress};
+use crate::task::{Argument, Current, TaskAddress};
 
 /// `sched_switch(preempt, prev, next)`, arguments 0 to 2 of every kernel since 4.17:
 /// <https://github.com/torvalds/linux/blob/v6.18/include/trace/events/sched.h#L220>
 #[btf_tracepoint(function = "sched_switch")]
 pub fn on_switch(context: BtfTracePointContext) -> i32 {
     let (outgoing, incoming): (TaskAddress, TaskAddress) = (context.arg(1), context.arg(2));
-    switch::switch(Charged::from_btf(outgoing), |_| task::is_idle(incoming));
+    switch::switch(Argument(outgoing), |_| task::is_idle(incoming));
     0
 }
 
 /// `BPF_PROG_TEST_RUN` runs it on a given CPU; its first argument is the number of the interval that begins.
 #[raw_tracepoint(tracepoint = "sched_switch")]
 pub fn seal(context: RawTracePointContext) -> i32 {
-    switch::seal(Charged::current(), context.arg(0));
+    switch::seal(Current::new(), context.arg(0));
     0
 }
 
@@ -41,10 +41,7 @@ pub fn seal(context: RawTracePointContext) -> i32 {
 #[raw_tracepoint(tracepoint = "sched_switch")]
 pub fn on_switch_by_tgid(context: RawTracePointContext) -> i32 {
     let incoming: TaskAddress = context.arg(2);
-    let outgoing = Charged {
-        tgid: context.tgid(),
-        start_ns: 0,
-    };
+    let outgoing = Current::by_tgid(context.tgid());
     switch::switch(outgoing, |state| switch::learn_idle(state, outgoing) == incoming);
     0
 }
@@ -52,13 +49,7 @@ pub fn on_switch_by_tgid(context: RawTracePointContext) -> i32 {
 /// Goes with [`on_switch_by_tgid`].
 #[raw_tracepoint(tracepoint = "sched_switch")]
 pub fn seal_by_tgid(context: RawTracePointContext) -> i32 {
-    switch::seal(
-        Charged {
-            tgid: context.tgid(),
-            start_ns: 0,
-        },
-        context.arg(0),
-    );
+    switch::seal(Current::by_tgid(context.tgid()), context.arg(0));
     0
 }
 

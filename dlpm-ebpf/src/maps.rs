@@ -46,6 +46,8 @@ static OFFSETS: Global<Offsets> = Global::new(Offsets {
     cgroup_root: 0,
     kernfs_node_id: 0,
     cgroup_root_hierarchy_id: 0,
+    task_cgroups: 0,
+    css_set_dfl_cgrp: 0,
 });
 
 /// Loads one offset. Only that field is read: a copy of the whole struct would be a loop of loads on the stack,

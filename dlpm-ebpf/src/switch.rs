@@ -5,32 +5,35 @@
 
 use aya_ebpf::{
     bindings::BPF_NOEXIST,
-    helpers::{bpf_get_current_cgroup_id, bpf_get_current_task, bpf_get_smp_processor_id, bpf_ktime_get_ns},
+    helpers::{bpf_get_current_task, bpf_get_smp_processor_id, bpf_ktime_get_ns},
 };
 use dlpm_common::{CpuBuffer, CpuState, Slot, Usage, UsageKey};
 
 use crate::{
     maps::{CPUS, SLOTS, SLOTS_LOG2, SMT, SPILL_0, SPILL_1},
     smt,
-    task::Charged,
+    task::{Charged, Ran},
 };
 
 /// `sched_switch`: `outgoing` leaves the CPU, and the next task is idle or not.
+///
+/// The clock comes first: a call costs what is in registers.
 #[inline(always)]
-pub fn switch(outgoing: Charged, next_is_idle: impl FnOnce(&mut CpuState) -> bool) {
+pub fn switch(outgoing: impl Ran, next_is_idle: impl FnOnce(&mut CpuState) -> bool) {
     let Some((cpu, state)) = this_cpu() else { return };
-    let next_is_idle = next_is_idle(state);
     let now = clock(state);
+    let next_is_idle = SMT.load() != 0 && next_is_idle(state);
     resume(state, now, next_is_idle);
+    let sequence = state.sequence;
+    buffer(state, sequence).switches += 1;
     charge(cpu, state, now, outgoing, next_is_idle);
-    buffer(state, state.sequence).switches += 1;
 }
 
 /// Ends the interval of this CPU and begins interval `target`; does nothing when that has been done.
 #[inline(always)]
-pub fn seal(running: Charged, target: u64) {
+pub fn seal(running: impl Ran, target: u64) {
     let Some((cpu, state)) = this_cpu() else { return };
-    let is_idle = running.tgid == 0;
+    let is_idle = running.tgid() == 0;
     let now = clock(state);
     resume(state, now, is_idle);
     if state.sequence.wrapping_add(1) != target {
@@ -43,8 +46,8 @@ pub fn seal(running: Charged, target: u64) {
 
 /// Address of this CPU's idle task, for kernels where a task's fields cannot be read: known once it has gone out.
 #[inline(always)]
-pub fn learn_idle(state: &mut CpuState, outgoing: Charged) -> u64 {
-    if state.idle_task == 0 && outgoing.tgid == 0 {
+pub fn learn_idle(state: &mut CpuState, outgoing: impl Ran) -> u64 {
+    if state.idle_task == 0 && outgoing.tgid() == 0 {
         // SAFETY: no arguments.
         state.idle_task = unsafe { bpf_get_current_task() };
     }
@@ -122,7 +125,7 @@ fn resume(state: &mut CpuState, now: u64, next_is_idle: bool) {
 
 /// Charges the time since the CPU's last event to the task that ran.
 #[inline(always)]
-fn charge(cpu: u32, state: &mut CpuState, now: u64, ran: Charged, next_is_idle: bool) {
+fn charge(cpu: u32, state: &mut CpuState, now: u64, ran: impl Ran, next_is_idle: bool) {
     let ns = now - state.since_ns;
     state.since_ns = now;
     let sequence = state.sequence;
@@ -133,12 +136,18 @@ fn charge(cpu: u32, state: &mut CpuState, now: u64, ran: Charged, next_is_idle: 
         buffer(state, sequence).overlap_clamps += u64::from(clamped);
     }
     let buffer = buffer(state, sequence);
-    if ran.tgid == 0 {
+    let tgid = ran.tgid();
+    if tgid == 0 {
         buffer.idle_ns += ns;
         return;
     }
-    // SAFETY: no arguments. At `sched_switch`, `current` is still the task that goes out.
-    let cgroup_id = unsafe { bpf_get_current_cgroup_id() };
+    let (ran, cgroup_id) = (
+        Charged {
+            tgid,
+            start_ns: ran.start_ns(),
+        },
+        ran.cgroup_id(),
+    );
     let log2 = SLOTS_LOG2.load() & 31;
     let hash = hash(cgroup_id, ran);
     let first = ((cpu << 1) | (sequence & 1) as u32) << log2;

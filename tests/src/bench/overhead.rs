@@ -12,8 +12,9 @@ use self::contender::{Contender, Running, Tracefs};
 use super::{Programs, stats::Spread};
 use crate::{cpus, worker::Worker};
 
-/// Pieces of a ping-pong in each round; the middle one counts, so that a disturbance of some of them does not.
-const PIECES: usize = 9;
+/// Pieces of a ping-pong for each figure of a round. Of the ping-pong itself the fastest one counts, since whatever else
+/// runs only makes it slower; of the kernel's own count of a program, the middle one.
+const PIECES: usize = 15;
 
 /// What is measured.
 #[derive(Clone, Debug)]
@@ -35,6 +36,15 @@ struct Sample {
     program_ns: f64,
     /// Nanoseconds of a context switch in the ping-pong, without that counting.
     switch_ns: f64,
+    /// The same right before, while nothing ran.
+    before_ns: f64,
+}
+
+impl Sample {
+    /// How much slower the ping-pong was, in percent.
+    fn slower(&self) -> f64 {
+        (self.switch_ns / self.before_ns - 1.0) * 100.0
+    }
 }
 
 /// A contender and its samples, one for each round.
@@ -108,6 +118,7 @@ fn measure_round(programs: &Programs, options: &Options, round: usize, measured:
         order.reverse();
     }
     for one in order {
+        let before_ns = pair.switch_ns()?;
         let running = one.contender.start(&options.yardsticks)?;
         let sample = Sample {
             program_ns: if one.contender.has_program() {
@@ -116,12 +127,14 @@ fn measure_round(programs: &Programs, options: &Options, round: usize, measured:
                 0.0
             },
             switch_ns: pair.switch_ns()?,
+            before_ns,
         };
         eprintln!(
-            "round {round}, {}: {:.0} ns, ping-pong {:.0} ns",
+            "round {round}, {}: {:.0} ns, ping-pong {:.0} ns, {:.1} % slower",
             one.contender.name(),
             sample.program_ns,
-            sample.switch_ns
+            sample.switch_ns,
+            sample.slower()
         );
         one.samples.push(sample);
     }
@@ -143,7 +156,7 @@ impl PingPong {
 
     fn switch_ns(&mut self) -> Result<f64> {
         let pieces: Vec<f64> = (0..PIECES).map(|_| self.piece()).collect::<Result<_>>()?;
-        Ok(Spread::of(pieces).context("no piece")?.median)
+        Ok(Spread::of(pieces).context("no piece")?.min)
     }
 
     /// Nanoseconds of a run of the programs while the ping-pong goes on.

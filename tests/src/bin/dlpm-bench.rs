@@ -94,7 +94,7 @@ struct OverheadArgs {
     #[arg(long, value_name = "N", default_value_t = 11, value_parser = at_least_one)]
     rounds: usize,
     /// Round trips in a piece of the ping-pong
-    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(100..=10_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(100..=10_000_000))]
     round_trips: u32,
     /// Another build of dlpm, measured in the same run; can be given several times
     #[arg(long, value_name = "PATH")]

@@ -64,7 +64,7 @@ impl KernelOffsets {
             ("signal_struct.live", "signal_struct", "live", &mut offsets.signal_live),
         ];
         fill(&btf, task, &mut found.missing_task_fields);
-        let cgroup: [(&'static str, &str, &str, &mut u32); 4] = [
+        let cgroup: [(&'static str, &str, &str, &mut u32); 6] = [
             ("cgroup.kn", "cgroup", "kn", &mut offsets.cgroup_kn),
             ("cgroup.root", "cgroup", "root", &mut offsets.cgroup_root),
             ("kernfs_node.id", "kernfs_node", "id", &mut offsets.kernfs_node_id),
@@ -74,8 +74,19 @@ impl KernelOffsets {
                 "hierarchy_id",
                 &mut offsets.cgroup_root_hierarchy_id,
             ),
+            (
+                "task_struct.cgroups",
+                "task_struct",
+                "cgroups",
+                &mut offsets.task_cgroups,
+            ),
+            ("css_set.dfl_cgrp", "css_set", "dfl_cgrp", &mut offsets.css_set_dfl_cgrp),
         ];
         fill(&btf, cgroup, &mut found.missing_cgroup_fields);
+        if !found.missing_cgroup_fields.is_empty() {
+            // The way from a task to its cgroup id has a gap.
+            found.offsets.css_set_dfl_cgrp = 0;
+        }
         Ok(found)
     }
 }

@@ -7,7 +7,7 @@ use std::{
     io::{BufRead, BufReader},
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -18,7 +18,7 @@ use aya::{
     programs::{BtfTracePoint, loaded_programs},
 };
 use dlpm::sources::cpu_time::{Config, CpuTime};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::bench::traced::Traced;
 
@@ -114,9 +114,9 @@ impl Contender {
                 let pid = trace.pid();
                 (Holder::Trace(trace), Some(pid))
             }
-            Self::Bpftrace => tool(Command::new("bpftrace").args(["-e", BPFTRACE]))?,
-            Self::Cpudist => tool(Command::new("/usr/sbin/cpudist").args(["-P", "1000000"]))?,
-            Self::Psutil => tool(Command::new("/usr/bin/python3").args(["-c", PSUTIL]))?,
+            Self::Bpftrace => tool(Command::new("bpftrace").args(["-e", BPFTRACE]), Stdio::null())?,
+            Self::Cpudist => tool(Command::new("/usr/sbin/cpudist").args(["-P", "1000000"]), Stdio::null())?,
+            Self::Psutil => tool(Command::new("/usr/bin/python3").args(["-c", PSUTIL]), Stdio::piped())?,
         };
         let mut running = Running {
             holder,
@@ -191,7 +191,11 @@ impl Running {
             return None;
         };
         let mut line = String::new();
-        tool.output.read_line(&mut line).ok().filter(|bytes| *bytes > 0)?;
+        tool.output
+            .as_mut()?
+            .read_line(&mut line)
+            .ok()
+            .filter(|bytes| *bytes > 0)?;
         Some(line)
     }
 
@@ -222,28 +226,38 @@ fn attach(object: &Path, name: &'static str) -> Result<Ebpf> {
 /// A program of somebody else, interrupted when this is dropped.
 struct Tool {
     child: Child,
-    output: BufReader<std::process::ChildStdout>,
+    /// Where what it prints is wanted.
+    output: Option<BufReader<ChildStdout>>,
 }
 
-fn tool(command: &mut Command) -> Result<(Holder, Option<u32>)> {
+fn tool(command: &mut Command, stdout: Stdio) -> Result<(Holder, Option<u32>)> {
     let mut child = command
         .stdin(Stdio::null())
-        .stdout(Stdio::piped())
+        .stdout(stdout)
         .stderr(Stdio::null())
         .spawn()
         .with_context(|| format!("cannot start {}", command.get_program().display()))?;
-    let output = BufReader::new(child.stdout.take().context("no output")?);
+    let output = child.stdout.take().map(BufReader::new);
     let pid = child.id();
     Ok((Holder::Tool(Tool { child, output }), Some(pid)))
 }
 
 impl Drop for Tool {
     fn drop(&mut self) {
-        if let Some(pid) = rustix::process::Pid::from_raw(self.child.id().cast_signed()) {
-            let _ = rustix::process::kill_process(pid, Signal::INT);
+        self.output = None;
+        // bpftrace has been seen to go on after one signal.
+        for _ in 0..20 {
+            if let Some(pid) = Pid::from_raw(self.child.id().cast_signed()) {
+                let _ = kill_process(pid, Signal::INT);
+            }
+            for _ in 0..25 {
+                if !matches!(self.child.try_wait(), Ok(None)) {
+                    return;
+                }
+                thread::sleep(Duration::from_millis(20));
+            }
         }
-        // It may print much before it ends: a full pipe would stop it.
-        let _ = std::io::copy(&mut self.output, &mut std::io::sink());
+        let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
