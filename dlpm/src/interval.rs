@@ -289,6 +289,19 @@ pub struct GpuProcess {
     pub instances: Vec<String>,
 }
 
+/// What a run of dlpm's program at the context switch costs, by the kernel's own count. A mean of the first runs on this
+/// machine, so for all others an estimate. It contains some ten nanoseconds of that counting, and lacks what the kernel
+/// does before and after the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SwitchCost {
+    /// Nanoseconds of a run.
+    pub run_ns: u64,
+    /// Runs that were counted.
+    pub runs: u64,
+    /// Time in which they were counted.
+    pub measured_ns: u64,
+}
+
 /// What each source saw between two seals.
 #[derive(Clone, Debug, Default)]
 pub struct Interval {
@@ -324,4 +337,6 @@ pub struct Interval {
     pub gpu_owners: BTreeMap<u32, (ProcessId, u64)>,
     /// dlpm's own thread group id.
     pub self_tgid: u32,
+    /// What dlpm costs in each context switch, once it is known.
+    pub switch_cost: Option<SwitchCost>,
 }

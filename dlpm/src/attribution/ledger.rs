@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::interval::{CpuInterval, MachineMemory, MemoryReading, MeterSource, ProcessId, ZoneKind};
+use crate::interval::{CpuInterval, MachineMemory, MemoryReading, MeterSource, ProcessId, SwitchCost, ZoneKind};
 
 /// How a figure of energy was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -302,4 +302,15 @@ pub struct Ledger {
     pub cgroups: Vec<CgroupSum>,
     /// Memory of the machine.
     pub machine_memory: Option<MachineMemory>,
+    /// What dlpm costs in each context switch, where it is known.
+    pub switch_cost: Option<SwitchCost>,
+}
+
+impl Ledger {
+    /// Context switches on all CPUs.
+    pub fn switches(&self) -> u64 {
+        self.cpus
+            .iter()
+            .fold(0, |sum: u64, cpu| sum.saturating_add(cpu.switches))
+    }
 }

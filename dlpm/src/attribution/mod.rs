@@ -107,6 +107,7 @@ pub fn attribute(interval: &Interval, options: &Options, carries: &Carries) -> L
         rows,
         cgroups,
         machine_memory: interval.machine_memory,
+        switch_cost: interval.switch_cost,
     }
 }
 

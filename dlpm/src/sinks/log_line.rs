@@ -8,7 +8,7 @@ use super::log_gpus::{GpuEntry, GpuUseEntry};
 use crate::{
     attribution::ledger::{CgroupSum, LeafZone, Ledger, RootZone, Row, RowKey},
     interval::{CpuInterval, Identity, MachineMemory, MemoryReading, ZoneKind},
-    sinks::line::SCHEMA,
+    sinks::{line::SCHEMA, measuring_cost::SwitchEstimate},
 };
 
 /// A ledger as the object `dlpm`.
@@ -54,7 +54,7 @@ impl<'a> Exact<'a> {
             rows: ledger
                 .rows
                 .iter()
-                .map(|row| RowEntry::of(row, leaves, ledger.end_ns))
+                .map(|row| RowEntry::of(row, leaves, ledger))
                 .collect(),
             cgroups: ledger.cgroups.iter().map(|sum| CgroupEntry::of(sum, leaves)).collect(),
         }
@@ -265,6 +265,9 @@ struct RowEntry<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     processes: Option<u32>,
     cpu_ns: u64,
+    /// Of the row `self` alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    in_switches: Option<SwitchEstimate>,
     by_package: BTreeMap<u32, CpuUseEntry>,
     #[serde(skip_serializing_if = "Option::is_none")]
     memory: Option<MemoryEntry>,
@@ -276,7 +279,7 @@ struct RowEntry<'a> {
 }
 
 impl<'a> RowEntry<'a> {
-    fn of(row: &'a Row, leaves: &'a [LeafZone], end_ns: u64) -> Self {
+    fn of(row: &'a Row, leaves: &'a [LeafZone], ledger: &Ledger) -> Self {
         let (id, cgroup) = match &row.key {
             RowKey::Process(id, cgroup) => (Some(id), Some(cgroup.as_str())),
             RowKey::Merged(cgroup) => (None, Some(cgroup.as_str())),
@@ -294,6 +297,7 @@ impl<'a> RowEntry<'a> {
             exited: shown.map(|shown| shown.exited),
             processes: matches!(row.key, RowKey::Merged(_)).then_some(row.processes),
             cpu_ns: row.cpu_ns(),
+            in_switches: SwitchEstimate::of(ledger).filter(|_| row.key == RowKey::SelfDlpm),
             by_package: row
                 .by_package
                 .iter()
@@ -305,7 +309,10 @@ impl<'a> RowEntry<'a> {
                     (*package, entry)
                 })
                 .collect(),
-            memory: row.memory.as_ref().map(|reading| MemoryEntry::of(reading, end_ns)),
+            memory: row
+                .memory
+                .as_ref()
+                .map(|reading| MemoryEntry::of(reading, ledger.end_ns)),
             // A process row's is in its memory reading.
             resident_bytes: (id.is_none() && row.resident_bytes > 0).then_some(row.resident_bytes),
             gpus: row

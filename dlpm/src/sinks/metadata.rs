@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use crate::{
     attribution::ledger::{IdlePolicy, Ledger, Method},
     interval::Identity,
-    sinks::segments::date,
+    sinks::{measuring_cost::MeasuringCost, segments::date},
 };
 
 /// Name of the file in its folder.
@@ -50,6 +50,8 @@ pub struct Metadata {
     pub idle_floors_mw: BTreeMap<String, u64>,
     /// What a reader of the log has to know: estimates, missing sources.
     pub notes: Vec<String>,
+    /// What the measuring cost; `None` while the trace runs.
+    pub measuring_cost: Option<MeasuringCost>,
     /// Time zone of the dates.
     pub timezone: TimeZone,
 }
@@ -130,6 +132,7 @@ impl Metadata {
             "smt_weight_permille": self.smt_weight_permille,
             "idle_floors_mw": self.idle_floors_mw,
             "notes": self.notes,
+            "measuring_cost": self.measuring_cost.as_ref().map(MeasuringCost::to_json),
         })
     }
 }

@@ -9,6 +9,7 @@ pub mod gpu_metrics;
 pub mod line;
 pub mod log_gpus;
 pub mod log_line;
+pub mod measuring_cost;
 pub mod metadata;
 mod queue;
 pub mod repair;

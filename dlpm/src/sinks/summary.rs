@@ -7,6 +7,7 @@ use crate::{
     interval::ZoneKind,
     sinks::{
         log_line::row_word,
+        measuring_cost::MeasuringCost,
         totals::{Amount, Share, Totals, ZoneTotal},
     },
 };
@@ -20,6 +21,8 @@ pub struct SummaryOptions {
     pub top: usize,
     /// What else was dropped or is absent, a sentence each.
     pub notes: Vec<String>,
+    /// What the measuring cost.
+    pub cost: Option<MeasuringCost>,
 }
 
 impl Default for SummaryOptions {
@@ -28,6 +31,7 @@ impl Default for SummaryOptions {
             width: 100,
             top: 15,
             notes: Vec::new(),
+            cost: None,
         }
     }
 }
@@ -45,6 +49,9 @@ pub fn render(totals: &Totals, options: &SummaryOptions) -> String {
     }
     if !totals.zones.is_empty() {
         text += &printer.balance();
+    }
+    if let Some(cost) = &options.cost {
+        text += &format!("\n{}", cost.text());
     }
     let notes = printer.notes();
     if !notes.is_empty() {

@@ -132,6 +132,7 @@ pub fn interval(seq: u64, mut zones: Vec<ZoneReading>) -> Interval {
         gpus: Vec::new(),
         gpu_owners: [].into(),
         self_tgid: 9,
+        switch_cost: None,
     }
 }
 
@@ -177,6 +178,7 @@ pub fn metadata() -> Metadata {
         smt_weight_permille: 550,
         idle_floors_mw: [].into(),
         notes: vec!["a note".to_owned()],
+        measuring_cost: None,
         timezone: TimeZone::UTC,
     }
 }

@@ -140,6 +140,8 @@ pub struct CpuTotal {
     pub lost_ns: u128,
     /// Intervals of a CPU in which these do not add up.
     pub violations: u64,
+    /// Context switches.
+    pub switches: u128,
     /// Largest number of CPUs in an interval.
     pub cpus: usize,
 }
@@ -236,6 +238,7 @@ impl Totals {
     fn add_cpus(&mut self, ledger: &Ledger) {
         let total = &mut self.cpu;
         total.cpus = total.cpus.max(ledger.cpus.len());
+        total.switches += u128::from(ledger.switches());
         for cpu in &ledger.cpus {
             total.interval_ns += u128::from(cpu.interval_ns());
             total.busy_ns += u128::from(cpu.busy_ns);

@@ -9,7 +9,7 @@ use dlpm_common::Counter;
 use rustix::time::ClockId;
 
 use crate::{
-    interval::{GpuReading, Interval, Process, ProcessId, Usage, ZoneReading},
+    interval::{GpuReading, Interval, Process, ProcessId, SwitchCost, Usage, ZoneReading},
     sources::{
         cgroups::CgroupTree,
         clock::{clock_ns, monotonic_ns},
@@ -191,6 +191,7 @@ impl Machine {
             gpus,
             gpu_owners,
             self_tgid: std::process::id(),
+            switch_cost: self.cpu_time.switch_cost().and_then(Result::ok),
         };
         self.seq += 1;
         self.previous = reading;
@@ -225,6 +226,12 @@ impl Machine {
     /// The source of CPU time: hooks and identity.
     pub fn cpu_time(&mut self) -> &mut CpuTime {
         &mut self.cpu_time
+    }
+
+    /// What dlpm costs in each context switch, or why that is not known.
+    pub fn switch_cost(&self) -> Result<SwitchCost, String> {
+        let cost = self.cpu_time.switch_cost();
+        cost.unwrap_or_else(|| Err("the trace was too short to measure it".to_owned()))
     }
 
     /// Who the processes are, and which trees are followed.

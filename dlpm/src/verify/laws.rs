@@ -117,6 +117,18 @@ impl Checker<'_> {
                 sum(row.by_package.values().map(|usage| usage.cpu_ns)),
                 u128::from(written.cpu_ns),
             );
+            if let Some(estimate) = &written.in_switches {
+                self.equal(
+                    || format!("switches of {} against those of the CPUs", name(&row.key)),
+                    self.ledger.switches(),
+                    estimate.switches,
+                );
+                self.equal(
+                    || format!("estimate_ns of {} against its switches", name(&row.key)),
+                    estimate.switches.saturating_mul(estimate.ns_per_switch),
+                    estimate.estimate_ns,
+                );
+            }
             self.holds(
                 row.by_package.values().all(|usage| usage.smt_shared_ns <= usage.cpu_ns),
                 || format!("{} shared its core for longer than it ran", name(&row.key)),

@@ -11,6 +11,7 @@ use crate::{
     sinks::{
         line::SCHEMA,
         log_gpus::{RecordedGpu, RecordedGpuUse},
+        measuring_cost::SwitchEstimate,
     },
 };
 
@@ -92,6 +93,8 @@ pub struct RecordedRow {
     processes: Option<u32>,
     /// CPU time, also the sum over the packages.
     pub cpu_ns: u64,
+    /// Of the row `self`: dlpm's part of the context switches.
+    pub in_switches: Option<SwitchEstimate>,
     by_package: BTreeMap<u32, Use>,
     memory: Option<Memory>,
     resident_bytes: Option<u64>,
@@ -192,6 +195,8 @@ impl Recorded {
             rows,
             cgroups,
             machine_memory,
+            // The rows have what follows from it.
+            switch_cost: None,
         })
     }
 }

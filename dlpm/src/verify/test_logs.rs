@@ -3,8 +3,8 @@
 use crate::{
     attribution::{Options, attribute, energy_tree::Carries, ledger::IdlePolicy, selection::Selection},
     interval::{
-        CpuInterval, Interval, MachineMemory, MemoryReading, MeterSource, Process, ProcessId, Usage, ZoneKind,
-        ZoneReading,
+        CpuInterval, Interval, MachineMemory, MemoryReading, MeterSource, Process, ProcessId, SwitchCost, Usage,
+        ZoneKind, ZoneReading,
     },
     sinks::testing::{interval, segmenter_with, zone},
 };
@@ -156,6 +156,7 @@ impl Machine {
             gpus: Vec::new(),
             gpu_owners: [].into(),
             self_tgid: 9,
+            switch_cost: None,
         }
     }
 }
@@ -243,6 +244,21 @@ pub fn parts_outside() -> String {
         &Options::default(),
         false,
     )
+}
+
+/// A log that tells from its second interval on what dlpm's part of the context switches is.
+pub fn with_switch_cost() -> String {
+    let mut machine = Machine::new(13);
+    let cost = SwitchCost {
+        run_ns: 113,
+        runs: 1_000,
+        measured_ns: 100_000_000,
+    };
+    let intervals = (0..3).map(|seq| Interval {
+        switch_cost: (seq > 0).then_some(cost),
+        ..machine.interval(seq, &[])
+    });
+    log(intervals, &Options::default(), false)
 }
 
 /// A log with a gap, a clock that steps, zones that are invalid for a while, and a second trace.

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Report,
-    test_logs::{eventful, logs, parts_outside},
+    test_logs::{eventful, logs, parts_outside, with_switch_cost},
     verify,
 };
 
@@ -186,6 +186,43 @@ fn each_law_is_named_when_it_is_broken() {
         &changed(&log, 1, |line| line["dlpm"]["rows"].as_array_mut().unwrap().swap(0, 1)),
         "not in order",
     );
+}
+
+#[test]
+fn the_estimate_of_the_switches_is_their_number_times_the_cost_of_one() {
+    let log = with_switch_cost();
+    accepted(&log);
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let own = |line: &Value| {
+        let rows = line["dlpm"]["rows"].as_array().unwrap();
+        rows.iter().position(|row| row["row"] == "self").unwrap()
+    };
+    let number = |line: &Value| line["dlpm"]["rows"][own(line)]["in_switches"].clone();
+    let samples: Vec<usize> = (0..lines.len())
+        .filter(|n| lines[*n]["dlpm"].get("rows").is_some())
+        .collect();
+    assert_eq!(number(&lines[samples[0]]), Value::Null);
+    let last = samples[2];
+    let rows = lines[last]["dlpm"]["rows"].as_array().unwrap();
+    assert_eq!(rows.iter().filter(|row| row.get("in_switches").is_some()).count(), 1);
+    let cpus = lines[last]["dlpm"]["cpus"].as_array().unwrap();
+    let switches: u64 = cpus.iter().map(|cpu| cpu["switches"].as_u64().unwrap()).sum();
+    assert_eq!(
+        number(&lines[last]),
+        json!({"switches": switches, "ns_per_switch": 113, "estimate_ns": switches * 113})
+    );
+    for (field, says) in [
+        ("switches", "switches of row self"),
+        ("ns_per_switch", "estimate_ns of row self"),
+        ("estimate_ns", "estimate_ns of row self"),
+    ] {
+        let more = changed(&log, last, |line| {
+            let row = own(line);
+            let place = &mut line["dlpm"]["rows"][row]["in_switches"][field];
+            *place = json!(place.as_u64().unwrap() + 1);
+        });
+        refused(&more, says);
+    }
 }
 
 #[test]

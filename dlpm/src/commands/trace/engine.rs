@@ -17,6 +17,7 @@ use crate::{
     attribution::{Options, attribute, energy_tree::Carries, ledger::Ledger},
     commands::{progress::Progress, say},
     sinks::{
+        measuring_cost::MeasuringCost,
         metadata::{Domain, Metadata},
         segments::{Encoding, Segmenter},
         summary::{self, SummaryOptions},
@@ -116,6 +117,7 @@ impl Engine {
             smt_weight_permille: plan.options.smt_weight_permille,
             idle_floors_mw: plan.options.idle_floors_mw.clone(),
             notes: notes.clone(),
+            measuring_cost: None,
             timezone: plan.timezone.clone(),
         };
         let writer = LogWriter::start(LogOptions {
@@ -226,6 +228,7 @@ impl Engine {
         };
         writer.write(self.segmenter.end().context("the end of the log")?);
         self.metadata.end_unix_ns = Some(unix_ns());
+        self.metadata.measuring_cost = Some(MeasuringCost::of(&self.totals, self.machine.switch_cost()));
         let report = writer.finish(self.metadata.clone(), PATIENCE);
         self.notes.extend(report.notes());
         self.notes.extend(self.dropped());
@@ -242,6 +245,7 @@ impl Engine {
     fn print_summary(&self, report: &Report) {
         let options = SummaryOptions {
             notes: self.notes.clone(),
+            cost: self.metadata.measuring_cost.clone(),
             ..SummaryOptions::default()
         };
         let mut text = summary::render(&self.totals, &options);

@@ -6,18 +6,19 @@
 
 mod batch;
 mod cgroups;
+mod cost;
 mod error;
 mod loader;
 mod offsets;
 mod seal;
 mod tables;
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use aya::{
     Ebpf,
     maps::{Map, MapData, PerCpuArray},
-    programs::RawTracePoint,
+    programs::{Program, RawTracePoint},
 };
 use dlpm_common::{Counter, Slot, maps};
 
@@ -27,10 +28,12 @@ pub use loader::Hook;
 pub use offsets::KERNEL_BTF;
 pub use tables::Tables;
 
+use cost::CostMeter;
+
 pub use crate::interval::Identity;
 
 use crate::{
-    interval::{CpuInterval, ProcessId, Usage},
+    interval::{CpuInterval, ProcessId, SwitchCost, Usage},
     sources::clock::monotonic_ns,
 };
 
@@ -109,6 +112,7 @@ pub struct CpuTime {
     sequence: u64,
     /// [`Counter::CgroupsInserted`] at the last drain.
     cgroups_seen: u64,
+    cost: CostMeter,
 }
 
 impl CpuTime {
@@ -147,6 +151,8 @@ impl CpuTime {
             tables.set_sibling(other, one);
         }
         loader::attach_switch(&mut loaded)?;
+        let cost =
+            CostMeter::start(program_fd(&loaded.ebpf, loaded.switch).ok_or_else(|| "it has no descriptor".to_owned()));
         Ok(Self {
             ebpf: loaded.ebpf,
             tables,
@@ -157,6 +163,7 @@ impl CpuTime {
             seal: loaded.seal,
             sequence: 0,
             cgroups_seen: 0,
+            cost,
         })
     }
 
@@ -295,6 +302,12 @@ impl CpuTime {
         programs.filter_map(|name| missed_runs(&self.ebpf, name)).sum()
     }
 
+    /// What the program at the context switch costs on this machine, measured when it was attached; `None` while that is
+    /// still being measured, and a sentence where the kernel does not tell.
+    pub fn switch_cost(&self) -> Option<Result<SwitchCost, String>> {
+        self.cost.result().cloned()
+    }
+
     /// Name of the program that runs at a context switch.
     pub fn switch_program(&self) -> &'static str {
         self.switch
@@ -322,17 +335,19 @@ fn map_fd<'a>(ebpf: &'a Ebpf, name: &'static str) -> Result<BorrowedFd<'a>, CpuT
     }
 }
 
-fn missed_runs(ebpf: &Ebpf, name: &str) -> Option<u64> {
-    use std::os::fd::AsRawFd;
-
+fn program_fd<'a>(ebpf: &'a Ebpf, name: &str) -> Option<BorrowedFd<'a>> {
     let fd = match ebpf.program(name)? {
-        aya::programs::Program::RawTracePoint(program) => program.fd().ok()?,
-        aya::programs::Program::BtfTracePoint(program) => program.fd().ok()?,
+        Program::RawTracePoint(program) => program.fd().ok()?,
+        Program::BtfTracePoint(program) => program.fd().ok()?,
         _ => return None,
     };
-    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd())).ok()?;
-    text.lines()
-        .find_map(|line| line.strip_prefix("recursion_misses:")?.trim().parse().ok())
+    Some(fd.as_fd())
+}
+
+fn missed_runs(ebpf: &Ebpf, name: &str) -> Option<u64> {
+    let fd = program_fd(ebpf, name)?;
+    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).ok()?;
+    cost::field(&text, "recursion_misses:")
 }
 
 fn possible_cpus() -> Result<u32, CpuTimeError> {
