@@ -7,6 +7,7 @@ use std::{path::PathBuf, thread, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use aya::sys::{Stats, enable_stats};
+use rustix::process::Pid;
 
 use self::contender::{Contender, Running, Tracefs};
 use super::{Programs, stats::Spread};
@@ -15,6 +16,9 @@ use crate::{cpus, worker::Worker};
 /// Pieces of a ping-pong for each figure of a round. Of the ping-pong itself the fastest one counts, since whatever else
 /// runs only makes it slower; of the kernel's own count of a program, the middle one.
 const PIECES: usize = 15;
+
+/// Other CPUs that are kept busy at most.
+const OTHERS: usize = 15;
 
 /// What is measured.
 #[derive(Clone, Debug)]
@@ -104,6 +108,7 @@ fn measure_round(programs: &Programs, options: &Options, round: usize, measured:
         .worker
         .to_str()
         .context("the path of dlpm-worker is no UTF-8")?;
+    let _others = busy_others(program, cpu)?;
     let pair = Worker::start(
         program,
         &["pingpong", &cpu.to_string(), &options.round_trips.to_string()],
@@ -139,6 +144,19 @@ fn measure_round(programs: &Programs, options: &Options, round: usize, measured:
         one.samples.push(sample);
     }
     Ok(())
+}
+
+/// Keeps other CPUs busy with what has the least priority, so that it is always the same whether they are: two threads of
+/// one core (also where a hypervisor does not tell) make a ping-pong half as slow again where both work.
+fn busy_others(program: &str, cpu: u32) -> Result<Vec<Worker>> {
+    let others = cpus::online().into_iter().filter(|other| *other != cpu).take(OTHERS);
+    let spin = |other: u32| {
+        let mut spinner = Worker::start(program, &["spin", &other.to_string()]);
+        rustix::process::setpriority_process(Pid::from_raw(spinner.pid().cast_signed()), 19)?;
+        spinner.go();
+        Ok(spinner)
+    };
+    others.map(spin).collect()
 }
 
 struct PingPong {

@@ -199,7 +199,7 @@ impl Running {
         Some(line)
     }
 
-    /// Pid of `dlpm trace`.
+    /// The trace, where it is one.
     pub fn trace(&mut self) -> Option<&mut Traced> {
         match &mut self.holder {
             Holder::Trace(trace) => Some(trace),
