@@ -68,13 +68,13 @@ fn a_process_that_ends_keeps_its_share() {
     let stays = Sleeper::start();
     let mut ends = Sleeper::start();
     let short = Process {
-        to_ms: Some(1900),
+        to_ms: Some(4900),
         ..process(ends.pid(), 80)
     };
     let fake = FakeNvml::of(vec![gpu(0, 200, vec![short, process(stays.pid(), 20)])]);
     let traced = std::thread::scope(|scope| {
-        let traced = scope.spawn(|| trace_in("1s", &fake, 3500, &[]));
-        fake.wait_until(1900);
+        let traced = scope.spawn(|| trace_in("1s", &fake, 6500, &[]));
+        fake.wait_until(4900);
         ends.kill();
         traced.join().unwrap()
     });
