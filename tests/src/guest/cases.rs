@@ -6,7 +6,10 @@ use dlpm::{
     interval::Identity,
     sources::cpu_time::{Config, CpuTime},
 };
-use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use rustix::{
+    mount::{MountFlags, UnmountFlags, mount, unmount},
+    process::{Resource, Rlimit, setrlimit},
+};
 
 use super::{BUSY, powercap};
 use crate::{trace::Trace, worker::cpu_clock_ns};
@@ -89,6 +92,12 @@ fn first_process() {
 
 /// A program that reads beyond what it is given. Every kernel refuses it, so this case always fails.
 fn illegal_access() {
+    // Before 5.11 programs count as locked memory, and what the case before this one had may not yet be freed.
+    let unlimited = Rlimit {
+        current: None,
+        maximum: None,
+    };
+    setrlimit(Resource::Memlock, unlimited).unwrap();
     // r0 = *(u64 *)(r1 + 8192); exit: far behind the arguments of a raw tracepoint.
     let instructions: [u64; 2] = [u64::from_le_bytes([0x79, 0x10, 0x00, 0x20, 0, 0, 0, 0]), 0x95];
     let license = c"Dual MIT/GPL";

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use super::store::{Kernel, Store};
+use super::store::Kernel;
 use crate::{
     process::{find_program, run},
     toolchain::install::apt_install,
@@ -19,14 +19,13 @@ use crate::{
 /// in particular, but one that knows the flags of its kernel.
 const COMPILERS: [&str; 2] = ["gcc-12", "gcc"];
 
-/// Builds the module for this kernel, in a folder below `folder`.
-pub fn build(workspace: &Workspace, store: &Store, kernel: &Kernel, folder: &Path) -> Result<PathBuf> {
+/// Builds the module for this kernel with its unpacked headers, in a folder below `folder`.
+pub fn build(workspace: &Workspace, unpacked: &Path, kernel: &Kernel, folder: &Path) -> Result<PathBuf> {
     let find_compiler = || COMPILERS.into_iter().find(|name| find_program(name).is_some());
     if find_compiler().is_none() || find_program("make").is_none() {
         apt_install(&["gcc", "make"])?;
     }
     let compiler = find_compiler().context("gcc was installed and is not found; is /usr/bin in PATH?")?;
-    let unpacked = store.headers(kernel)?;
     let headers = unpacked
         .join("usr/src")
         .join(format!("linux-headers-{}", kernel.release));
