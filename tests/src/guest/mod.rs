@@ -40,6 +40,7 @@ const BUSY: &str = "/tmp/first-process-busy";
 /// The first process of the machine: never returns, since the kernel panics when it does.
 pub fn init() -> ! {
     mount_all();
+    #[expect(clippy::zombie_processes, reason = "it is collected as all others are")]
     let runner = Command::new("/init").arg("run").spawn().unwrap();
     let runner = Pid::from_child(&runner);
     while !reaped(runner) {

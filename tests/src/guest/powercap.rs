@@ -39,7 +39,7 @@ struct Truth {
 
 fn load_module() {
     if !Path::new(PARAMETERS).exists() {
-        finit_module(&File::open(MODULE).unwrap(), c"", 0).unwrap();
+        finit_module(File::open(MODULE).unwrap(), c"", 0).unwrap();
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     fs::{self, File},
-    io::{self, BufWriter, Write},
+    io::{BufWriter, Write},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -100,7 +100,7 @@ impl Initramfs {
                 Entry::Link(target) => add(output, path, LINK, target.as_bytes())?,
             };
         }
-        let mut output: W = trailer(output).map_err(io::Error::from)?;
+        let mut output: W = trailer(output)?;
         output.flush()?;
         Ok(())
     }

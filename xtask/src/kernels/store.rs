@@ -6,6 +6,7 @@ use std::{
     env,
     fs::{self, File},
     path::{self, Path, PathBuf},
+    slice,
     time::Duration,
 };
 
@@ -107,7 +108,7 @@ impl Store {
         let release = &kernel.release;
         let (folder, _) = self.part(&format!("headers-{release}"), |apt, into| {
             let package = format!("linux-headers-{release}");
-            let shown = apt.show(&[package.clone()]);
+            let shown = apt.show(slice::from_ref(&package));
             let mut packages = vec![package];
             for prefix in ["linux-headers-", "linux-kbuild-"] {
                 packages.extend(debian::needs(&shown, prefix).into_iter().map(str::to_owned));
