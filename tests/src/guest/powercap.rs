@@ -4,6 +4,7 @@ use std::{
     fs::{self, File},
     os::unix::fs::PermissionsExt,
     path::Path,
+    process::{Command, Stdio},
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
@@ -55,11 +56,26 @@ fn truth() -> Truth {
     }
 }
 
+/// What a counter holds at the most.
+fn range_uj(directory: &str) -> u64 {
+    let text = fs::read_to_string(format!("{ZONES}/{directory}/max_energy_range_uj")).unwrap();
+    text.trim().parse().unwrap()
+}
+
 /// The joules of the log are the module's, over many wraps of every counter.
 pub fn counters() {
     load_module();
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path().join("log");
+    let tenant = || {
+        let times = ["400000", "20000", "300000"];
+        Command::new("/bin/dlpm-tenant")
+            .args(times)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap()
+    };
+    let mut tenants = [tenant(), tenant()];
     let stop = AtomicBool::new(false);
     let truths = thread::scope(|scope| {
         let sampler = scope.spawn(|| {
@@ -70,16 +86,25 @@ pub fn counters() {
             }
             truths
         });
-        let output = Dlpm::new(["trace", "--interval", "250ms", "--output"])
+        let mut dlpm = Dlpm::new(["trace", "--interval", "250ms", "--output"])
             .arg(&folder)
-            .args(["--", "/bin/dlpm-tenant", "200000", "100000", "15000"])
-            .run();
+            .start();
+        dlpm.wait_for_lines(&folder, 2);
+        let begun = truth();
+        dlpm.wait_until("wraps", || {
+            let moved = truth().total_uj.into_iter().zip(begun.total_uj);
+            let mut zones = moved.zip(NAMES);
+            zones.all(|((now, then), (_, directory, _))| now - then > 4 * range_uj(directory))
+        });
+        dlpm.end_with(libc::SIGTERM).exited(0);
         thread::sleep(Duration::from_millis(200));
         stop.store(true, Ordering::Relaxed);
-        let truths = sampler.join().unwrap();
-        println!("{}", output.exited(0).stdout);
-        truths
+        sampler.join().unwrap()
     });
+    for tenant in &mut tenants {
+        tenant.kill().unwrap();
+        tenant.wait().unwrap();
+    }
     let log = Log::read(&folder);
     log.is_complete();
     let (first, last) = (&log.samples[0], &log.samples[log.samples.len() - 1]);
@@ -100,8 +125,7 @@ pub fn counters() {
             .iter()
             .map(|sample| sample.zone(in_the_log).unwrap())
             .collect();
-        let range = fs::read_to_string(format!("{ZONES}/{directory}/max_energy_range_uj")).unwrap();
-        let range_uj: u64 = range.trim().parse().unwrap();
+        let range_uj = range_uj(directory);
         for zone in &zones {
             assert_eq!(
                 (zone["state"].as_str(), zone["source"].as_str()),
@@ -117,11 +141,14 @@ pub fn counters() {
         let wraps = counters.windows(2).filter(|pair| pair[1] < pair[0]).count() as u64;
         println!("{name}: {energy_uj} µJ in the log, {least} to {most} µJ by the module, {wraps} wraps");
         assert!((least..=most).contains(&energy_uj), "{name}");
-        assert!(wraps >= 3, "{name} wrapped {wraps} times");
+        assert!(wraps >= 4, "{name} wrapped {wraps} times");
         // To the microjoule, from the counter alone: every wrap is range + 1.
         let counted = wraps * (range_uj + 1) + counters[counters.len() - 1] - counters[0];
         let energies = zones[1..].iter().map(|zone| number(&zone["energy_uj"]));
         assert_eq!(energies.sum::<u64>(), counted, "{name}");
+    }
+    for tenant in tenants {
+        assert!(log.listed().contains_key(&tenant.id()), "{tenant:?} has no row");
     }
     let verified = Dlpm::new(["verify"]).arg(&folder).run().exited(0);
     println!("{}", verified.stdout.lines().last().unwrap());
