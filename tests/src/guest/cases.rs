@@ -52,12 +52,8 @@ fn hooks() {
 fn no_btf() {
     // In a mount namespace of this process, so that the cases that follow have it again, whatever becomes of this one.
     // SAFETY: a plain system call.
-    assert_eq!(
-        unsafe { libc::unshare(libc::CLONE_NEWNS) },
-        0,
-        "{}",
-        io::Error::last_os_error()
-    );
+    let result = unsafe { libc::unshare(libc::CLONE_NEWNS) };
+    assert_eq!(result, 0, "{}", io::Error::last_os_error());
     mount("tmpfs", "/sys/kernel/btf", "tmpfs", MountFlags::empty(), None).unwrap();
     let mut trace = Trace::start(&Config::default());
     let (identity, reason) = trace.cpu_time.identity();
