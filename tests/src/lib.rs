@@ -8,6 +8,7 @@ pub mod cpus;
 pub mod disk;
 pub mod gpu;
 pub mod gpu_trace;
+pub mod guest;
 pub mod kernel;
 pub mod log;
 pub mod metrics;

@@ -4,6 +4,7 @@
 //! finds a toolchain for eBPF, and where there is none it says what it installs and installs it.
 
 mod commands;
+mod kernels;
 mod process;
 mod toolchain;
 mod workspace;
@@ -13,7 +14,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::{
-    commands::{bench, build, install, lint, run, setup, test},
+    commands::{bench, build, install, kernels as kernels_command, lint, run, setup, test},
     workspace::Workspace,
 };
 
@@ -32,6 +33,8 @@ enum Task {
     Run(run::Args),
     /// Run every test: user space as the calling user, then the tests on the real kernel as root
     Test(test::Args),
+    /// Boot other kernels in an emulator and run the tests there
+    Kernels(kernels_command::Args),
     /// Measure what dlpm costs and how accurate it is, beside a reference in the same run
     Bench(bench::Args),
     /// Check formatting, and clippy for user space and eBPF, with warnings as errors
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Task::Build(args) => build::main(&workspace, &args),
         Task::Run(args) => run::main(&workspace, &args),
         Task::Test(args) => test::main(&workspace, &args),
+        Task::Kernels(args) => kernels_command::main(&workspace, &args),
         Task::Bench(args) => bench::main(&workspace, &args),
         Task::Lint => lint::main(&workspace),
         Task::Install(args) => install::main(&workspace, &args),

@@ -49,6 +49,11 @@ impl Workspace {
         Ok(workspace)
     }
 
+    /// The folder of the workspace.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// The folder that holds what cargo builds.
     pub fn target(&self) -> &Path {
         &self.target
@@ -96,6 +101,27 @@ impl Workspace {
 
 /// Runs a `cargo build` and returns the path of the executable that it made for the target `name`.
 pub fn build_executable(command: &mut Command, name: &str) -> Result<PathBuf> {
+    let executables = build_executables(command)?;
+    executables
+        .into_iter()
+        .find(|executable| executable.kind == "bin" && executable.name == name)
+        .map(|executable| executable.path)
+        .with_context(|| format!("`{}` made no executable `{name}`", process::render(command)))
+}
+
+/// What a `cargo build` made for one target.
+#[derive(Debug, Eq, PartialEq)]
+pub struct Executable {
+    /// `bin` or `test`.
+    pub kind: String,
+    /// Name of the target.
+    pub name: String,
+    /// Where it is.
+    pub path: PathBuf,
+}
+
+/// Runs a `cargo build` and returns every executable that it made.
+pub fn build_executables(command: &mut Command) -> Result<Vec<Executable>> {
     command
         .arg("--message-format=json-render-diagnostics")
         .stdout(Stdio::piped());
@@ -110,18 +136,18 @@ pub fn build_executable(command: &mut Command, name: &str) -> Result<PathBuf> {
             output.status
         );
     }
-    String::from_utf8_lossy(&output.stdout)
-        .lines()
-        .find_map(|line| executable_of(line, name))
-        .with_context(|| format!("`{}` made no executable `{name}`", process::render(command)))
+    let text = String::from_utf8_lossy(&output.stdout);
+    Ok(text.lines().filter_map(executable_of).collect())
 }
 
-fn executable_of(message: &str, name: &str) -> Option<PathBuf> {
+fn executable_of(message: &str) -> Option<Executable> {
     let message: Value = serde_json::from_str(message).ok()?;
-    let is_bin = message.pointer("/target/kind/0").and_then(Value::as_str) == Some("bin");
-    let is_named = message.pointer("/target/name").and_then(Value::as_str) == Some(name);
-    let executable = message.get("executable").and_then(Value::as_str)?;
-    (is_bin && is_named).then(|| executable.into())
+    let text = |pointer: &str| Some(message.pointer(pointer)?.as_str()?.to_owned());
+    Some(Executable {
+        path: text("/executable")?.into(),
+        kind: text("/target/kind/0")?,
+        name: text("/target/name")?,
+    })
 }
 
 fn added_by_cargo_run(name: &OsStr) -> bool {
@@ -142,17 +168,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_executable_is_found_among_the_messages() {
+    fn executables_are_found_among_the_messages() {
         let message =
             r#"{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"dlpm"},"executable":"/t/dlpm"}"#;
-        assert_eq!(executable_of(message, "dlpm"), Some("/t/dlpm".into()));
-        assert_eq!(executable_of(message, "other"), None);
-        assert_eq!(executable_of(&message.replace("bin", "custom-build"), "dlpm"), None);
-        assert_eq!(
-            executable_of(r#"{"reason":"build-finished","success":true}"#, "dlpm"),
-            None
-        );
-        assert_eq!(executable_of("not json", "dlpm"), None);
+        let executable = |kind: &str| Executable {
+            kind: kind.to_owned(),
+            name: "dlpm".to_owned(),
+            path: "/t/dlpm".into(),
+        };
+        assert_eq!(executable_of(message), Some(executable("bin")));
+        assert_eq!(executable_of(&message.replace("bin", "test")), Some(executable("test")));
+        assert_eq!(executable_of(&message.replace("\"/t/dlpm\"", "null")), None);
+        assert_eq!(executable_of(r#"{"reason":"build-finished","success":true}"#), None);
+        assert_eq!(executable_of("not json"), None);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod build;
 pub mod install;
+pub mod kernels;
 pub mod lint;
 pub mod run;
 pub mod setup;

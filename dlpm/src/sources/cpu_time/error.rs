@@ -83,7 +83,10 @@ impl CpuTimeError {
 
     pub(super) fn refused(program: &str, source: ProgramError) -> Self {
         let denied = match &source {
-            ProgramError::LoadError { io_error, .. } => is_permission(io_error),
+            // A program that the verifier finds unsafe is refused with EACCES too; then, and only then, there is a log.
+            ProgramError::LoadError { io_error, verifier_log } => {
+                is_permission(io_error) && verifier_log.to_string().trim().is_empty()
+            }
             ProgramError::SyscallError(error) => is_permission(&error.io_error),
             _ => false,
         };

@@ -1,0 +1,207 @@
+//! Debian's packages, fetched and unpacked beside the system: nothing is installed, and root is not needed.
+//!
+//! apt works with lists and a cache of its own, for the releases that have the kernels. From where, the system's own
+//! sources say.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::process::{find_program, is_root, probe, run, run_bounded};
+
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// Files in the folder of the state.
+const SOURCES: &str = "sources.list";
+const CONFIGURATION: &str = "apt.conf";
+
+/// Releases with kernels: 5.10; 6.1 and 6.12; the newest.
+const SECURITY: [&str; 2] = ["bullseye-security", "bookworm-security"];
+const BACKPORTS: &str = "trixie-backports";
+
+/// How long apt may take for one step where the network answers slowly or not at all.
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// apt with a state of its own.
+#[derive(Debug)]
+pub struct Apt {
+    folder: PathBuf,
+}
+
+impl Apt {
+    /// Writes the sources, and fetches the lists of packages.
+    pub fn update(folder: &Path) -> Result<Self> {
+        if find_program("apt-get").is_none() || !Path::new(KEYRING).exists() {
+            bail!(
+                "kernels come from Debian's packages, and this machine has no apt-get with {KEYRING}. Run this on Debian \
+                 (or with its package debian-archive-keyring installed)"
+            );
+        }
+        let format = "$(RELEASE) $(REPO_URI)";
+        let targets = probe(Command::new("apt-get").args(["indextargets", "--format", format, "Created-By: Packages"]));
+        let sources = sources(&targets.unwrap_or_default())?;
+        for part in ["state/lists/partial", "cache/archives/partial"] {
+            fs::create_dir_all(folder.join(part)).with_context(|| format!("cannot create {}", folder.display()))?;
+        }
+        fs::write(folder.join(SOURCES), sources)?;
+        fs::write(folder.join(CONFIGURATION), configuration(folder))?;
+        let apt = Self {
+            folder: folder.to_owned(),
+        };
+        run_bounded(apt.command("apt-get").arg("update"), LIMIT)?;
+        Ok(apt)
+    }
+
+    /// What apt knows of these packages, in all versions.
+    pub fn show(&self, packages: &[String]) -> String {
+        // It fails where one of them is unknown, having shown the others.
+        let output = self.command("apt-cache").arg("show").args(packages).output();
+        output.map_or_else(
+            |_| String::new(),
+            |output| String::from_utf8_lossy(&output.stdout).into_owned(),
+        )
+    }
+
+    /// Fetches these packages alone, and unpacks them.
+    pub fn unpack(&self, packages: &[String], into: &Path) -> Result<()> {
+        let archives = self.empty_archives()?;
+        let mut download = self.command("apt-get");
+        download.arg("download").args(packages).current_dir(&archives);
+        run_bounded(&mut download, LIMIT)?;
+        unpack_all(&archives, into)
+    }
+
+    /// Fetches these packages with all that the system lacks for them, and unpacks that.
+    pub fn unpack_with_dependencies(&self, packages: &[&str], into: &Path) -> Result<()> {
+        let archives = self.empty_archives()?;
+        let mut download = self.command("apt-get");
+        // Also what is installed already, so that all is in one place; what the system's version stands in the way of is
+        // only fetched, so nothing is removed.
+        download
+            .args([
+                "install",
+                "--download-only",
+                "--reinstall",
+                "-y",
+                "--no-install-recommends",
+            ])
+            .args(packages);
+        run_bounded(&mut download, LIMIT)?;
+        unpack_all(&archives, into)
+    }
+
+    fn empty_archives(&self) -> Result<PathBuf> {
+        let archives = self.folder.join("cache/archives");
+        fs::remove_dir_all(&archives)?;
+        fs::create_dir_all(archives.join("partial"))?;
+        Ok(archives)
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.env("APT_CONFIG", self.folder.join(CONFIGURATION)).arg("-qq");
+        command
+    }
+}
+
+/// What apt is to do otherwise than usual, when its state is in `folder`.
+fn configuration(folder: &Path) -> String {
+    let path = |name: &str| folder.join(name).display().to_string();
+    let mut options = vec![
+        ("Dir::State", path("state")),
+        ("Dir::State::status", "/var/lib/dpkg/status".to_owned()),
+        ("Dir::Cache", path("cache")),
+        ("Dir::Etc::sourcelist", path(SOURCES)),
+        ("Dir::Etc::sourceparts", "-".to_owned()),
+        ("Acquire::Languages", "none".to_owned()),
+        ("Acquire::Retries", "3".to_owned()),
+        ("Acquire::http::Timeout", "30".to_owned()),
+        // A release that is kept as it is has lists that are out of date by their own word; they are signed.
+        ("Acquire::Check-Valid-Until", "false".to_owned()),
+        ("APT::Architecture", "amd64".to_owned()),
+        ("APT::Architectures", "amd64".to_owned()),
+        // The state is its own, so the system's locks are not needed.
+        ("Debug::NoLocking", "1".to_owned()),
+    ];
+    if is_root() {
+        // The user that apt would become cannot write into a folder of root's.
+        options.push(("APT::Sandbox::User", "root".to_owned()));
+    }
+    options
+        .iter()
+        .map(|(name, value)| format!("{name} \"{value}\";\n"))
+        .collect()
+}
+
+/// The sources for the kernels and for the emulator, from the places that the system itself fetches Debian from.
+/// `targets`: lines of release and address.
+fn sources(targets: &str) -> Result<String> {
+    let targets = || targets.lines().filter_map(|line| line.split_once(' '));
+    // Sources of others have no release beside which there is one of security updates.
+    let known = targets().find_map(|(release, security)| {
+        let codename = release.strip_suffix("-security")?;
+        let (_, debian) = targets().find(|(release, _)| *release == codename)?;
+        Some((codename, debian, security))
+    });
+    let Some((codename, debian, security)) = known else {
+        bail!(
+            "kernels come from Debian's packages, and apt has no sources of Debian and of its security updates here; add \
+             them (as /etc/apt/sources.list of a Debian release has them)"
+        );
+    };
+    let mut suites = vec![(debian, codename), (debian, BACKPORTS)];
+    suites.extend(SECURITY.map(|suite| (security, suite)));
+    let line = |(uri, suite): &(&str, &str)| format!("deb [signed-by={KEYRING}] {uri} {suite} main\n");
+    Ok(suites.iter().map(line).collect())
+}
+
+fn unpack_all(archives: &Path, into: &Path) -> Result<()> {
+    fs::create_dir_all(into)?;
+    for entry in fs::read_dir(archives)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "deb") {
+            run(Command::new("dpkg-deb").arg("--extract").arg(&path).arg(into))?;
+            fs::remove_file(&path)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sources;
+
+    #[test]
+    fn sources_are_those_of_the_system() {
+        let targets = "nodistro http://other.example/\nbookworm http://mirror.example/debian/\nbookworm-updates \
+                       http://mirror.example/debian/\nbookworm-security http://mirror.example/security/\n";
+        let text = sources(targets).unwrap();
+        let suites: Vec<&str> = text
+            .lines()
+            .filter_map(|line| line.split_once("] "))
+            .map(|(_, rest)| rest)
+            .collect();
+        assert_eq!(
+            suites,
+            [
+                "http://mirror.example/debian/ bookworm main",
+                "http://mirror.example/debian/ trixie-backports main",
+                "http://mirror.example/security/ bullseye-security main",
+                "http://mirror.example/security/ bookworm-security main",
+            ]
+        );
+    }
+
+    #[test]
+    fn without_sources_of_debian_it_says_so() {
+        let error = sources("noble http://mirror.example/ubuntu/\n")
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("apt has no sources of Debian"), "{error}");
+    }
+}

@@ -1,0 +1,155 @@
+//! What runs on other kernels, and what does not and why.
+
+/// Test programs of `tests/tests` that run in the machines.
+pub const PROGRAMS: [&str; 7] = ["time_law", "cgroups", "cpus", "maps", "processes", "energy", "filters"];
+
+/// Of these programs only some tests run: the whole of dlpm once, and what asks the kernel. The others are about dlpm's own
+/// doing, which is the same on every kernel, and each of its starts takes seconds in an emulated machine.
+const SELECTED: [&str; 4] = [
+    "energy::all_rows_add_up_to_what_the_counters_counted",
+    "filters::a_command_with_a_daemon_that_forks_twice",
+    "filters::a_path_below_the_mount_is_the_same_cgroup",
+    "filters::a_pid_with_all_its_descendants",
+];
+
+/// Cases of `tests/src/guest/cases.rs` that run on every kernel.
+pub const EVERYWHERE: [&str; 3] = ["hooks", "no-btf", "first-process"];
+
+/// Cases that need the kernel module with energy zones.
+pub const POWERCAP: [&str; 3] = ["powercap-permissions", "powercap", "powercap-errors"];
+
+/// The series for which the module is built.
+pub const POWERCAP_SERIES: &str = "6.1";
+
+/// Test programs, and tests, that do not run there, and why.
+pub const LEFT_OUT: &[(&str, &str)] = &[
+    (
+        "time_law::threads_that_hop_between_cpus_are_one_process",
+        "compares with the kernel's own count within 2 %, and emulation makes every switch dear",
+    ),
+    (
+        "time_law::begins_while_processes_fork",
+        "starts five times beside a storm of processes, which takes minutes there; another test starts beside it once",
+    ),
+    (
+        "processes::the_last_exec_names_a_short_process",
+        "busybox starts its own commands under the name `exe`",
+    ),
+    (
+        "energy, all but one",
+        "the meters are files of the test, and not the kernel's",
+    ),
+    (
+        "filters, all but three",
+        "the choice of rows does not depend on the kernel",
+    ),
+    (
+        "accuracy",
+        "compares within 1.5 %, and emulation makes every switch dear",
+    ),
+    ("bad_input", "error messages do not depend on the kernel"),
+    (
+        "exit_codes",
+        "how dlpm and its command end does not depend on the kernel",
+    ),
+    ("full_disk", "the writer of the log does not depend on the kernel"),
+    ("interrupted", "the files of the log do not depend on the kernel"),
+    (
+        "siblings",
+        "emulated CPUs have none; the overlap itself is tested by cpus",
+    ),
+    ("sudo", "whose files these are does not depend on the kernel"),
+    ("verify", "the proof of a log does not depend on the kernel"),
+    ("gpu", "a static program cannot load NVML"),
+    ("gpu_options", "a static program cannot load NVML"),
+    ("gpu_source", "a static program cannot load NVML"),
+    ("gpu_source_faults", "a static program cannot load NVML"),
+];
+
+/// Whether a test of a program that runs there runs itself.
+pub fn runs(program: &str, test: &str) -> bool {
+    let name = format!("{program}::{test}");
+    let some_only = SELECTED
+        .iter()
+        .any(|selected| selected.starts_with(&format!("{program}::")));
+    (!some_only || SELECTED.contains(&name.as_str())) && LEFT_OUT.iter().all(|(left_out, _)| *left_out != name)
+}
+
+/// A test of this module's lists that is not among those of its program: it was renamed.
+pub fn renamed(program: &str, tests: &[String]) -> Option<&'static str> {
+    let named = SELECTED.into_iter().chain(LEFT_OUT.iter().map(|(name, _)| *name));
+    let mut of_program = named.filter_map(|name| name.split_once("::").filter(|(owner, _)| *owner == program));
+    of_program.find_map(|(_, test)| (!tests.iter().any(|there| there == test)).then_some(test))
+}
+
+/// A case that must fail, and what the verdict must then say.
+#[derive(Clone, Copy, Debug)]
+pub struct Broken {
+    /// The case of `tests/src/guest/cases.rs`.
+    pub case: &'static str,
+    /// What it does.
+    pub about: &'static str,
+    /// Part of the console or of the verdict.
+    pub reason: &'static str,
+}
+
+/// The proof that a machine can fail.
+pub const BROKEN: [Broken; 4] = [
+    Broken {
+        case: "illegal-access",
+        about: "a program that reads beyond its arguments",
+        reason: "invalid bpf_context access",
+    },
+    Broken {
+        case: "kernel-panic",
+        about: "a kernel that panics",
+        reason: "Kernel panic",
+    },
+    Broken {
+        case: "power-off",
+        about: "a machine that ends without a word",
+        reason: "without its line of success",
+    },
+    Broken {
+        case: "hang",
+        about: "a machine that hangs",
+        reason: "did not end in time",
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, fs, path::Path};
+
+    use super::*;
+
+    #[test]
+    fn every_test_program_runs_or_is_left_out_for_a_reason() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/tests");
+        let there: BTreeSet<String> = fs::read_dir(folder)
+            .unwrap()
+            .filter_map(|entry| Some(entry.unwrap().file_name().to_str()?.strip_suffix(".rs")?.to_owned()))
+            .collect();
+        let whole = LEFT_OUT
+            .iter()
+            .map(|(name, _)| *name)
+            .filter(|name| !name.contains([':', ',']));
+        let listed: BTreeSet<String> = PROGRAMS.into_iter().chain(whole).map(str::to_owned).collect();
+        assert_eq!(listed, there);
+    }
+
+    #[test]
+    fn tests_are_chosen_by_name() {
+        for (program, test, expected) in [
+            ("time_law", "holds_under_forks_threads_and_hopping_tasks", true),
+            ("time_law", "threads_that_hop_between_cpus_are_one_process", false),
+            ("filters", "a_pid_with_all_its_descendants", true),
+            ("filters", "python_under_any_of_its_names", false),
+        ] {
+            assert_eq!(runs(program, test), expected, "{program}::{test}");
+        }
+        let tests = ["the_last_exec_names_a_short_process".to_owned()];
+        assert_eq!(renamed("processes", &tests), None);
+        assert_eq!(renamed("processes", &[]), Some("the_last_exec_names_a_short_process"));
+    }
+}

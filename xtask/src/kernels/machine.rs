@@ -1,0 +1,135 @@
+//! An emulated machine: a kernel, an initramfs, and a console.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::mpsc::{self, RecvTimeoutError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+
+use super::console::End;
+use crate::process::render;
+
+/// Bytes of memory, in MiB.
+const MEMORY_MIB: &str = "1024";
+
+/// What a machine left.
+#[derive(Debug)]
+pub struct Ended {
+    /// All that its console showed.
+    pub console: String,
+    /// How it ended.
+    pub end: End,
+}
+
+/// The emulator in this folder of unpacked packages.
+pub fn emulator(tools: &Path) -> Command {
+    let mut command = Command::new(tools.join("usr/bin/qemu-system-x86_64"));
+    let libraries = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"].map(|part| tools.join(part));
+    let libraries: Vec<_> = libraries.iter().map(|path| path.display().to_string()).collect();
+    command.env("LD_LIBRARY_PATH", libraries.join(":"));
+    for firmware in ["usr/share/qemu", "usr/share/seabios"] {
+        command.arg("-L").arg(tools.join(firmware));
+    }
+    command
+}
+
+/// Boots a machine and lets it run to its end, or until `limit` is over. `tell` gets every line of its console.
+pub fn boot(
+    tools: &Path,
+    kernel: &Path,
+    initramfs: &Path,
+    limit: Duration,
+    mut tell: impl FnMut(&str) -> Result<()>,
+) -> Result<Ended> {
+    let mut command = emulator(tools);
+    // The vendor decides what the zones of a package mean; the module's zones are those of Intel.
+    command.args([
+        "-accel",
+        accelerator(),
+        "-cpu",
+        "max,vendor=GenuineIntel",
+        "-m",
+        MEMORY_MIB,
+        "-smp",
+        "2",
+    ]);
+    command.args([
+        "-display",
+        "none",
+        "-nodefaults",
+        "-no-reboot",
+        "-monitor",
+        "none",
+        "-serial",
+        "stdio",
+    ]);
+    command.arg("-kernel").arg(kernel).arg("-initrd").arg(initramfs);
+    // On a busy machine an emulated timer is late, and a kernel that checks it at boot gives up.
+    command.args(["-append", "console=ttyS0 panic=-1 quiet no_timer_check"]);
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start `{}`", render(&command)))?;
+    let console = child.stdout.take().context("the emulator has no standard output")?;
+    let (sender, lines) = mpsc::channel();
+    let reader = thread::spawn(move || {
+        for line in BufReader::new(console).split(b'\n').map_while(Result::ok) {
+            if sender
+                .send(String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned())
+                .is_err()
+            {
+                return;
+            }
+        }
+    });
+    let mut running = Running(child);
+    let until = Instant::now() + limit;
+    let mut console = String::new();
+    let end = loop {
+        match lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            Ok(line) => {
+                tell(&line)?;
+                console.push_str(&line);
+                console.push('\n');
+            }
+            Err(RecvTimeoutError::Disconnected) => break End::Off,
+            Err(RecvTimeoutError::Timeout) => {
+                running.0.kill()?;
+                break End::TimedOut;
+            }
+        }
+    };
+    let status = running.0.wait()?;
+    drop(lines);
+    let _ = reader.join();
+    if end == End::Off && !status.success() {
+        console.push_str(&format!("the emulator ended with {status}\n"));
+    }
+    Ok(Ended { console, end })
+}
+
+/// An emulator that does not outlive what reads it.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Hardware virtualisation where it is the processor's own. A /dev/kvm of another kind aborts or hangs.
+fn accelerator() -> &'static str {
+    let own = ["kvm_intel", "kvm_amd"]
+        .iter()
+        .any(|module| Path::new("/sys/module").join(module).exists());
+    let usable = || fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok();
+    if own && usable() { "kvm" } else { "tcg,thread=multi" }
+}

@@ -1,0 +1,241 @@
+//! The cache: kernels, what modules are built with, and the emulator. What is there is used; the network is asked where
+//! something is missing or a week old.
+
+use std::{
+    cell::OnceCell,
+    env,
+    fs::{self, File},
+    path::{self, Path, PathBuf},
+    slice,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, anyhow, bail};
+
+use super::{
+    apt::Apt,
+    debian::{self, Image, Series},
+};
+
+/// Names the folder of the cache.
+pub const FOLDER_VARIABLE: &str = "DLPM_KERNELS_DIR";
+
+/// Debian's kernels get security updates about that often.
+const FRESH: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// The last file of a part of the cache that is written: what has none is not complete.
+const COMPLETE: &str = "complete";
+
+/// The emulator, and a shell with the usual commands that needs no library.
+const TOOLS: [&str; 2] = ["qemu-system-x86", "busybox-static"];
+
+/// The cache, locked for this process.
+#[derive(Debug)]
+pub struct Store {
+    folder: PathBuf,
+    refresh: bool,
+    apt: OnceCell<Result<Apt, String>>,
+    _lock: File,
+}
+
+/// A kernel in the cache.
+#[derive(Clone, Debug)]
+pub struct Kernel {
+    /// What was asked for.
+    pub series: Series,
+    /// What `uname -r` says.
+    pub release: String,
+    /// The kernel itself.
+    pub image: PathBuf,
+}
+
+impl Store {
+    /// Opens the cache. With `refresh`, everything is fetched anew.
+    pub fn open(refresh: bool) -> Result<Self> {
+        let folder = folder()?;
+        fs::create_dir_all(&folder).with_context(|| {
+            format!(
+                "cannot create {}; {FOLDER_VARIABLE} names another folder",
+                folder.display()
+            )
+        })?;
+        let lock =
+            File::create(folder.join("lock")).with_context(|| format!("cannot write into {}", folder.display()))?;
+        lock.lock()?;
+        Ok(Self {
+            folder,
+            refresh,
+            apt: OnceCell::new(),
+            _lock: lock,
+        })
+    }
+
+    /// The folder with the emulator and busybox.
+    pub fn tools(&self) -> Result<PathBuf> {
+        self.part("tools", |apt, into| {
+            apt.unpack_with_dependencies(&TOOLS, into)?;
+            Ok("tools".to_owned())
+        })
+        .map(|(folder, _)| folder)
+    }
+
+    /// A kernel of this series.
+    pub fn kernel(&self, series: &Series) -> Result<Kernel> {
+        let (folder, release) = self.part(&format!("kernel-{series}"), |apt, into| {
+            let image = choose(apt, series)?;
+            // From 6.19 on the package is empty, and another one has the kernel.
+            let shown = apt.show(&[image.package()]);
+            let mut packages = vec![image.package()];
+            packages.extend(debian::needs(&shown, "linux-binary-").into_iter().map(str::to_owned));
+            apt.unpack(&packages, into)?;
+            Ok(image.release)
+        })?;
+        let places = [
+            format!("boot/vmlinuz-{release}"),
+            format!("usr/lib/modules/{release}/vmlinuz"),
+        ];
+        let image = places.iter().map(|place| folder.join(place)).find(|path| path.exists());
+        Ok(Kernel {
+            series: series.clone(),
+            image: image
+                .with_context(|| format!("the packages of {release} hold no kernel at {}", places.join(" or ")))?,
+            release,
+        })
+    }
+
+    /// What modules for this kernel are built with: a folder of unpacked packages.
+    pub fn headers(&self, kernel: &Kernel) -> Result<PathBuf> {
+        let release = &kernel.release;
+        let (folder, _) = self.part(&format!("headers-{release}"), |apt, into| {
+            let package = format!("linux-headers-{release}");
+            let shown = apt.show(slice::from_ref(&package));
+            let mut packages = vec![package];
+            for prefix in ["linux-headers-", "linux-kbuild-"] {
+                packages.extend(debian::needs(&shown, prefix).into_iter().map(str::to_owned));
+            }
+            // For objtool, which is among the headers' programs.
+            packages.push("libelf1".to_owned());
+            apt.unpack(&packages, into)?;
+            Ok(release.clone())
+        })?;
+        Ok(folder)
+    }
+
+    /// A part of the cache: its folder, and the word that `fetch` gave it. What is there and cannot be fetched anew is used
+    /// as it is.
+    fn part(&self, name: &str, fetch: impl Fn(&Apt, &Path) -> Result<String>) -> Result<(PathBuf, String)> {
+        let folder = self.folder.join(name);
+        let complete = folder.join(COMPLETE);
+        let there = fs::read_to_string(&complete).ok();
+        let fresh = fs::metadata(&complete)
+            .and_then(|metadata| metadata.modified())
+            .is_ok_and(|modified| modified.elapsed().is_ok_and(|age| age < FRESH));
+        if let Some(word) = there.as_ref().filter(|_| fresh && !self.refresh) {
+            return Ok((folder, word.clone()));
+        }
+        let fetched = self.apt().and_then(|apt| {
+            let new = self.folder.join(format!("{name}.new"));
+            remove(&new)?;
+            let word = fetch(apt, &new)?;
+            fs::write(new.join(COMPLETE), &word)?;
+            remove(&folder)?;
+            fs::rename(&new, &folder)?;
+            Ok(word)
+        });
+        match (fetched, there) {
+            (Ok(word), _) => Ok((folder, word)),
+            (Err(error), Some(word)) => {
+                eprintln!("{error:#}; {} is used as it is", folder.display());
+                Ok((folder, word))
+            }
+            (Err(error), None) => Err(error.context(format!(
+                "{name} is not in the cache {} and cannot be fetched; with the network, run this again, or copy that folder \
+                 from a machine where it ran",
+                self.folder.display()
+            ))),
+        }
+    }
+
+    /// apt with fresh lists; asked once, also where it fails.
+    fn apt(&self) -> Result<&Apt> {
+        let apt = self
+            .apt
+            .get_or_init(|| Apt::update(&self.folder.join("apt")).map_err(|error| format!("{error:#}")));
+        apt.as_ref().map_err(|reason| anyhow!("{reason}"))
+    }
+}
+
+fn choose(apt: &Apt, series: &Series) -> Result<Image> {
+    match debian::choose(&apt.show(&series.meta_packages()), series) {
+        Some(image) => Ok(image),
+        None => bail!("Debian serves no kernel {series} any more, or apt could not read its lists"),
+    }
+}
+
+fn remove(folder: &Path) -> Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", folder.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn folder() -> Result<PathBuf> {
+    let variable = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let folder = variable(FOLDER_VARIABLE)
+        .or_else(|| variable("XDG_CACHE_HOME").map(|cache| cache.join("dlpm/kernels")))
+        .or_else(|| variable("HOME").map(|home| home.join(".cache/dlpm/kernels")))
+        .with_context(|| format!("there is no folder for the cache: set HOME or {FOLDER_VARIABLE}"))?;
+    Ok(path::absolute(folder)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::OnceCell;
+
+    use super::*;
+
+    /// A cache in a folder of its own, whose network does not answer.
+    fn offline(name: &str) -> Store {
+        let folder = env::temp_dir().join(format!("dlpm-xtask-store-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).unwrap();
+        Store {
+            _lock: File::create(folder.join("lock")).unwrap(),
+            folder,
+            refresh: true,
+            apt: OnceCell::from(Err("the network does not answer".to_owned())),
+        }
+    }
+
+    #[test]
+    fn without_the_network_the_cache_is_used() {
+        let store = offline("cached");
+        let kernel = store.folder.join("kernel-6.1");
+        fs::create_dir_all(kernel.join("boot")).unwrap();
+        fs::write(kernel.join("boot/vmlinuz-6.1.0-56"), "").unwrap();
+        fs::write(kernel.join(COMPLETE), "6.1.0-56").unwrap();
+        let found = store.kernel(&"6.1".parse().unwrap()).unwrap();
+        assert_eq!(found.release, "6.1.0-56");
+        assert_eq!(found.image, kernel.join("boot/vmlinuz-6.1.0-56"));
+        fs::remove_dir_all(&store.folder).unwrap();
+    }
+
+    #[test]
+    fn with_neither_it_says_what_to_do() {
+        let store = offline("empty");
+        let error = format!("{:#}", store.kernel(&Series::Newest).unwrap_err());
+        for part in [
+            "kernel-newest is not in the cache",
+            "does not answer",
+            "copy that folder",
+        ] {
+            assert!(error.contains(part), "{error}");
+        }
+        // What was being fetched when the power went is not taken for a kernel.
+        fs::create_dir_all(store.folder.join("kernel-newest/boot")).unwrap();
+        assert!(store.kernel(&Series::Newest).is_err());
+        fs::remove_dir_all(&store.folder).unwrap();
+    }
+}
