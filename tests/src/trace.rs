@@ -78,11 +78,12 @@ impl Trace {
         }
         self.ended.extend(ends(&sealed));
         let ran: HashSet<ProcessId> = drained.usage.iter().map(|usage| usage.process).collect();
-        let ran: Vec<ProcessId> = ran.into_iter().collect();
+        let mut ran: Vec<ProcessId> = ran.into_iter().collect();
+        ran.sort_unstable_by_key(|process| process.start_ns);
         self.table.update(&self.cpu_time, &ran, monotonic_ns()).unwrap();
         for process in ran {
             if let Some(described) = self.table.get(&process) {
-                self.seen.insert(process, described.clone());
+                self.seen.insert(process, described.as_ref().clone());
             }
         }
         self.intervals.push(drained);

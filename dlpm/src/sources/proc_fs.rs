@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -81,6 +82,12 @@ pub fn read_one(procfs: &Path, tgid: u32) -> Option<ProcEntry> {
         start_ticks: stat.start_ticks,
         uid: read_status(&directory).map(|status| status.ruid),
     })
+}
+
+/// Effective user id of a process: the kernel shows it as the owner of its directory, also of one that must not be dumped
+/// (`task_dump_owner` in fs/proc/base.c). `None` if it is gone.
+pub fn effective_uid(procfs: &Path, tgid: u32) -> Option<u32> {
+    Some(fs::metadata(procfs.join(tgid.to_string())).ok()?.uid())
 }
 
 /// Start of a process in clock ticks of CLOCK_BOOTTIME; `None` if it is gone.

@@ -50,6 +50,7 @@ fn main() {
         "processes" => processes(number(0), number(1), number(2)),
         "bursts" => bursts(number(0), number(1), number(2), number(3)),
         "batches" => batches(number(0), Duration::from_millis(number(1).into())),
+        "wakers" => wakers(number(0), Duration::from_millis(number(1).into())),
         other => panic!("no such task: {other}"),
     }
     tell("done");
@@ -211,13 +212,25 @@ fn has_child(wanted: u32, child_name: &str) -> bool {
 
 /// Processes that sleep until the worker ends.
 fn sleepers(count: u32) {
+    crowd(count, || {
+        // SAFETY: no arguments.
+        unsafe { libc::pause() };
+    });
+}
+
+/// Processes that wake up in every `period`, each at a time of its own, do next to nothing and sleep on.
+fn wakers(count: u32, period: Duration) {
+    crowd(count, || thread::sleep(period));
+}
+
+/// Processes that do `again` again and again until the worker ends.
+fn crowd(count: u32, again: impl Fn()) {
     let children: Vec<u32> = (0..count)
         .map(|_| {
             fork(|| {
                 rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
                 loop {
-                    // SAFETY: no arguments.
-                    unsafe { libc::pause() };
+                    again();
                 }
             })
         })

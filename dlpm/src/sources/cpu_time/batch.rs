@@ -55,9 +55,10 @@ pub fn read_hash<K: Pod + Default, V: Pod + Default>(map: BorrowedFd<'_>, batch:
     let (mut cursor, mut next) = (0_u32, 0_u32);
     let mut first = true;
     let mut chunk = FIRST_CHUNK;
+    let (mut keys, mut values) = (Vec::new(), Vec::new());
     loop {
-        let mut keys = vec![K::default(); chunk];
-        let mut values = vec![V::default(); chunk];
+        keys.resize(chunk, K::default());
+        values.resize(chunk, V::default());
         let mut attributes = Attributes {
             in_batch: if first { 0 } else { &raw const cursor as u64 },
             out_batch: &raw mut next as u64,
@@ -81,7 +82,7 @@ pub fn read_hash<K: Pod + Default, V: Pod + Default>(map: BorrowedFd<'_>, batch:
             Some(_) => return Err(error.unwrap_or_else(|| io::Error::other("bpf"))),
         }
         let count = attributes.count as usize;
-        all.extend(keys.into_iter().zip(values).take(count));
+        all.extend(keys.iter().copied().zip(values.iter().copied()).take(count));
         if error.is_some() {
             return Ok(all);
         }
