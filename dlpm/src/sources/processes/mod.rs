@@ -14,16 +14,18 @@ use std::{
     sync::Arc,
 };
 
-use aya::maps::{HashMap as KernelMap, MapData, MapError};
+use aya::maps::{HashMap as KernelMap, MapData};
 use dlpm_common::{Counter, ProcessKey, ProcessRecord, maps};
 use foldhash::{HashMap, HashMapExt};
+use rustix::time::ClockId;
 
 use entry::{executable_name, id, key, parent_of, text};
 
 use crate::{
     interval::{Process, ProcessId},
     sources::{
-        cpu_time::{Batch, CpuTime, CpuTimeError, Identity, read_hash},
+        clock::clock_ns,
+        cpu_time::{Batch, CpuTime, CpuTimeError, Identity, delete_from_hash, read_hash},
         proc_fs,
     },
 };
@@ -94,6 +96,8 @@ pub struct ProcessTable {
     /// Thread group ids and start times in clock ticks of the roots of tracked trees.
     roots: HashSet<(u32, u64)>,
     generation: u64,
+    /// CLOCK_BOOTTIME, as start times have it. Every fork and exec since then was seen; [`u64::MAX`] if hooks are missing.
+    began_ns: u64,
     deleted: u64,
     nameless: u64,
 }
@@ -111,6 +115,11 @@ impl ProcessTable {
             .try_clone_to_owned()
             .map_err(unreadable)?;
         let entries = read_hash(kernel_fd.as_fd(), Batch::Lookup).map_err(unreadable)?;
+        let began_ns = if cpu_time.hooks().iter().all(|hook| hook.state.is_ok()) {
+            clock_ns(ClockId::Boottime)
+        } else {
+            u64::MAX
+        };
         let kernel = KernelMap::try_from(cpu_time.take_map(maps::PROCESSES)?).map_err(|_| CpuTimeError::NotBuilt)?;
         let mut table = Self {
             kernel,
@@ -121,6 +130,7 @@ impl ProcessTable {
             leaving: Vec::new(),
             roots: HashSet::new(),
             generation: 0,
+            began_ns,
             deleted: 0,
             nameless: 0,
         };
@@ -318,8 +328,14 @@ impl ProcessTable {
     fn describe(&self, process: ProcessId, record: &ProcessRecord) -> Process {
         let parent = parent_of(record);
         let forked_by = parent.and_then(|parent| self.known.get(&parent));
-        let exec_comm = if record.flags & ProcessRecord::LISTED == 0 {
+        let is_listed = |record: &ProcessRecord| record.flags & ProcessRecord::LISTED != 0;
+        let exec_comm = if !is_listed(record) {
             text(&record.exec_comm)
+        } else if process.start_ns > self.began_ns
+            && let Some(forked_by) = forked_by.filter(|known| is_listed(&known.record))
+        {
+            // Neither it nor its parent has called exec since.
+            forked_by.process.exec_comm.clone()
         } else {
             // It called exec before the trace: the file that it runs tells what it was called then.
             executable_name(&self.procfs, process)
@@ -400,21 +416,21 @@ impl ProcessTable {
     /// Deletes the entries of processes whose last interval has been drained.
     fn forget_exited(&mut self, now_ns: u64) {
         let generation = self.generation;
-        let (known, kernel, deleted) = (&mut self.known, &mut self.kernel, &mut self.deleted);
+        let known = &mut self.known;
+        let mut gone = Vec::new();
         self.leaving.retain(|process| {
             let Some(entry) = known.get(process) else { return false };
             if entry.ran >= generation || now_ns.saturating_sub(entry.record.exit_ns) < KEEP_EXITED_NS {
                 return true;
             }
             known.remove(process);
-            match kernel.remove(&key(*process)) {
-                Ok(()) => *deleted += 1,
-                // It never had one.
-                Err(MapError::KeyNotFound | MapError::SyscallError(_)) => {}
-                Err(error) => log::warn!("the entry of process {} stays in the map: {error}", process.tgid),
-            }
+            gone.push(key(*process));
             false
         });
+        match delete_from_hash(self.kernel_fd.as_fd(), &gone) {
+            Ok(deleted) => self.deleted += deleted,
+            Err(error) => log::warn!("entries of up to {} processes stay in the map: {error}", gone.len()),
+        }
     }
 }
 
