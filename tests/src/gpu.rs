@@ -1,11 +1,6 @@
 //! GPUs that a scenario plays: the fake NVML, in a folder of its own.
 
-use std::{
-    env, fs,
-    path::{Path, PathBuf},
-    thread,
-    time::Duration,
-};
+use std::{env, fs, path::PathBuf, thread, time::Duration};
 
 use dlpm::{
     interval::GpuReading,
@@ -118,13 +113,12 @@ pub fn process(pid: u32, sm: u32) -> Process {
 /// The library that cargo built for this package.
 fn built_library() -> PathBuf {
     let program = env::current_exe().unwrap();
-    let library = program.with_file_name("libdlpm_fake_nvml.so");
-    assert!(
-        Path::new(&library).exists(),
-        "cargo has not built {}",
-        library.display()
-    );
-    library
+    // Beside the programs of tests, and in the folder of dependencies for those that are no tests.
+    let places = ["libdlpm_fake_nvml.so", "deps/libdlpm_fake_nvml.so"].map(|name| program.with_file_name(name));
+    match places.iter().find(|place| place.exists()) {
+        Some(library) => library.clone(),
+        None => panic!("cargo has not built {}", places[0].display()),
+    }
 }
 
 /// Options for the GPUs of a fake.

@@ -13,6 +13,7 @@ use nvml_wrapper_sys::bindings::{
 };
 
 use crate::{
+    account,
     scenario::{Device, Process},
     state::{self, At},
 };
@@ -21,8 +22,9 @@ use crate::{
 const NOT_AVAILABLE_U32: c_uint = c_uint::MAX;
 const NOT_AVAILABLE_U64: c_ulonglong = c_ulonglong::MAX;
 
-fn code(result: Result<(), nvmlReturn_t>) -> nvmlReturn_t {
-    result.err().unwrap_or(SUCCESS)
+/// What a function of NVML returns for `body`, whose CPU time is that of a call.
+fn code(body: impl FnOnce() -> Result<(), nvmlReturn_t>) -> nvmlReturn_t {
+    account::call(body).err().unwrap_or(SUCCESS)
 }
 
 /// Stores `value`, where the caller gave a place for it.
@@ -85,17 +87,17 @@ unsafe fn store_list<T: Copy>(place: *mut T, count: *mut c_uint, list: &[T]) -> 
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn nvmlInit_v2() -> nvmlReturn_t {
-    code(state::init())
+    code(state::init)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn nvmlInitWithFlags(_flags: c_uint) -> nvmlReturn_t {
-    code(state::init())
+    code(state::init)
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn nvmlShutdown() -> nvmlReturn_t {
-    code(state::shutdown())
+    code(state::shutdown)
 }
 
 #[unsafe(no_mangle)]
@@ -106,49 +108,59 @@ pub unsafe extern "C" fn nvmlErrorString(_result: nvmlReturn_t) -> *const c_char
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn nvmlSystemGetDriverVersion(version: *mut c_char, length: c_uint) -> nvmlReturn_t {
-    let result = state::state("nvmlSystemGetDriverVersion");
-    // SAFETY: what the caller of NVML promises.
-    code(result.and_then(|_| unsafe { store_text(version, length, "575.0.0-fake") }))
+    code(|| {
+        state::state("nvmlSystemGetDriverVersion")?;
+        // SAFETY: what the caller of NVML promises.
+        unsafe { store_text(version, length, "575.0.0-fake") }
+    })
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn nvmlSystemGetNVMLVersion(version: *mut c_char, length: c_uint) -> nvmlReturn_t {
-    let result = state::state("nvmlSystemGetNVMLVersion");
-    // SAFETY: what the caller of NVML promises.
-    code(result.and_then(|_| unsafe { store_text(version, length, "12.575.0-fake") }))
+    code(|| {
+        state::state("nvmlSystemGetNVMLVersion")?;
+        // SAFETY: what the caller of NVML promises.
+        unsafe { store_text(version, length, "12.575.0-fake") }
+    })
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn nvmlDeviceGetCount_v2(count: *mut c_uint) -> nvmlReturn_t {
-    code(state::state("nvmlDeviceGetCount_v2").and_then(|state| {
-        let devices = c_uint::try_from(state.scenario.devices.len()).map_err(|_| INVALID_ARGUMENT)?;
-        // SAFETY: what the caller of NVML promises.
-        unsafe { store(count, devices) }
-    }))
+    code(|| {
+        state::state("nvmlDeviceGetCount_v2").and_then(|state| {
+            let devices = c_uint::try_from(state.scenario.devices.len()).map_err(|_| INVALID_ARGUMENT)?;
+            // SAFETY: what the caller of NVML promises.
+            unsafe { store(count, devices) }
+        })
+    })
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn nvmlDeviceGetHandleByIndex_v2(index: c_uint, device: *mut nvmlDevice_t) -> nvmlReturn_t {
-    code(state::state("nvmlDeviceGetHandleByIndex_v2").and_then(|state| {
-        let at = At::reach(state, index as usize, None)?;
-        // SAFETY: what the caller of NVML promises.
-        unsafe { store(device, at.handle(None)) }
-    }))
+    code(|| {
+        state::state("nvmlDeviceGetHandleByIndex_v2").and_then(|state| {
+            let at = At::reach(state, index as usize, None)?;
+            // SAFETY: what the caller of NVML promises.
+            unsafe { store(device, at.handle(None)) }
+        })
+    })
 }
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn nvmlDeviceGetHandleByUUID(uuid: *const c_char, device: *mut nvmlDevice_t) -> nvmlReturn_t {
-    code(state::state("nvmlDeviceGetHandleByUUID").and_then(|state| {
-        if uuid.is_null() {
-            return Err(INVALID_ARGUMENT);
-        }
-        // SAFETY: the caller of NVML promises a string.
-        let wanted = unsafe { CStr::from_ptr(uuid) }.to_str().map_err(|_| INVALID_ARGUMENT)?;
-        let index = state.scenario.devices.iter().position(|device| device.uuid == wanted);
-        let at = At::reach(state, index.ok_or(NOT_FOUND)?, None)?;
-        // SAFETY: what the caller of NVML promises.
-        unsafe { store(device, at.handle(None)) }
-    }))
+    code(|| {
+        state::state("nvmlDeviceGetHandleByUUID").and_then(|state| {
+            if uuid.is_null() {
+                return Err(INVALID_ARGUMENT);
+            }
+            // SAFETY: the caller of NVML promises a string.
+            let wanted = unsafe { CStr::from_ptr(uuid) }.to_str().map_err(|_| INVALID_ARGUMENT)?;
+            let index = state.scenario.devices.iter().position(|device| device.uuid == wanted);
+            let at = At::reach(state, index.ok_or(NOT_FOUND)?, None)?;
+            // SAFETY: what the caller of NVML promises.
+            unsafe { store(device, at.handle(None)) }
+        })
+    })
 }
 
 /// The functions that ask one thing of a device: the arguments are stored by the body.
@@ -156,7 +168,7 @@ macro_rules! device_functions {
     ($(fn $name:ident($at:ident $(, $argument:ident: $type:ty)*) $body:block)*) => { $(
         #[unsafe(no_mangle)]
         pub unsafe extern "C" fn $name(device: nvmlDevice_t $(, $argument: $type)*) -> nvmlReturn_t {
-            code(At::enter(stringify!($name), device).and_then(|$at| $body))
+            code(|| At::enter(stringify!($name), device).and_then(|$at| $body))
         }
     )* };
 }

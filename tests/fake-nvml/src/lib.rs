@@ -8,6 +8,7 @@
 //!
 //! [`Scenario`]: scenario::Scenario
 
+pub mod account;
 mod interface;
 pub mod scenario;
 mod state;

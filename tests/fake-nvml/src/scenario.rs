@@ -18,6 +18,8 @@ pub struct Scenario {
     pub missing: Vec<String>,
     /// Time that each call about a device takes, in µs.
     pub latency_us: u64,
+    /// The CPU time of all calls stands in the file [`ACCOUNT_NAME`](crate::account::ACCOUNT_NAME) beside the library.
+    pub account: bool,
     /// The GPUs, by index.
     pub devices: Vec<Device>,
 }

@@ -19,7 +19,10 @@ use nvml_wrapper_sys::bindings::{
     nvmlReturn_t,
 };
 
-use crate::scenario::{Device, Scenario};
+use crate::{
+    account,
+    scenario::{Device, Scenario},
+};
 
 /// What is being played: initialisations less shutdowns, and the scenario.
 static PLAYING: RwLock<(u32, Option<Arc<State>>)> = RwLock::new((0, None));
@@ -54,6 +57,12 @@ pub fn init() -> Result<(), nvmlReturn_t> {
         }
         if let Some(code) = scenario.init_error {
             return Err(code);
+        }
+        if scenario.account {
+            own_path().and_then(|path| account::open(&path)).map_err(|error| {
+                eprintln!("fake NVML: {error}");
+                UNKNOWN
+            })?;
         }
         let now_ns = clock_ns(libc::CLOCK_MONOTONIC);
         let start_ns = if scenario.start_ns == 0 {
@@ -186,9 +195,9 @@ fn own_path() -> Result<std::path::PathBuf, String> {
     Ok(Path::new(OsStr::from_bytes(name.to_bytes())).to_owned())
 }
 
-fn clock_ns(clock: libc::clockid_t) -> u64 {
+pub fn clock_ns(clock: libc::clockid_t) -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the pointer is valid for the call; both clocks exist on every Linux.
+    // SAFETY: the pointer is valid for the call; the clocks used here exist on every Linux.
     unsafe { libc::clock_gettime(clock, &raw mut time) };
     time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned()
 }

@@ -8,8 +8,10 @@ use std::{fs, path::PathBuf};
 use anyhow::{Context, Result};
 
 pub mod accuracy;
+pub mod gpu;
 pub mod interval;
 pub mod log;
+pub mod overhead;
 pub mod sleepers;
 pub mod stats;
 pub mod traced;

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
 use dlpm_tests::{
     bench::{
-        Programs, accuracy, interval, machine, sleepers,
+        Programs, accuracy, gpu, interval, machine, overhead, sleepers,
         stats::{Spread, float},
     },
     kernel,
@@ -30,6 +30,10 @@ enum Benchmark {
     Interval(IntervalArgs),
     /// CPU time of three tenants by dlpm and by their cgroups' cpu.stat
     Accuracy(AccuracyArgs),
+    /// dlpm's CPU time with 8 GPUs and 64 processes on them, beyond the time inside NVML
+    Gpu(GpuArgs),
+    /// Cost of a context switch in the kernel and of a ping-pong, beside other tools
+    Overhead(OverheadArgs),
 }
 
 #[derive(Debug, Args)]
@@ -72,6 +76,32 @@ struct AccuracyArgs {
     /// Runs, about half a minute each
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = at_least_one)]
     rounds: usize,
+}
+
+#[derive(Debug, Args)]
+struct GpuArgs {
+    /// Alternating rounds
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = at_least_one)]
+    rounds: usize,
+    /// Intervals (of 1 s) in each measurement
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = at_least_one)]
+    intervals: usize,
+}
+
+#[derive(Debug, Args)]
+struct OverheadArgs {
+    /// Alternating rounds
+    #[arg(long, value_name = "N", default_value_t = 11, value_parser = at_least_one)]
+    rounds: usize,
+    /// Round trips in a piece of the ping-pong
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(100..=10_000_000))]
+    round_trips: u32,
+    /// Another build of dlpm, measured in the same run; can be given several times
+    #[arg(long, value_name = "PATH")]
+    beside: Vec<PathBuf>,
+    /// The eBPF object that dlpm is measured against
+    #[arg(long, value_name = "PATH", hide = true)]
+    yardsticks: PathBuf,
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {
@@ -135,6 +165,30 @@ fn run(cli: Cli) -> Result<bool> {
             Ok(true)
         }
         Benchmark::Accuracy(args) => run_accuracy(&programs, args.rounds),
+        Benchmark::Overhead(args) => {
+            let options = overhead::Options {
+                rounds: args.rounds,
+                round_trips: args.round_trips,
+                yardsticks: args.yardsticks,
+                beside: args.beside,
+            };
+            let within = overhead::run(&programs, &options)?;
+            if !within {
+                eprintln!("error: a bound is exceeded, or could not be judged");
+            }
+            Ok(within)
+        }
+        Benchmark::Gpu(args) => {
+            let options = gpu::Options {
+                rounds: args.rounds,
+                intervals: args.intervals,
+            };
+            let within = gpu::run(&programs, &options)?;
+            if !within {
+                eprintln!("error: GPUs cost {} % of a core or more", gpu::LARGEST_PERCENT);
+            }
+            Ok(within)
+        }
     }
 }
 

@@ -28,7 +28,7 @@ fn main() {
     let (task, rest) = arguments.split_first().unwrap();
     let number = |index: usize| rest[index].parse::<u32>().unwrap();
     // Before the first word, so that all the work is done where it should be.
-    if matches!(task.as_str(), "spin" | "burst") {
+    if matches!(task.as_str(), "spin" | "burst" | "pingpong") {
         cpus::pin(number(0));
     }
     tell("ready");
@@ -49,6 +49,8 @@ fn main() {
         "sleepers" => sleepers(number(0)),
         "processes" => processes(number(0), number(1), number(2)),
         "bursts" => bursts(number(0), number(1), number(2), number(3)),
+        "pingpong" => return pingpong(number(1)),
+        "echo" => return echo(),
         "batches" => batches(number(0), Duration::from_millis(number(1).into())),
         "wakers" => wakers(number(0), Duration::from_millis(number(1).into())),
         other => panic!("no such task: {other}"),
@@ -282,5 +284,45 @@ fn batches(count: u32, period: Duration) {
             reap();
         }
         thread::sleep(period.saturating_sub(begun.elapsed()));
+    }
+}
+
+/// For each line: so many round trips of a byte to a process on the same CPU and back, of two context switches each, and
+/// then their nanoseconds.
+fn pingpong(round_trips: u32) {
+    // Before others, if others run on this CPU as well.
+    let _ = rustix::process::nice(-20);
+    let mut other = process::Command::new(std::env::current_exe().unwrap())
+        .arg("echo")
+        .stdin(process::Stdio::piped())
+        .stdout(process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut to, mut from) = (other.stdin.take().unwrap(), other.stdout.take().unwrap());
+    from.read_exact(&mut [0; 6]).unwrap();
+    to.write_all(b"\n").unwrap();
+    from.read_exact(&mut [0; 5]).unwrap();
+    loop {
+        let begun = Instant::now();
+        for _ in 0..round_trips {
+            to.write_all(&[1]).unwrap();
+            from.read_exact(&mut [0]).unwrap();
+        }
+        tell(&begun.elapsed().as_nanos().to_string());
+        if io::stdin().lock().read_line(&mut String::new()).unwrap() == 0 {
+            break;
+        }
+    }
+    drop(to);
+    other.wait().unwrap();
+}
+
+/// Gives back each byte, without a buffer in between.
+fn echo() {
+    // What comes before would be lost in the buffer of the line that was waited for.
+    tell("echo");
+    let mut byte = [0];
+    while rustix::io::read(io::stdin(), &mut byte).unwrap() == 1 {
+        rustix::io::write(io::stdout(), &byte).unwrap();
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! What is measured and how is in `tests/src/bench`; here is what a benchmark needs from outside.
 
-use std::{ffi::OsString, process::ExitCode};
+use std::{ffi::OsString, path::Path, process::ExitCode};
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
@@ -10,6 +10,7 @@ use clap::ValueEnum;
 use super::build::{self, OBJECT_VARIABLE, Profile};
 use crate::{
     process::{as_root, render, require_root},
+    toolchain::install::apt_install,
     workspace::{Workspace, build_executable},
 };
 
@@ -31,6 +32,11 @@ enum Name {
     Interval,
     /// CPU time of three tenants by dlpm and by their cgroups' cpu.stat; fails beyond 1.5 %, or 0.5 % in all
     Accuracy,
+    /// dlpm's CPU time with 8 GPUs and 64 processes on them, beyond the time inside NVML; fails above 1 % of a core
+    Gpu,
+    /// Cost of a context switch in the kernel and of a ping-pong, beside bpftrace, libbpf-tools and psutil; fails beyond
+    /// a third of bpftrace's, or 1.25 times that of the bare helper calls
+    Overhead,
 }
 
 impl Name {
@@ -39,6 +45,26 @@ impl Name {
             Self::Sleepers => "sleepers",
             Self::Interval => "interval",
             Self::Accuracy => "accuracy",
+            Self::Gpu => "gpu",
+            Self::Overhead => "overhead",
+        }
+    }
+}
+
+/// What `bench overhead` measures beside dlpm: a file of each, and the Debian package that it comes from.
+const PEERS: [(&str, &str); 3] = [
+    ("/usr/bin/bpftrace", "bpftrace"),
+    ("/usr/sbin/cpudist", "libbpf-tools"),
+    ("/usr/lib/python3/dist-packages/psutil/__init__.py", "python3-psutil"),
+];
+
+/// The benchmark goes on without those that cannot be had, and says so.
+fn install_peers() {
+    for (file, package) in PEERS {
+        if !Path::new(file).exists()
+            && let Err(error) = apt_install(&[package])
+        {
+            eprintln!("{package} cannot be installed, so dlpm is not measured beside it: {error:#}");
         }
     }
 }
@@ -54,11 +80,12 @@ pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
         .env(OBJECT_VARIABLE, &object);
     let benchmarks = build_executable(&mut benchmarks, "dlpm-bench")?;
     let mut command = as_root(&benchmarks)?;
-    command
-        .arg(args.name.as_str())
-        .arg("--program")
-        .arg(program)
-        .args(&args.options);
+    command.arg(args.name.as_str()).arg("--program").arg(program);
+    if args.name == Name::Overhead {
+        install_peers();
+        command.arg("--yardsticks").arg(build::yardsticks(workspace)?);
+    }
+    command.args(&args.options);
     workspace.restore_environment(&mut command);
     let status = command
         .status()

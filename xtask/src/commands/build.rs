@@ -41,10 +41,19 @@ pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
 
 /// Builds the eBPF object and returns its path.
 pub fn object(workspace: &Workspace) -> Result<PathBuf> {
+    ebpf(workspace, "dlpm")
+}
+
+/// Builds the eBPF object that benchmarks measure dlpm against and returns its path.
+pub fn yardsticks(workspace: &Workspace) -> Result<PathBuf> {
+    ebpf(workspace, "yardsticks")
+}
+
+fn ebpf(workspace: &Workspace, name: &str) -> Result<PathBuf> {
     let toolchain = Toolchain::ensure(workspace)?;
     let mut command = toolchain.cargo(workspace, &EBPF_FLAGS);
     toolchain.arguments(workspace, command.arg("build"));
-    build_executable(&mut command, "dlpm")
+    build_executable(command.args(["--bin", name]), name)
 }
 
 /// Builds the program with `object` in it and returns its path.

@@ -50,7 +50,7 @@ pub fn carry_out(step: &Step, workspace: &Workspace, folder: &Path) -> Result<()
 }
 
 /// Installs Debian packages. The lists are fetched where they are missing or turn out to be stale.
-fn apt_install(packages: &[&str]) -> Result<()> {
+pub fn apt_install(packages: &[&str]) -> Result<()> {
     let install = || -> Result<Command> {
         let mut command = apt_get()?;
         command
