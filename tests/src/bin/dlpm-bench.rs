@@ -5,10 +5,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
 use dlpm_tests::{
-    bench::{
-        Programs, accuracy, gpu, interval, machine, overhead, sleepers,
-        stats::{Spread, float},
-    },
+    bench::{Programs, accuracy, gpu, interval, overhead, sleepers},
     kernel,
 };
 
@@ -28,7 +25,7 @@ enum Benchmark {
     Sleepers(SleepersArgs),
     /// dlpm's CPU time per interval against the number of processes that ran
     Interval(IntervalArgs),
-    /// CPU time of three tenants by dlpm and by their cgroups' cpu.stat
+    /// CPU time of five tenants by dlpm and by tools that sample, against their cgroups' cpu.stat
     Accuracy(AccuracyArgs),
     /// dlpm's CPU time with 8 GPUs and 64 processes on them, beyond the time inside NVML
     Gpu(GpuArgs),
@@ -74,8 +71,17 @@ struct IntervalArgs {
 #[derive(Debug, Args)]
 struct AccuracyArgs {
     /// Runs, about half a minute each
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = at_least_one)]
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = at_least_one)]
     rounds: usize,
+    /// Short processes in a run, one after another
+    #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    processes: u32,
+    /// Draw the differences into this file (SVG)
+    #[arg(long, value_name = "PATH")]
+    plot: Option<PathBuf>,
+    /// The eBPF object that follows the kernel's own account
+    #[arg(long, value_name = "PATH", hide = true)]
+    yardsticks: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -164,7 +170,20 @@ fn run(cli: Cli) -> Result<bool> {
             )?;
             Ok(true)
         }
-        Benchmark::Accuracy(args) => run_accuracy(&programs, args.rounds),
+        Benchmark::Accuracy(args) => {
+            let options = accuracy::Options {
+                rounds: args.rounds,
+                processes: args.processes,
+                yardsticks: args.yardsticks,
+                samplers: true,
+                plot: args.plot,
+            };
+            let within = accuracy::bench(&programs, &options)?;
+            if !within {
+                eprintln!("error: more than a tenth of the runs are beyond a bound");
+            }
+            Ok(within)
+        }
         Benchmark::Overhead(args) => {
             let options = overhead::Options {
                 rounds: args.rounds,
@@ -190,42 +209,4 @@ fn run(cli: Cli) -> Result<bool> {
             Ok(within)
         }
     }
-}
-
-fn run_accuracy(programs: &Programs, rounds: usize) -> Result<bool> {
-    println!("{}\n", machine()?);
-    let (mut within, mut plain) = (0, 0);
-    let mut runs = Vec::new();
-    for round in 1..=rounds {
-        let run = accuracy::run(programs)?;
-        println!("Run {round}\n\n{}", run.table());
-        plain += usize::from(run.check_plainly().is_ok());
-        match run.check() {
-            Ok(()) => within += 1,
-            Err(error) => println!("{error}\n"),
-        }
-        runs.push(run);
-    }
-    println!("Difference in percent, of {rounds} runs: median (min to max)\n\n| tenant | difference |\n|---|---|");
-    for index in 0..runs[0].tenants.len() {
-        let of_runs = runs.iter().map(|run| run.tenants[index].percent());
-        if let Some(spread) = Spread::of(of_runs) {
-            println!("| {} | {} |", runs[0].tenants[index].what, spread.show(1.0, 3));
-        }
-    }
-    if let Some(spread) = Spread::of(runs.iter().map(|run| run.total().percent())) {
-        println!("| all | {} |", spread.show(1.0, 3));
-    }
-    if let Some(spread) = Spread::of(runs.iter().map(accuracy::Accuracy::unexplained_percent)) {
-        println!("| all, that stolen time cannot explain | {} |", spread.show(1.0, 3));
-    }
-    let seconds = Spread::of(runs.iter().map(|run| float(run.total().by_kernel_ns)));
-    println!(
-        "\n{within} of {rounds} runs within {} % per tenant and, for what stolen time cannot explain, {} % in all; {plain} of \
-         {rounds} also where nothing is left to stolen time. CPU seconds in a run: {}",
-        accuracy::TENANT_PERCENT,
-        accuracy::TOTAL_PERCENT,
-        seconds.map_or_else(String::new, |seconds| seconds.show(1e-9, 1))
-    );
-    Ok(within == rounds)
 }

@@ -52,6 +52,8 @@ fn main() {
         "pingpong" => return pingpong(number(1)),
         "echo" => return echo(),
         "batches" => batches(number(0), Duration::from_millis(number(1).into())),
+        "pair" => pair(),
+        "compile" => compile(number(0)),
         "wakers" => wakers(number(0), Duration::from_millis(number(1).into())),
         other => panic!("no such task: {other}"),
     }
@@ -284,6 +286,45 @@ fn batches(count: u32, period: Duration) {
             reap();
         }
         thread::sleep(period.saturating_sub(begun.elapsed()));
+    }
+}
+
+/// This process and a child of it hand a byte to and fro, for ever, wherever they run.
+fn pair() {
+    let (mut from_child, mut to_parent) = io::pipe().unwrap();
+    let (mut from_parent, mut to_child) = io::pipe().unwrap();
+    let hand_on = |from: &mut io::PipeReader, to: &mut io::PipeWriter| loop {
+        from.read_exact(&mut [0]).unwrap();
+        to.write_all(&[1]).unwrap();
+    };
+    fork(|| {
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
+        hand_on(&mut from_parent, &mut to_parent);
+    });
+    to_child.write_all(&[1]).unwrap();
+    hand_on(&mut from_child, &mut to_child);
+}
+
+/// The C compiler, one file after another: a driver, the compiler itself and the assembler for each.
+fn compile(files: u32) {
+    let directory = tempfile::tempdir().unwrap();
+    let source = directory.path().join("source.c");
+    let mut text = String::new();
+    for number in 0..60 {
+        text += &format!(
+            "int f{number}(int *a, int n) {{ int s = {number}; for (int i = 0; i < n; i++) \
+             {{ a[i] += s * i; s ^= a[i] >> (i & 7); }} return s; }}\n"
+        );
+    }
+    std::fs::write(&source, text).unwrap();
+    for _ in 0..files {
+        let status = process::Command::new("cc")
+            .args(["-O1", "-c", "-o"])
+            .arg(directory.path().join("object.o"))
+            .arg(&source)
+            .status()
+            .unwrap();
+        assert!(status.success());
     }
 }
 

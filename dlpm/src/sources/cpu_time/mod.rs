@@ -24,7 +24,7 @@ use dlpm_common::{Counter, Slot, maps};
 pub use batch::{Batch, delete_from_hash, read_hash};
 pub use error::CpuTimeError;
 pub use loader::Hook;
-pub use offsets::KERNEL_BTF;
+pub use offsets::{KERNEL_BTF, field_offsets};
 pub use tables::Tables;
 
 pub use crate::interval::Identity;
