@@ -36,15 +36,18 @@ enum Benchmark {
 #[derive(Debug, Args)]
 struct SleepersArgs {
     /// Sleeping processes
-    #[arg(long, value_name = "N", default_value_t = 2_000)]
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
     sleepers: u32,
+    /// Length of an interval in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(10..=600_000))]
+    length: u64,
     /// Alternating rounds at most
     #[arg(long, value_name = "N", default_value_t = 30, value_parser = at_least_one)]
     rounds: usize,
     /// Intervals of each kind that are enough: those in which others used at most a quarter of the CPUs
     #[arg(long, value_name = "N", default_value_t = 30, value_parser = at_least_one)]
     quiet: usize,
-    /// Intervals (of 1 s) in each measurement. Memory is read every 10 s
+    /// Intervals in each measurement. Memory is read every 10 s
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = at_least_one)]
     intervals: usize,
     /// Also with processes that were started while dlpm traced
@@ -54,16 +57,19 @@ struct SleepersArgs {
 
 #[derive(Debug, Args)]
 struct IntervalArgs {
-    /// Processes started in each interval
+    /// Processes that run in each interval; the first count is what the others are compared with
     #[arg(long, value_name = "N,N…", value_delimiter = ',', default_value = "10,1000,10000")]
     counts: Vec<u32>,
     /// Alternating rounds
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = at_least_one)]
     rounds: usize,
     /// Intervals in each measurement
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = at_least_one)]
+    #[arg(long, value_name = "N", default_value_t = 7, value_parser = at_least_one)]
     intervals: usize,
-    /// Length of an interval in seconds: long enough for the machine to start that many
+    /// Lengths of the intervals in which processes wake up that were there before, in milliseconds
+    #[arg(long, value_name = "MS,MS…", value_delimiter = ',', default_value = "1000,100", value_parser = clap::value_parser!(u64).range(10..=600_000))]
+    lengths: Vec<u64>,
+    /// Length of the intervals in which processes are started, in seconds: long enough for the machine to start that many
     #[arg(long, value_name = "S", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
 }
@@ -146,7 +152,7 @@ fn run(cli: Cli) -> Result<bool> {
                     rounds: args.rounds,
                     intervals: args.intervals,
                     quiet: args.quiet,
-                    interval: Duration::from_secs(1),
+                    interval: Duration::from_millis(args.length),
                     during: args.during,
                 },
             )?;
@@ -159,16 +165,21 @@ fn run(cli: Cli) -> Result<bool> {
             Ok(within)
         }
         Benchmark::Interval(args) => {
-            interval::run(
-                &programs,
-                &interval::Options {
-                    counts: args.counts,
-                    rounds: args.rounds,
-                    intervals: args.intervals,
-                    interval: Duration::from_secs(args.seconds),
-                },
-            )?;
-            Ok(true)
+            let options = interval::Options {
+                counts: args.counts,
+                rounds: args.rounds,
+                intervals: args.intervals,
+                lengths: args.lengths.into_iter().map(Duration::from_millis).collect(),
+                starting: Duration::from_secs(args.seconds),
+            };
+            let within = interval::run(&programs, &options)?;
+            if !within {
+                eprintln!(
+                    "error: a further process that was there before costs more than {} µs",
+                    interval::LARGEST_US
+                );
+            }
+            Ok(within)
         }
         Benchmark::Accuracy(args) => {
             let options = accuracy::Options {

@@ -26,9 +26,9 @@ pub struct Args {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Name {
-    /// dlpm's CPU time per interval with 2,000 processes that only exist, beside none; fails above a ratio of 1.2
+    /// dlpm's CPU time per interval with 10,000 processes that only exist, beside none; fails above a ratio of 1.2
     Sleepers,
-    /// dlpm's CPU time per interval against the number of processes that ran
+    /// dlpm's CPU time per interval against the number of processes that ran; fails above 2 µs for each
     Interval,
     /// CPU time of five tenants by dlpm and by tools that sample, against their cgroups' cpu.stat; fails where dlpm is beyond
     /// 1.5 %, or 0.5 % in all, in more than a tenth of the runs
