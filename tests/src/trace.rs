@@ -13,7 +13,7 @@ use dlpm::{
     interval::{Process, ProcessId, Usage},
     sources::{
         clock::monotonic_ns,
-        cpu_time::{Batch, Config, CpuTime, Drained, Sealed, read_hash},
+        cpu_time::{Batch, Config, CpuTime, Drained, Sealed, delete_from_hash, read_hash},
         processes::ProcessTable,
     },
 };
@@ -129,6 +129,11 @@ impl Trace {
             .filter(|(_, process)| wanted(&process.comm))
             .map(|(&id, process)| (id, process))
             .collect()
+    }
+
+    /// Takes entries out of the kernel side's map of processes: how many there were.
+    pub fn delete_kernel_processes(&self, keys: &[ProcessKey]) -> u64 {
+        delete_from_hash(self.processes.as_fd(), keys).unwrap()
     }
 
     /// What the kernel side's map of processes holds.

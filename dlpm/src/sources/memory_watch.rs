@@ -173,3 +173,21 @@ pub(super) fn cgroup_id(procfs: &Path, mount_point: &Path, tgid: u32) -> Option<
     let path = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
     Some(fs::metadata(mount_point.join(path)).ok()?.ino())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::coarse;
+
+    #[test]
+    fn ranks_are_right_to_an_eighth_and_change_seldom() {
+        let ranks: Vec<u64> = (0..100_000).map(coarse).collect();
+        for (ns, &rank) in (0_u64..).zip(&ranks) {
+            assert!(rank <= ns && ns - rank <= ns / 8, "{rank} for {ns}");
+        }
+        assert!(ranks.is_sorted());
+        let mut different = ranks;
+        different.dedup();
+        assert!(different.len() <= 8 * 17, "{}", different.len());
+        assert_eq!(coarse(u64::MAX), 15 << 60);
+    }
+}

@@ -262,6 +262,13 @@ mod tests {
     }
 
     #[test]
+    fn the_owner_of_the_directory_is_the_effective_user() {
+        let own = rustix::process::geteuid().as_raw();
+        assert_eq!(effective_uid(Path::new("/proc"), std::process::id()), Some(own));
+        assert_eq!(effective_uid(&Path::new("/proc").join("absent"), 1), None);
+    }
+
+    #[test]
     fn start_times_are_rounded_down_to_ticks() {
         let tick_ns = 1_000_000_000 / rustix::param::clock_ticks_per_second();
         assert_eq!(ticks_of(0), 0);

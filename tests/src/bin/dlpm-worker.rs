@@ -52,6 +52,7 @@ fn main() {
         "pingpong" => return pingpong(number(1)),
         "echo" => return echo(),
         "batches" => batches(number(0), Duration::from_millis(number(1).into())),
+        "give-up" => give_up(number(0)),
         "pair" => pair(),
         "compile" => compile(number(0)),
         "wakers" => wakers(number(0), Duration::from_millis(number(1).into())),
@@ -286,6 +287,15 @@ fn batches(count: u32, period: Duration) {
             reap();
         }
         thread::sleep(period.saturating_sub(begun.elapsed()));
+    }
+}
+
+/// Takes another user's id for good, and goes on.
+fn give_up(uid: u32) {
+    // SAFETY: no memory is involved.
+    assert_eq!(unsafe { libc::setuid(uid) }, 0);
+    loop {
+        thread::sleep(Duration::from_millis(2));
     }
 }
 
