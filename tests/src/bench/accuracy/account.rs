@@ -23,7 +23,7 @@ impl Accounts {
     ///
     /// # Errors
     ///
-    /// Where the kernel does not tell (`sched_stat_runtime` needs CONFIG_SCHEDSTATS), or has other structures.
+    /// Where the kernel has no tracepoint `sched_stat_runtime`, or other structures.
     pub fn follow(object: &Path, groups: &[Cgroup]) -> Result<Self> {
         let fields = [
             ("task_struct", "pid"),

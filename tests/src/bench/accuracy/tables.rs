@@ -99,8 +99,8 @@ fn parts(runs: &[Accuracy]) -> String {
         return String::new();
     }
     let mut table = String::from(
-        "Where the difference of dlpm comes from, in percent of cpu.stat\n\n| tenant | where a switch is charged | clock: \
-         stolen time | sched_stat_runtime less cpu.stat |\n|---|---|---|---|\n",
+        "Where the difference of dlpm comes from, in percent of cpu.stat\n\n| tenant | where a switch is charged | clock \
+         (stolen time) | sched_stat_runtime less cpu.stat |\n|---|---|---|---|\n",
     );
     for tenants in by_tenant(runs) {
         let part = |of: fn(Parts) -> f64| show(tenants.iter().map(|tenant| tenant.parts().map(of)));
