@@ -4,6 +4,8 @@
 //! uninitialised byte.
 #![no_std]
 
+pub mod yardsticks;
+
 /// Longest name of a task with its terminating zero (`TASK_COMM_LEN`).
 pub const COMM_BYTES: usize = 16;
 

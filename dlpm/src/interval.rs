@@ -2,7 +2,10 @@
 //!
 //! An [`Interval`] can be built by hand in a test. Sources fill it, attribution reads it, nothing else.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use serde::Serialize;
 
@@ -321,8 +324,9 @@ pub struct Interval {
     pub cpus: Vec<CpuInterval>,
     /// One record per process, cgroup and CPU; several with the same key are added up.
     pub usage: Vec<Usage>,
-    /// Every process that `usage` or `memory` names (one that is missing is shown without a name).
-    pub processes: HashMap<ProcessId, Process>,
+    /// Every process that `usage` or `memory` names (one that is missing is shown without a name). Shared with the source
+    /// that knows them: thousands run in an interval, and few of them change.
+    pub processes: foldhash::HashMap<ProcessId, Arc<Process>>,
     /// Paths of the cgroups that `usage` names, from the root of the cgroup v2 tree (`/train.slice/a`).
     pub cgroups: HashMap<u64, String>,
     /// Newest readings of the processes that memory is read for, with the cgroup (id) each was in.

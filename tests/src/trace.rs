@@ -13,7 +13,7 @@ use dlpm::{
     interval::{Process, ProcessId, Usage},
     sources::{
         clock::monotonic_ns,
-        cpu_time::{Batch, Config, CpuTime, Drained, Sealed, read_hash},
+        cpu_time::{Batch, Config, CpuTime, Drained, Sealed, delete_from_hash, read_hash},
         processes::ProcessTable,
     },
 };
@@ -78,11 +78,12 @@ impl Trace {
         }
         self.ended.extend(ends(&sealed));
         let ran: HashSet<ProcessId> = drained.usage.iter().map(|usage| usage.process).collect();
-        let ran: Vec<ProcessId> = ran.into_iter().collect();
+        let mut ran: Vec<ProcessId> = ran.into_iter().collect();
+        ran.sort_unstable_by_key(|process| process.start_ns);
         self.table.update(&self.cpu_time, &ran, monotonic_ns()).unwrap();
         for process in ran {
             if let Some(described) = self.table.get(&process) {
-                self.seen.insert(process, described.clone());
+                self.seen.insert(process, described.as_ref().clone());
             }
         }
         self.intervals.push(drained);
@@ -128,6 +129,11 @@ impl Trace {
             .filter(|(_, process)| wanted(&process.comm))
             .map(|(&id, process)| (id, process))
             .collect()
+    }
+
+    /// Takes entries out of the kernel side's map of processes: how many there were.
+    pub fn delete_kernel_processes(&self, keys: &[ProcessKey]) -> u64 {
+        delete_from_hash(self.processes.as_fd(), keys).unwrap()
     }
 
     /// What the kernel side's map of processes holds.

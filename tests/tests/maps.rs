@@ -135,3 +135,27 @@ fn processes_that_are_gone_leave_the_map() {
             .all(|id| trace.table.get(id).is_none())
     );
 }
+
+#[test]
+fn what_is_not_in_a_map_does_not_keep_the_rest_from_being_deleted() {
+    require_kernel!();
+    let trace = Trace::start(&Config::default());
+    let sleepers: Vec<_> = (0..3).map(|_| worker!("sleepers", 0)).collect();
+    let there = |pid: u32| {
+        let entries = trace.kernel_processes();
+        entries.into_iter().map(|(key, _)| key).find(|key| key.tgid == pid)
+    };
+    let keys: Vec<_> = sleepers.iter().map(|worker| there(worker.pid()).unwrap()).collect();
+    let missing = |number| dlpm_common::ProcessKey {
+        start_ns: 1,
+        tgid: number,
+        padding: 0,
+    };
+    let mixed = [missing(1), keys[0], missing(2), missing(3), keys[1], missing(4)];
+    assert_eq!(trace.delete_kernel_processes(&mixed), 2);
+    assert_eq!(trace.delete_kernel_processes(&mixed), 0);
+    assert_eq!(trace.delete_kernel_processes(&[]), 0);
+    assert_eq!(there(sleepers[0].pid()), None);
+    assert_eq!(there(sleepers[1].pid()), None);
+    assert_eq!(there(sleepers[2].pid()), Some(keys[2]));
+}

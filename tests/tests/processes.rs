@@ -48,6 +48,43 @@ fn each_of_5000_short_processes_has_its_time_name_and_parent() {
 }
 
 #[test]
+fn children_of_an_older_process_have_its_name_at_exec() {
+    require_kernel!();
+    const COUNT: usize = 200;
+    let mut storm = worker!("storm", COUNT, unique("o"));
+    let mut trace = Trace::start(&Config::default());
+    trace.while_working(&mut storm, Duration::from_millis(50));
+    let children = trace.named(|name| name.starts_with(&unique("o")));
+    assert_eq!(children.len(), COUNT);
+    for (id, process) in children {
+        assert_eq!(process.exec_comm, "dlpm-worker", "{id:?} {process:?}");
+    }
+}
+
+#[test]
+fn a_process_that_gives_up_root_is_found_out() {
+    require_kernel!();
+    const NOBODY: u32 = 65_534;
+    let mut worker = worker!("give-up", NOBODY);
+    let pid = worker.pid();
+    let mut trace = Trace::start(&Config::default());
+    trace.steps(2, Duration::from_millis(10));
+    let user = |trace: &Trace| {
+        let own = trace.seen.iter().find(|(id, _)| id.tgid == pid);
+        own.and_then(|(_, process)| process.uid)
+    };
+    assert!(user(&trace).is_none_or(|uid| uid == 0));
+    worker.go();
+    for _ in 0..200 {
+        trace.steps(1, Duration::from_millis(10));
+        if user(&trace) == Some(NOBODY) {
+            return;
+        }
+    }
+    panic!("after 200 intervals its user is still {:?}", user(&trace));
+}
+
+#[test]
 fn a_process_has_the_name_of_its_exec_and_the_one_it_took() {
     require_kernel!();
     let mut trace = Trace::start(&Config::default());

@@ -93,7 +93,9 @@ fn two_packages() -> Interval {
             ),
             (id(9), named("dlpm")),
         ]
-        .into(),
+        .into_iter()
+        .map(|(id, process)| (id, process.into()))
+        .collect(),
         cgroups: [
             (1, "/train.slice/a".into()),
             (2, "/train.slice/b".into()),
@@ -222,7 +224,7 @@ fn the_tail_is_merged_by_cgroup() {
 fn with_dram() -> Interval {
     let mut interval = two_packages();
     interval.zones = vec![zone("dram-0", ZoneKind::Dram, Some(0), 10_000)];
-    interval.processes.insert(id(300), named("sleep"));
+    interval.processes.insert(id(300), named("sleep").into());
     interval.memory = [(id(100), (1, memory(300))), (id(300), (2, memory(100)))].into();
     interval.machine_memory = Some(MachineMemory {
         total_bytes: 5000,

@@ -105,7 +105,7 @@ prop_compose! {
             }),
             processes: known
                 .into_iter()
-                .map(|(id, kernel, tracked)| (id, Process { kernel, tracked, ..Process::default() }))
+                .map(|(id, kernel, tracked)| (id, Process { kernel, tracked, ..Process::default() }.into()))
                 .collect(),
             cgroups: [(0, "/".to_owned()), (1, "/a".to_owned()), (2, "/a".to_owned())].into(),
             gpu_owners: gpus.iter().flat_map(|(_, owners)| owners.clone()).collect(),

@@ -2,8 +2,10 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet},
 };
+
+use foldhash::HashMap;
 
 use crate::{
     attribution::{
@@ -14,27 +16,82 @@ use crate::{
     interval::{Interval, MemoryReading, ProcessId},
 };
 
-/// A process in one cgroup (the path).
-type Place = (ProcessId, String);
+/// CPU time of a process in one cgroup (the number of its path in [`Paths`]) on one package.
+///
+/// An interval can have tens of thousands of these: so they are plain values in one vector, sorted by place.
+struct Piece {
+    place: Place,
+    package: u32,
+    time: CpuUse,
+}
+
+/// A process, and the number of the path of its cgroup in [`Paths`].
+type Place = (ProcessId, usize);
 
 /// What one place used.
-#[derive(Default)]
-struct Claim {
-    by_package: BTreeMap<u32, CpuUse>,
+struct Claim<'a> {
+    place: Place,
+    /// Its CPU time, each package once.
+    pieces: &'a [Piece],
+    cpu_ns: u64,
     memory: Option<MemoryReading>,
     /// By the name of the GPU's leaf.
     gpus: BTreeMap<String, GpuUse>,
 }
 
-impl Claim {
-    fn cpu_ns(&self) -> u64 {
-        self.by_package
-            .values()
-            .fold(0, |sum: u64, usage| sum.saturating_add(usage.cpu_ns))
+impl<'a> Claim<'a> {
+    fn of(place: Place, pieces: &'a [Piece]) -> Self {
+        Self {
+            place,
+            pieces,
+            cpu_ns: pieces
+                .iter()
+                .fold(0, |sum: u64, piece| sum.saturating_add(piece.time.cpu_ns)),
+            memory: None,
+            gpus: BTreeMap::new(),
+        }
     }
 
     fn resident_bytes(&self) -> u64 {
         self.memory.as_ref().map_or(0, MemoryReading::resident_bytes)
+    }
+}
+
+/// The paths of the cgroups of an interval, numbered in their order.
+struct Paths {
+    sorted: Vec<String>,
+    numbers: HashMap<u64, usize>,
+}
+
+impl Paths {
+    fn of(interval: &Interval) -> Self {
+        let mut ids = BTreeSet::new();
+        let mut newest = None;
+        let of_usage = interval.usage.iter().map(|usage| usage.cgroup_id);
+        let of_memory = interval.memory.values().map(|(id, _)| *id);
+        let of_gpus = interval.gpu_owners.values().map(|(_, id)| *id);
+        // A GPU's process that nobody knows is in cgroup 0. Neighbours are mostly in one cgroup.
+        for id in of_usage.chain(of_memory).chain(of_gpus).chain([0]) {
+            if newest != Some(id) {
+                newest = Some(id);
+                ids.insert(id);
+            }
+        }
+        let path = |id: &u64| {
+            let known = interval.cgroups.get(id).cloned();
+            known.unwrap_or_else(|| format!("cgroup:{id}"))
+        };
+        let mut sorted: Vec<String> = ids.iter().map(path).collect();
+        sorted.sort_unstable();
+        // Two ids can have one path, when a cgroup was removed and made again.
+        sorted.dedup();
+        let number = |id| Some((id, sorted.binary_search(&path(&id)).ok()?));
+        let numbers = ids.into_iter().filter_map(number).collect();
+        Self { sorted, numbers }
+    }
+
+    fn number(&self, id: u64) -> usize {
+        self.numbers.get(&id).copied().unwrap_or(0)
     }
 }
 
@@ -49,24 +106,23 @@ pub fn claimants(interval: &Interval, selection: &Selection, max_rows: usize) ->
         .chain(selection.is_filtered().then_some(RowKey::Others))
         .map(|key| (key.clone(), empty_row(key)))
         .collect();
+    let paths = Paths::of(interval);
+    let pieces = pieces(interval, &paths);
     let mut listed = Vec::new();
-    for (place, claim) in claims(interval) {
-        match class(interval, selection, &place) {
+    for claim in claims(interval, &paths, &pieces) {
+        match class(interval, selection, claim.place.0, &paths.sorted[claim.place.1]) {
             Some(key) => add(fixed.entry(key.clone()).or_insert_with(|| empty_row(key)), &claim),
-            None => listed.push((place, claim)),
+            None => listed.push(claim),
         }
     }
     for cpu in &interval.cpus {
         for (key, ns) in [(RowKey::Idle, cpu.idle_ns), (RowKey::Unattributed, cpu.lost_ns)] {
             if let Some(row) = fixed.get_mut(&key) {
-                add_use(
-                    &mut row.by_package,
-                    cpu.package,
-                    CpuUse {
-                        cpu_ns: ns,
-                        smt_shared_ns: 0,
-                    },
-                );
+                let time = CpuUse {
+                    cpu_ns: ns,
+                    smt_shared_ns: 0,
+                };
+                add_time(row.by_package.entry(cpu.package).or_default(), time);
             }
         }
     }
@@ -79,45 +135,64 @@ pub fn claimants(interval: &Interval, selection: &Selection, max_rows: usize) ->
         row.resident_bytes = row.resident_bytes.saturating_add(unread_bytes(interval));
     }
 
-    listed.sort_by_cached_key(|(place, claim)| (claim.gpus.is_empty(), Reverse(claim.cpu_ns()), place.clone()));
-    let merged = listed.split_off(max_rows.min(listed.len()));
-    let mut rows: BTreeMap<RowKey, Row> = fixed;
-    for ((_, cgroup), claim) in merged {
-        let key = RowKey::Merged(cgroup);
-        let row = rows.entry(key.clone()).or_insert_with(|| empty_row(key));
-        row.processes = row.processes.saturating_add(1);
-        add(row, &claim);
+    let mut merged: BTreeMap<usize, Row> = BTreeMap::new();
+    if listed.len() > max_rows {
+        listed.select_nth_unstable_by_key(max_rows, |claim| {
+            (claim.gpus.is_empty(), Reverse(claim.cpu_ns), claim.place)
+        });
+        for claim in listed.drain(max_rows..) {
+            let path = claim.place.1;
+            let row = merged
+                .entry(path)
+                .or_insert_with(|| empty_row(RowKey::Merged(paths.sorted[path].clone())));
+            row.processes = row.processes.saturating_add(1);
+            add(row, &claim);
+        }
+        listed.sort_unstable_by_key(|claim| claim.place);
     }
-    for ((process, cgroup), claim) in listed {
-        let row = process_row(interval, process, cgroup, claim);
-        rows.insert(row.key.clone(), row);
-    }
-    rows.into_values().collect()
+    let mut rows = Vec::with_capacity(listed.len() + merged.len() + fixed.len());
+    rows.extend(listed.into_iter().map(|claim| process_row(interval, &paths, claim)));
+    rows.extend(merged.into_values());
+    rows.extend(fixed.into_values());
+    rows
 }
 
-/// CPU time and memory by process and cgroup.
-fn claims(interval: &Interval) -> BTreeMap<Place, Claim> {
+/// CPU time by place and package, in this order, each once.
+fn pieces(interval: &Interval, paths: &Paths) -> Vec<Piece> {
     let packages: HashMap<u32, u32> = interval.cpus.iter().map(|cpu| (cpu.cpu, cpu.package)).collect();
-    let mut by_id: HashMap<(ProcessId, u64), Claim> = HashMap::new();
-    for usage in &interval.usage {
-        let package = packages.get(&usage.cpu).copied().unwrap_or(0);
-        let claim = by_id.entry((usage.process, usage.cgroup_id)).or_default();
-        let time = CpuUse {
-            cpu_ns: usage.ns,
-            smt_shared_ns: usage.shared_ns.min(usage.ns),
-        };
-        add_use(&mut claim.by_package, package, time);
-    }
-    // Two ids can have one path, when a cgroup was removed and made again.
-    let mut claims: BTreeMap<Place, Claim> = BTreeMap::new();
-    for ((process, cgroup_id), by_id) in by_id {
-        let claim = claims.entry((process, cgroup_path(interval, cgroup_id))).or_default();
-        for (package, usage) in by_id.by_package {
-            add_use(&mut claim.by_package, package, usage);
+    let mut pieces: Vec<Piece> = interval
+        .usage
+        .iter()
+        .map(|usage| Piece {
+            place: (usage.process, paths.number(usage.cgroup_id)),
+            package: packages.get(&usage.cpu).copied().unwrap_or(0),
+            time: CpuUse {
+                cpu_ns: usage.ns,
+                smt_shared_ns: usage.shared_ns.min(usage.ns),
+            },
+        })
+        .collect();
+    pieces.sort_unstable_by_key(|piece| (piece.place, piece.package));
+    pieces.dedup_by(|next, piece| {
+        let same = next.place == piece.place && next.package == piece.package;
+        if same {
+            add_time(&mut piece.time, next.time);
         }
-    }
-    for (process, (cgroup_id, reading)) in &interval.memory {
-        main_claim(&mut claims, interval, *process, *cgroup_id).memory = Some(*reading);
+        same
+    });
+    pieces
+}
+
+/// CPU time, memory and GPUs by place, in the order of the places.
+fn claims<'a>(interval: &Interval, paths: &Paths, pieces: &'a [Piece]) -> Vec<Claim<'a>> {
+    let mut claims: Vec<Claim<'_>> = pieces
+        .chunk_by(|piece, next| piece.place == next.place)
+        .map(|pieces| Claim::of(pieces[0].place, pieces))
+        .collect();
+    // Of processes that did not run.
+    let mut idle: BTreeMap<ProcessId, Claim<'_>> = BTreeMap::new();
+    for (&process, (cgroup_id, reading)) in &interval.memory {
+        main_claim(&mut claims, &mut idle, process, paths.number(*cgroup_id)).memory = Some(*reading);
     }
     for gpu in &interval.gpus {
         let zone = gpus::zone_name(&gpu.uuid);
@@ -133,40 +208,35 @@ fn claims(interval: &Interval) -> BTreeMap<Place, Claim> {
                 memory_bytes: process.memory_bytes,
                 instances: process.instances.clone(),
             };
-            let claim = main_claim(&mut claims, interval, owner, cgroup_id);
+            let claim = main_claim(&mut claims, &mut idle, owner, paths.number(cgroup_id));
             gpus::add(&mut claim.gpus, &[(zone.clone(), usage)].into());
         }
+    }
+    if !idle.is_empty() {
+        claims.extend(idle.into_values());
+        claims.sort_unstable_by_key(|claim| claim.place);
     }
     claims
 }
 
-/// The claim of a process in the cgroup where it ran most; in `cgroup_id` if it did not run.
-fn main_claim<'a>(
-    claims: &'a mut BTreeMap<Place, Claim>,
-    interval: &Interval,
+/// The claim of a process in the cgroup where it ran most; in the one with the number `path` if it did not run.
+fn main_claim<'a, 'b>(
+    claims: &'b mut [Claim<'a>],
+    idle: &'b mut BTreeMap<ProcessId, Claim<'a>>,
     process: ProcessId,
-    cgroup_id: u64,
-) -> &'a mut Claim {
-    let busiest = claims
-        .range((process, String::new())..)
-        .take_while(|((owner, _), _)| *owner == process)
-        .min_by_key(|(_, claim)| Reverse(claim.cpu_ns()))
-        .map(|(place, _)| place.clone());
-    let place = busiest.unwrap_or_else(|| (process, cgroup_path(interval, cgroup_id)));
-    claims.entry(place).or_default()
+    path: usize,
+) -> &'b mut Claim<'a> {
+    let first = claims.partition_point(|claim| claim.place.0 < process);
+    let own = claims[first..].iter_mut().take_while(|claim| claim.place.0 == process);
+    match own.min_by_key(|claim| Reverse(claim.cpu_ns)) {
+        Some(busiest) => busiest,
+        None => idle.entry(process).or_insert_with(|| Claim::of((process, path), &[])),
+    }
 }
 
-fn cgroup_path(interval: &Interval, id: u64) -> String {
-    interval
-        .cgroups
-        .get(&id)
-        .cloned()
-        .unwrap_or_else(|| format!("cgroup:{id}"))
-}
-
-/// The fixed row that a place belongs to, or `None` if it is listed.
-fn class(interval: &Interval, selection: &Selection, (id, cgroup): &Place) -> Option<RowKey> {
-    let process = interval.processes.get(id);
+/// The fixed row that a process in a cgroup belongs to, or `None` if it is listed.
+fn class(interval: &Interval, selection: &Selection, id: ProcessId, cgroup: &str) -> Option<RowKey> {
+    let process = interval.processes.get(&id);
     if id.tgid == interval.self_tgid {
         Some(RowKey::SelfDlpm)
     } else if process.is_some_and(|process| process.kernel) {
@@ -194,7 +264,8 @@ fn unread_bytes(interval: &Interval) -> u64 {
     })
 }
 
-fn process_row(interval: &Interval, id: ProcessId, cgroup: String, claim: Claim) -> Row {
+fn process_row(interval: &Interval, paths: &Paths, claim: Claim<'_>) -> Row {
+    let (id, path) = claim.place;
     let shown = interval
         .processes
         .get(&id)
@@ -207,11 +278,11 @@ fn process_row(interval: &Interval, id: ProcessId, cgroup: String, claim: Claim)
     Row {
         shown: Some(shown),
         processes: 1,
+        by_package: claim.pieces.iter().map(|piece| (piece.package, piece.time)).collect(),
         resident_bytes: claim.resident_bytes(),
         memory: claim.memory,
-        by_package: claim.by_package,
         gpus: claim.gpus,
-        ..empty_row(RowKey::Process(id, cgroup))
+        ..empty_row(RowKey::Process(id, paths.sorted[path].clone()))
     }
 }
 
@@ -228,16 +299,15 @@ fn empty_row(key: RowKey) -> Row {
     }
 }
 
-fn add(row: &mut Row, claim: &Claim) {
+fn add(row: &mut Row, claim: &Claim<'_>) {
     row.resident_bytes = row.resident_bytes.saturating_add(claim.resident_bytes());
     gpus::add(&mut row.gpus, &claim.gpus);
-    for (package, usage) in &claim.by_package {
-        add_use(&mut row.by_package, *package, *usage);
+    for piece in claim.pieces {
+        add_time(row.by_package.entry(piece.package).or_default(), piece.time);
     }
 }
 
-fn add_use(by_package: &mut BTreeMap<u32, CpuUse>, package: u32, usage: CpuUse) {
-    let sum = by_package.entry(package).or_default();
-    sum.cpu_ns = sum.cpu_ns.saturating_add(usage.cpu_ns);
-    sum.smt_shared_ns = sum.smt_shared_ns.saturating_add(usage.smt_shared_ns);
+fn add_time(sum: &mut CpuUse, time: CpuUse) {
+    sum.cpu_ns = sum.cpu_ns.saturating_add(time.cpu_ns);
+    sum.smt_shared_ns = sum.smt_shared_ns.saturating_add(time.smt_shared_ns);
 }

@@ -50,7 +50,11 @@ fn scaled_total(weights: &[u128]) -> Option<(u128, u32)> {
 /// Quotient and remainder of `energy * weight / total`, for `weight <= total < TOTAL_LIMIT`.
 fn multiply_divide(energy: u64, weight: u128, total: u128) -> (u64, u128) {
     let (quotient, remainder) = match u128::from(energy).checked_mul(weight) {
-        Some(product) => (product / total, product % total),
+        // One division: the compiler makes two calls of `/` and `%`, and there is one for each row and leaf.
+        Some(product) => {
+            let quotient = product / total;
+            (quotient, product - quotient * total)
+        }
         None => long_multiply_divide(energy, weight, total),
     };
     // At most `energy`, as the weight is at most the total.

@@ -86,7 +86,9 @@ fn interval() -> Interval {
             usage(20, 2, 400_000_000, 400_000_000),
             usage(20, 1, 600_000_000, 0),
         ],
-        processes: [(id(10), named("a")), (id(20), named("b"))].into(),
+        processes: [(id(10), named("a").into()), (id(20), named("b").into())]
+            .into_iter()
+            .collect(),
         cgroups: [(1, "/".to_owned())].into(),
         zones: energy(sysfs.path()),
         self_tgid: 1,

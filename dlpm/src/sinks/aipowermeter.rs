@@ -3,17 +3,28 @@
 //! Figures are floats here and nowhere else in the log; each is made from the integers of the exact part. Its reader
 //! takes scalars and flat maps of numbers only, so that what is not known is left out, never `null`.
 
-use std::collections::BTreeMap;
-
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::{
     attribution::ledger::{LeafZone, Ledger, Row, RowKey},
     interval::{MachineMemory, ZoneKind},
 };
 
-/// A number per process, by its pid.
-type ByPid<T> = BTreeMap<u32, T>;
+/// A number per process, by its pid, in this order.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct ByPid<T>(Vec<(u32, T)>);
+
+impl<T: Copy> ByPid<T> {
+    fn map<U>(&self, figure: impl Fn(T) -> U) -> ByPid<U> {
+        ByPid(self.0.iter().map(|(pid, value)| (*pid, figure(*value))).collect())
+    }
+}
+
+impl<T: Serialize> Serialize for ByPid<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(pid, value)| (pid, value)))
+    }
+}
 
 /// The object `metrics.cpu`. The reader takes the duration of a recording from its first key, which therefore is one
 /// that every line has.
@@ -70,7 +81,7 @@ impl CpuMetrics {
         let cpu_ns = figures.per_process(|row| Some(row.cpu_ns()));
         let mut metrics = Self {
             per_process_cpu_uses: fractions(&cpu_ns, figures.busy_ns()),
-            absolute_cpu_time_per_pid: cpu_ns.iter().map(|(pid, ns)| (*pid, float(*ns) / 1e9)).collect(),
+            absolute_cpu_time_per_pid: cpu_ns.map(|ns| float(ns) / 1e9),
             per_process_mem_use_percent: fractions(&resident, used_bytes),
             per_process_mem_use_abs: resident,
             per_process_mem_use_uss: figures.per_process(|row| row.memory.and_then(|memory| memory.uss_bytes)),
@@ -166,16 +177,18 @@ impl<'a> Figures<'a> {
         Some(LeafSum { total_uj, by_pid })
     }
 
-    /// `value` summed over the rows of each pid.
+    /// `value` summed over the rows of each pid. The rows are in the order of their pids.
     fn per_process(&self, value: impl Fn(&Row) -> Option<u64>) -> ByPid<u64> {
-        let mut by_pid = ByPid::new();
+        let mut by_pid: Vec<(u32, u64)> = Vec::with_capacity(self.ledger.rows.len());
         for row in &self.ledger.rows {
             if let (RowKey::Process(id, _), Some(value)) = (&row.key, value(row)) {
-                let sum: &mut u64 = by_pid.entry(id.tgid).or_default();
-                *sum = sum.saturating_add(value);
+                match by_pid.last_mut() {
+                    Some((pid, sum)) if *pid == id.tgid => *sum = sum.saturating_add(value),
+                    _ => by_pid.push((id.tgid, value)),
+                }
             }
         }
-        by_pid
+        ByPid(by_pid)
     }
 }
 
@@ -193,22 +206,15 @@ impl Watts {
     }
 
     fn per_process(self, sum: &LeafSum) -> Option<ByPid<f64>> {
-        sum.by_pid
-            .iter()
-            .map(|(pid, uj)| Some((*pid, self.of(*uj)?)))
-            .collect::<Option<_>>()
-            .filter(|_| self.0 > 0)
+        (self.0 > 0).then(|| sum.by_pid.map(|uj| self.of(uj).unwrap_or_default()))
     }
 }
 
 fn fractions(parts: &ByPid<u64>, whole: u64) -> ByPid<f64> {
     if whole == 0 {
-        return ByPid::new();
+        return ByPid::default();
     }
-    parts
-        .iter()
-        .map(|(pid, part)| (*pid, float(*part) / float(whole)))
-        .collect()
+    parts.map(|part| float(part) / float(whole))
 }
 
 /// The nearest float; exact below 2^53.

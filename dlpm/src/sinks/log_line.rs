@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use super::log_gpus::{GpuEntry, GpuUseEntry};
 use crate::{
-    attribution::ledger::{CgroupSum, LeafZone, Ledger, RootZone, Row, RowKey},
+    attribution::ledger::{CgroupSum, CpuUse, LeafZone, Ledger, RootZone, Row, RowKey},
     interval::{CpuInterval, Identity, MachineMemory, MemoryReading, ZoneKind},
     sinks::{line::SCHEMA, measuring_cost::SwitchEstimate},
 };
@@ -29,8 +29,19 @@ pub struct Exact<'a> {
     gpus: Vec<GpuEntry<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     memory: Option<MachineEntry>,
-    rows: Vec<RowEntry<'a>>,
+    rows: Rows<'a>,
     cgroups: Vec<CgroupEntry<'a>>,
+}
+
+/// Thousands, so that each entry is made when it is written.
+struct Rows<'a>(&'a Ledger);
+
+impl Serialize for Rows<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let ledger = self.0;
+        let entries = ledger.rows.iter();
+        serializer.collect_seq(entries.map(|row| RowEntry::of(row, &ledger.leaves, ledger)))
+    }
 }
 
 impl<'a> Exact<'a> {
@@ -51,11 +62,7 @@ impl<'a> Exact<'a> {
             smt_weight_permille: ledger.smt_weight_permille,
             gpus: ledger.gpus.iter().map(|gpu| GpuEntry::of(gpu, ledger.end_ns)).collect(),
             memory: ledger.machine_memory.map(MachineEntry::of),
-            rows: ledger
-                .rows
-                .iter()
-                .map(|row| RowEntry::of(row, leaves, ledger))
-                .collect(),
+            rows: Rows(ledger),
             cgroups: ledger.cgroups.iter().map(|sum| CgroupEntry::of(sum, leaves)).collect(),
         }
     }
@@ -218,6 +225,20 @@ impl Serialize for EnergyMap<'_> {
     }
 }
 
+struct ByPackage<'a>(&'a BTreeMap<u32, CpuUse>);
+
+impl Serialize for ByPackage<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(package, usage)| {
+            let entry = CpuUseEntry {
+                cpu_ns: usage.cpu_ns,
+                smt_shared_ns: usage.smt_shared_ns,
+            };
+            (package, entry)
+        }))
+    }
+}
+
 #[derive(Serialize)]
 struct CpuUseEntry {
     cpu_ns: u64,
@@ -268,7 +289,7 @@ struct RowEntry<'a> {
     /// Of the row `self` alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     in_switches: Option<SwitchEstimate>,
-    by_package: BTreeMap<u32, CpuUseEntry>,
+    by_package: ByPackage<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     memory: Option<MemoryEntry>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -298,17 +319,7 @@ impl<'a> RowEntry<'a> {
             processes: matches!(row.key, RowKey::Merged(_)).then_some(row.processes),
             cpu_ns: row.cpu_ns(),
             in_switches: SwitchEstimate::of(ledger).filter(|_| row.key == RowKey::SelfDlpm),
-            by_package: row
-                .by_package
-                .iter()
-                .map(|(package, usage)| {
-                    let entry = CpuUseEntry {
-                        cpu_ns: usage.cpu_ns,
-                        smt_shared_ns: usage.smt_shared_ns,
-                    };
-                    (*package, entry)
-                })
-                .collect(),
+            by_package: ByPackage(&row.by_package),
             memory: row
                 .memory
                 .as_ref()

@@ -111,7 +111,9 @@ pub fn interval(seq: u64, mut zones: Vec<ZoneReading>) -> Interval {
             (id(200), named("bash")),
             (id(300), named("sleep")),
         ]
-        .into(),
+        .into_iter()
+        .map(|(id, process)| (id, process.into()))
+        .collect(),
         cgroups: [
             (1, "/train.slice/a".to_owned()),
             (2, "/train.slice/b".to_owned()),

@@ -1,9 +1,11 @@
 //! Sums over the ledgers of a trace, in bounded memory.
 
 use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, HashMap},
+    cmp::{Ordering, Reverse},
+    collections::BTreeMap,
 };
+
+use foldhash::HashMap;
 
 use crate::{
     attribution::ledger::{IdlePolicy, LeafZone, Ledger, Method, RootZone, Row, RowKey},
@@ -292,13 +294,27 @@ impl Totals {
         if self.processes.len() <= ENTRIES {
             return;
         }
-        let mut entries: Vec<_> = self.processes.drain().collect();
         let order = |total: &ProcessTotal| (!total.exited, total.amount.energy_uj, total.amount.cpu_ns);
-        entries.sort_by_key(|(_, total)| Reverse(order(total)));
-        let folded = entries.split_off(ENTRIES_KEPT);
-        self.folded_processes += folded.len() as u64;
-        self.folded_running |= folded.iter().any(|(_, total)| !total.exited);
-        self.processes = entries.into_iter().collect();
+        let mut orders: Vec<_> = self.processes.values().map(order).collect();
+        let (larger, &mut smallest_kept, _) =
+            orders.select_nth_unstable_by_key(ENTRIES_KEPT - 1, |order| Reverse(*order));
+        let mut equal_kept = larger.iter().filter(|order| **order == smallest_kept).count() + 1;
+        let (folded, running) = (&mut self.folded_processes, &mut self.folded_running);
+        self.processes.retain(|_, total| {
+            let is_kept = match order(total).cmp(&smallest_kept) {
+                Ordering::Greater => true,
+                Ordering::Equal if equal_kept > 0 => {
+                    equal_kept -= 1;
+                    true
+                }
+                _ => false,
+            };
+            if !is_kept {
+                *folded += 1;
+                *running |= !total.exited;
+            }
+            is_kept
+        });
     }
 
     fn fold_cgroups(&mut self) {

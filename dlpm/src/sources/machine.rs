@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     path::PathBuf,
+    sync::Arc,
 };
 
 use dlpm_common::Counter;
@@ -149,8 +150,8 @@ impl Machine {
         if let Meter::Estimate(estimate) = &self.meter {
             zones.push(estimate.reading(self.previous.monotonic_ns, reading.monotonic_ns, &drained.cpus));
         }
-        self.processes
-            .update(&self.cpu_time, &ran(&drained.usage), reading.monotonic_ns)?;
+        let ran = ran(&drained.usage);
+        self.processes.update(&self.cpu_time, &ran, reading.monotonic_ns)?;
         self.count_dropped(drained.cpus.iter().any(|cpu| cpu.lost_ns > 0));
         let cgroups = self.name_cgroups(&drained.usage)?;
         self.memory.count(&drained.usage);
@@ -158,15 +159,13 @@ impl Machine {
         let mut gpus = self.gpus.collect();
         suspend::mark_gpus(&mut gpus, reading.slept_ns);
         let gpu_owners = self.resolve_gpu_owners(&gpus, &drained.usage);
-        let mut processes: HashMap<ProcessId, Process> = self
+        let mut processes: foldhash::HashMap<ProcessId, Arc<Process>> = self
             .gpu_owners
             .processes()
-            .map(|(id, process)| (id, process.clone()))
+            .map(|(id, process)| (id, Arc::new(process.clone())))
             .collect();
-        let named = drained
-            .usage
+        let named = ran
             .iter()
-            .map(|usage| &usage.process)
             .chain(memory.keys())
             .chain(gpu_owners.values().map(|(process, _)| process))
             .filter_map(|process| Some((*process, self.processes.get(process)?.clone())));
@@ -293,15 +292,10 @@ impl Machine {
                 self.cgroups.learn(id, &path);
             }
         }
-        let mut names = HashMap::new();
-        for usage in usage {
-            if !names.contains_key(&usage.cgroup_id)
-                && let Some(path) = self.cgroups.path_of(usage.cgroup_id)
-            {
-                names.insert(usage.cgroup_id, path);
-            }
-        }
-        Ok(names)
+        // Neighbours are mostly in one cgroup.
+        let mut ids: Vec<u64> = usage.iter().map(|usage| usage.cgroup_id).collect();
+        ids.dedup();
+        Ok(self.name_more_cgroups(HashMap::new(), ids.into_iter()))
     }
 
     fn name_more_cgroups(
@@ -325,7 +319,7 @@ impl Machine {
         self.gpu_owners.resolve(
             gpus,
             usage,
-            |process| processes.get(process).cloned(),
+            |process| processes.get(process).map(|process| process.as_ref().clone()),
             processes.alive(),
             |pid| memory_watch::cgroup_id(&self.procfs, mount_point, pid),
         )
@@ -343,10 +337,10 @@ impl Machine {
     }
 }
 
-/// The processes of usage records, each once.
+/// The processes of usage records, each once, by their start time.
 fn ran(usage: &[Usage]) -> Vec<ProcessId> {
     let mut ran: Vec<_> = usage.iter().map(|usage| usage.process).collect();
-    ran.sort_unstable();
+    ran.sort_unstable_by_key(|process| (process.start_ns, process.tgid));
     ran.dedup();
     ran
 }

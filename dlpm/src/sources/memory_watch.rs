@@ -2,12 +2,14 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet},
     fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
+
+use foldhash::{HashMap, HashMapExt};
 
 use crate::{
     interval::{MemoryReading, Process, ProcessId, Usage},
@@ -35,8 +37,10 @@ const ALL_EVERY: Duration = Duration::from_secs(60);
 struct Seen {
     cpu_ns: u64,
     cgroup_id: u64,
-    /// The CPU time under which it is ranked, if it is.
+    /// The CPU time under which it is ranked, if it is: see [`coarse`].
     rank: Option<u64>,
+    /// It ran since the last choice.
+    ran: bool,
 }
 
 /// The reader of memory, and what it needs to know to choose.
@@ -48,8 +52,8 @@ pub struct MemoryWatch {
     /// Processes that can be chosen, the largest consumer first. Kept from one choice to the next, so that choosing
     /// costs what ran meanwhile and not what exists.
     ranked: BTreeSet<(Reverse<u64>, ProcessId)>,
-    /// Processes that ran since the last choice.
-    ran: HashSet<ProcessId>,
+    /// Processes that ran since the last choice, each once.
+    ran: Vec<ProcessId>,
     looked_at_all: Option<Instant>,
 }
 
@@ -64,7 +68,7 @@ impl MemoryWatch {
             procfs: procfs.to_owned(),
             seen: HashMap::new(),
             ranked: BTreeSet::new(),
-            ran: HashSet::new(),
+            ran: Vec::new(),
             looked_at_all: None,
         }
     }
@@ -78,7 +82,9 @@ impl MemoryWatch {
             let seen = self.seen.entry(usage.process).or_default();
             seen.cpu_ns += usage.ns;
             seen.cgroup_id = usage.cgroup_id;
-            self.ran.insert(usage.process);
+            if !std::mem::replace(&mut seen.ran, true) {
+                self.ran.push(usage.process);
+            }
         }
     }
 
@@ -114,25 +120,31 @@ impl MemoryWatch {
 
     /// Ranks a process by its CPU time, or takes it out where it is not to be chosen.
     fn judge(&mut self, id: ProcessId, processes: &ProcessTable, cgroups: &mut CgroupTree, listed: Option<Listed<'_>>) {
-        if let Some(rank) = self.seen.get_mut(&id).and_then(|seen| seen.rank.take()) {
-            self.ranked.remove(&(Reverse(rank), id));
-        }
         let alive = processes.get(&id).filter(|process| !process.exited && !process.kernel);
         let Some(process) = alive else {
-            self.seen.remove(&id);
+            if let Some(rank) = self.seen.remove(&id).and_then(|seen| seen.rank) {
+                self.ranked.remove(&(Reverse(rank), id));
+            }
             return;
         };
         let seen = self.seen.entry(id).or_insert_with(|| Seen {
             cgroup_id: cgroup_id(&self.procfs, cgroups.mount_point(), id.tgid).unwrap_or(0),
             ..Seen::default()
         });
-        if let Some(listed) = listed
-            && !listed(process, &cgroups.path_of(seen.cgroup_id).unwrap_or_default())
-        {
+        seen.ran = false;
+        let is_listed =
+            listed.is_none_or(|listed| listed(process, &cgroups.path_of(seen.cgroup_id).unwrap_or_default()));
+        let rank = is_listed.then(|| coarse(seen.cpu_ns));
+        let before = std::mem::replace(&mut seen.rank, rank);
+        if before == rank {
             return;
         }
-        seen.rank = Some(seen.cpu_ns);
-        self.ranked.insert((Reverse(seen.cpu_ns), id));
+        if let Some(before) = before {
+            self.ranked.remove(&(Reverse(before), id));
+        }
+        if let Some(rank) = rank {
+            self.ranked.insert((Reverse(rank), id));
+        }
     }
 
     /// The newest readings of those chosen processes that are there, with the cgroup that each was in.
@@ -148,9 +160,34 @@ impl MemoryWatch {
     }
 }
 
+/// Rounded down to four binary digits: ranks are right to an eighth, and a process that goes on running changes its own
+/// seldom.
+fn coarse(ns: u64) -> u64 {
+    let digits = ns.checked_ilog2().unwrap_or(0);
+    ns >> digits.saturating_sub(3) << digits.saturating_sub(3)
+}
+
 /// Id of the cgroup v2 that a process is in: for processes that have not run since the start.
 pub(super) fn cgroup_id(procfs: &Path, mount_point: &Path, tgid: u32) -> Option<u64> {
     let text = fs::read_to_string(procfs.join(format!("{tgid}/cgroup"))).ok()?;
     let path = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
     Some(fs::metadata(mount_point.join(path)).ok()?.ino())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::coarse;
+
+    #[test]
+    fn ranks_are_right_to_an_eighth_and_change_seldom() {
+        let ranks: Vec<u64> = (0..100_000).map(coarse).collect();
+        for (ns, &rank) in (0_u64..).zip(&ranks) {
+            assert!(rank <= ns && ns - rank <= ns / 8, "{rank} for {ns}");
+        }
+        assert!(ranks.is_sorted());
+        let mut different = ranks;
+        different.dedup();
+        assert!(different.len() <= 8 * 17, "{}", different.len());
+        assert_eq!(coarse(u64::MAX), 15 << 60);
+    }
 }

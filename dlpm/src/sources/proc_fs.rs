@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -81,6 +82,12 @@ pub fn read_one(procfs: &Path, tgid: u32) -> Option<ProcEntry> {
         start_ticks: stat.start_ticks,
         uid: read_status(&directory).map(|status| status.ruid),
     })
+}
+
+/// Effective user id of a process: the kernel shows it as the owner of its directory, also of one that must not be dumped
+/// (`task_dump_owner` in fs/proc/base.c). `None` if it is gone.
+pub fn effective_uid(procfs: &Path, tgid: u32) -> Option<u32> {
+    Some(fs::metadata(procfs.join(tgid.to_string())).ok()?.uid())
 }
 
 /// Start of a process in clock ticks of CLOCK_BOOTTIME; `None` if it is gone.
@@ -252,6 +259,13 @@ mod tests {
         assert_eq!(entry.comm, fs::read_to_string("/proc/self/comm").unwrap().trim_end());
         assert_eq!(Some(entry.start_ticks), start_ticks(Path::new("/proc"), own));
         assert_eq!(entry.uid, Some(rustix::process::getuid().as_raw()));
+    }
+
+    #[test]
+    fn the_owner_of_the_directory_is_the_effective_user() {
+        let own = rustix::process::geteuid().as_raw();
+        assert_eq!(effective_uid(Path::new("/proc"), std::process::id()), Some(own));
+        assert_eq!(effective_uid(&Path::new("/proc").join("absent"), 1), None);
     }
 
     #[test]

@@ -140,7 +140,7 @@ impl Machine {
                         kernel: tgid == 2,
                         ..Process::default()
                     };
-                    (process(tgid), described)
+                    (process(tgid), described.into())
                 })
                 .collect(),
             cgroups: (0..4)

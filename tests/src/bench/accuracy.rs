@@ -1,11 +1,28 @@
-//! CPU time of three tenants by dlpm, and by the kernel's own account of their cgroups.
+//! CPU time of tenants by dlpm and by tools that sample, against the kernel's own account of their cgroups.
 
-use std::{fmt::Write, fs, thread, time::Duration};
+mod account;
+mod load;
+mod plot;
+mod samplers;
+mod tables;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail};
+use dlpm_common::yardsticks::KernelAccount;
 
+use self::{
+    account::Accounts,
+    load::Load,
+    samplers::{ByGroup, Psutil, Scanner},
+};
 use super::{Programs, log::Line, stats::float, traced::Traced};
-use crate::{cgroup::Cgroup, worker::Worker};
+use crate::cgroup::Cgroup;
 
 /// Largest difference of one tenant, in percent.
 pub const TENANT_PERCENT: f64 = 1.5;
@@ -13,15 +30,23 @@ pub const TENANT_PERCENT: f64 = 1.5;
 /// Largest difference of all tenants together, in percent.
 pub const TOTAL_PERCENT: f64 = 0.5;
 
-/// Short processes that are started one after another.
-pub const PROCESSES: u32 = 3_000;
-
-const BURST_THREADS: u32 = 20;
-const BURST_US: u32 = 2_000;
-const PAUSE_US: u32 = 150_000;
-
-/// CPU time of a tenant, counted twice.
+/// What is measured.
 #[derive(Clone, Debug)]
+pub struct Options {
+    /// Runs.
+    pub rounds: usize,
+    /// Short processes that are started one after another.
+    pub processes: u32,
+    /// Object with the programs that follow the kernel's account.
+    pub yardsticks: Option<PathBuf>,
+    /// Whether tools that sample run beside dlpm.
+    pub samplers: bool,
+    /// Where the plot is written.
+    pub plot: Option<PathBuf>,
+}
+
+/// CPU time of a tenant, counted in several ways.
+#[derive(Clone, Debug, Default)]
 pub struct Tenant {
     /// What it does.
     pub what: String,
@@ -29,13 +54,46 @@ pub struct Tenant {
     pub by_dlpm_ns: u64,
     /// `usage_usec` of its cgroup, in nanoseconds.
     pub by_kernel_ns: u64,
+    /// By the sampler on psutil.
+    pub by_psutil_ns: Option<u64>,
+    /// By the scanner of `/proc`.
+    pub by_scanner_ns: Option<u64>,
+    /// What the kernel's account is made of.
+    pub account: Option<KernelAccount>,
 }
 
 impl Tenant {
     /// Difference in percent of the kernel's figure; positive where dlpm counts more.
     pub fn percent(&self) -> f64 {
-        (float(self.by_dlpm_ns) / float(self.by_kernel_ns) - 1.0) * 100.0
+        self.percent_of(self.by_dlpm_ns)
     }
+
+    /// The same of another count.
+    pub fn percent_of(&self, counted_ns: u64) -> f64 {
+        (float(counted_ns) / float(self.by_kernel_ns) - 1.0) * 100.0
+    }
+
+    /// Parts of [`Tenant::percent`], where the kernel's account was followed.
+    pub fn parts(&self) -> Option<Parts> {
+        let account = self.account?;
+        let percent = |more_ns: u64, less_ns: u64| (float(more_ns) - float(less_ns)) / float(self.by_kernel_ns) * 100.0;
+        Some(Parts {
+            charging: percent(self.by_dlpm_ns, account.elapsed_ns),
+            clock: percent(account.elapsed_ns, account.runtime_ns),
+            rest: percent(account.runtime_ns, self.by_kernel_ns),
+        })
+    }
+}
+
+/// Where a difference comes from, in percent of the kernel's figure.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Parts {
+    /// dlpm less the time between the kernel's own borders of slices, both by CLOCK_MONOTONIC: where a switch is charged.
+    pub charging: f64,
+    /// The time between these borders by CLOCK_MONOTONIC less that by the scheduler's clock: what the hypervisor stole.
+    pub clock: f64,
+    /// What `sched_stat_runtime` told, less `cpu.stat`.
+    pub rest: f64,
 }
 
 /// The tenants of one run.
@@ -52,11 +110,22 @@ impl Accuracy {
     /// All together.
     pub fn total(&self) -> Tenant {
         let sum = |of: fn(&Tenant) -> u64| self.tenants.iter().map(of).sum();
+        let known = |of: fn(&Tenant) -> Option<u64>| self.tenants.iter().map(of).sum();
         Tenant {
             what: "all".to_owned(),
             by_dlpm_ns: sum(|tenant| tenant.by_dlpm_ns),
             by_kernel_ns: sum(|tenant| tenant.by_kernel_ns),
+            by_psutil_ns: known(|tenant| tenant.by_psutil_ns),
+            by_scanner_ns: known(|tenant| tenant.by_scanner_ns),
+            account: known(|tenant| Some(tenant.account?.runtime_ns))
+                .zip(known(|tenant| Some(tenant.account?.elapsed_ns)))
+                .map(|(runtime_ns, elapsed_ns)| KernelAccount { runtime_ns, elapsed_ns }),
         }
+    }
+
+    /// The tenants, and all together.
+    pub fn rows(&self) -> impl Iterator<Item = Tenant> {
+        self.tenants.iter().cloned().chain([self.total()])
     }
 
     /// Difference of all tenants in percent that stolen time cannot explain: cpu.stat leaves that time out, and the
@@ -66,29 +135,6 @@ impl Accuracy {
         let more_ns = total.by_dlpm_ns.saturating_sub(total.by_kernel_ns);
         let by_dlpm_ns = total.by_dlpm_ns - more_ns.min(self.stolen_ns);
         Tenant { by_dlpm_ns, ..total }.percent()
-    }
-
-    /// A markdown table.
-    pub fn table(&self) -> String {
-        let mut table =
-            String::from("| tenant | CPU s by dlpm | CPU s by cpu.stat | difference |\n|---|---|---|---|\n");
-        for tenant in self.tenants.iter().chain([&self.total()]) {
-            let _ = writeln!(
-                table,
-                "| {} | {:.6} | {:.6} | {:+.3} % |",
-                tenant.what,
-                float(tenant.by_dlpm_ns) / 1e9,
-                float(tenant.by_kernel_ns) / 1e9,
-                tenant.percent()
-            );
-        }
-        let _ = writeln!(
-            table,
-            "\nStolen by the hypervisor meanwhile: {:.2} s; it cannot explain {:+.3} % of all.",
-            float(self.stolen_ns) / 1e9,
-            self.unexplained_percent()
-        );
-        table
     }
 
     /// Whether every difference is within its bound: that of each tenant as it is, that of all together as far as
@@ -125,88 +171,98 @@ impl Accuracy {
     }
 }
 
-/// Traces the three tenants once, about half a minute.
-///
-/// Both accounts cover the same time: the cgroups are new, their processes start to work when the trace has begun, and
-/// all are gone before it ends.
+/// Measures and prints. Whether at least nine of ten runs are within the bounds.
 ///
 /// # Errors
 ///
 /// Where dlpm cannot trace, or has lost time.
-pub fn run(programs: &Programs) -> Result<Accuracy> {
-    let groups = ["spinner", "processes", "bursts"].map(Cgroup::create);
-    let filters: Vec<String> = groups
+pub fn bench(programs: &Programs, options: &Options) -> Result<bool> {
+    let mut runs = Vec::new();
+    for round in 1..=options.rounds {
+        let run = run(programs, options)?;
+        eprintln!("run {round} of {}\n\n{}", options.rounds, run.table());
+        runs.push(run);
+    }
+    println!("{}\n\n{}", super::machine()?, tables::of_runs(&runs));
+    if let Some(path) = &options.plot {
+        let names = Load::new(options.processes).names;
+        plot::write(path, &names, &runs).with_context(|| format!("{} cannot be drawn", path.display()))?;
+        println!("\nPlot: {}", path.display());
+    }
+    let within = runs.iter().filter(|run| run.check().is_ok()).count();
+    Ok(within * 10 >= runs.len() * 9)
+}
+
+/// Traces the tenants once, about half a minute.
+///
+/// All accounts cover the same time: the cgroups are new, their processes start to work when the trace has begun, and
+/// all are gone before it ends. Only the samplers look for the last time while the long-lived tenants are still there.
+///
+/// # Errors
+///
+/// Where dlpm cannot trace, or has lost time.
+pub fn run(programs: &Programs, options: &Options) -> Result<Accuracy> {
+    let load = Load::new(options.processes);
+    let groups: Vec<Cgroup> = load.names.iter().map(|name| Cgroup::create(name)).collect();
+    let paths: Vec<&str> = groups.iter().map(Cgroup::path).collect();
+    let filters: Vec<String> = paths
         .iter()
-        .flat_map(|group| ["--cgroup".to_owned(), group.path().to_owned()])
+        .flat_map(|path| ["--cgroup".to_owned(), (*path).to_owned()])
         .collect();
     for group in &groups {
         if group.usage_ns() != 0 {
             bail!("{} is new, but its cpu.stat is not 0", group.path());
         }
     }
+    let object = options.yardsticks.as_deref();
+    let accounts = object.and_then(|object| follow(object, &groups));
+    let psutil = options.samplers.then(|| left_out(Psutil::start(&paths))).flatten();
+    let scanner = options.samplers.then(|| Scanner::start(&paths));
     let trace = Traced::start(&programs.dlpm, Duration::from_secs(1), &filters)?;
     let stolen_ns = stolen_ns()?;
-    work(programs, &groups)?;
+    let (by_psutil, by_scanner) = load.run(programs, &groups, || {
+        Ok((
+            psutil.map(Psutil::finish).transpose()?,
+            scanner.map(Scanner::finish).transpose()?,
+        ))
+    })?;
     for group in &groups {
         group.wait_until_empty();
     }
     // A process is out of its group some microseconds before its last switch.
     thread::sleep(Duration::from_millis(200));
-    let by_kernel = groups.each_ref().map(Cgroup::usage_ns);
+    let by_kernel: Vec<u64> = groups.iter().map(Cgroup::usage_ns).collect();
     let stolen_ns = self::stolen_ns()? - stolen_ns;
     let lines = trace.finish()?;
     let lost_ns: u64 = lines.iter().map(|line| line.lost_ns).sum();
     if lost_ns > 0 {
         bail!("{lost_ns} ns found no room in dlpm's maps, on a machine with this much else to do");
     }
-    let what = [
-        "one process that spins".to_owned(),
-        format!("{PROCESSES} processes of 1 to 20 ms"),
-        format!("{BURST_THREADS} threads in bursts of 2 ms"),
-    ];
-    let tenants = what.into_iter().zip(&groups).zip(by_kernel);
+    let of_group =
+        |sampled: &Option<ByGroup>, path: &str| sampled.as_ref().and_then(|sampled| sampled.get(path)).copied();
+    let tenants = load.what.iter().zip(&groups).zip(by_kernel);
+    let tenants = tenants.map(|((what, group), by_kernel_ns)| {
+        Ok(Tenant {
+            what: what.clone(),
+            by_dlpm_ns: traced_ns(&lines, group.path())?,
+            by_kernel_ns,
+            by_psutil_ns: of_group(&by_psutil, group.path()),
+            by_scanner_ns: of_group(&by_scanner, group.path()),
+            account: accounts.as_ref().map(|accounts| accounts.of(group)).transpose()?,
+        })
+    });
     Ok(Accuracy {
-        tenants: tenants
-            .map(|((what, group), by_kernel_ns)| {
-                Ok(Tenant {
-                    what,
-                    by_dlpm_ns: traced_ns(&lines, group.path())?,
-                    by_kernel_ns,
-                })
-            })
-            .collect::<Result<_>>()?,
+        tenants: tenants.collect::<Result<_>>()?,
         stolen_ns,
     })
 }
 
-/// The tenants start together; the spinner and the threads go on as long as processes are started.
-fn work(programs: &Programs, groups: &[Cgroup; 3]) -> Result<()> {
-    let program = programs
-        .worker
-        .to_str()
-        .context("the path of dlpm-worker is no UTF-8")?;
-    let start = |group: &Cgroup, arguments: &[&str]| {
-        // It waits for `go`, so all but some microseconds of its work is done in the group.
-        let worker = Worker::start(program, arguments);
-        group.add(worker.pid());
-        worker
-    };
-    let bursts = [BURST_THREADS, BURST_US, PAUSE_US, 600_000].map(|number| number.to_string());
-    let bursts: Vec<&str> = ["bursts"]
-        .into_iter()
-        .chain(bursts.iter().map(String::as_str))
-        .collect();
-    let mut spinner = start(&groups[0], &["spin", "0"]);
-    let mut processes = start(&groups[1], &["processes", &PROCESSES.to_string(), "1000", "20000"]);
-    let mut bursts = start(&groups[2], &bursts);
-    spinner.go();
-    bursts.go();
-    processes.go();
-    processes.lines_until_done();
-    processes.finish();
-    // Dropped, they are killed and waited for.
-    drop((spinner, bursts));
-    Ok(())
+fn follow(object: &Path, groups: &[Cgroup]) -> Option<Accounts> {
+    left_out(Accounts::follow(object, groups).context("where a switch is charged cannot be told apart"))
+}
+
+fn left_out<T>(started: Result<T>) -> Option<T> {
+    started.inspect_err(|error| eprintln!("left out: {error:#}")).ok()
 }
 
 /// Steal time of all CPUs since the machine started.
@@ -242,6 +298,7 @@ mod tests {
             what: "tenant".to_owned(),
             by_dlpm_ns,
             by_kernel_ns: 10_000_000,
+            ..Tenant::default()
         };
         Accuracy {
             tenants: by_dlpm_ns.map(tenant).to_vec(),
@@ -266,5 +323,30 @@ mod tests {
         assert_eq!(accuracy([10_000_000, 10_001_000], 100_000).unexplained_percent(), 0.0);
         // A single tenant has to be right without it.
         accuracy([10_160_000, 10_000_000], 1_000_000).check().unwrap_err();
+    }
+
+    #[test]
+    fn the_parts_add_up_to_the_difference() {
+        let mut run = accuracy([10_300_000, 9_950_000], 0);
+        assert_eq!(run.tenants[0].parts(), None);
+        let accounts = [(10_002_000, 10_100_000), (9_999_000, 10_010_000)];
+        for (tenant, (runtime_ns, elapsed_ns)) in run.tenants.iter_mut().zip(accounts) {
+            tenant.account = Some(KernelAccount { runtime_ns, elapsed_ns });
+        }
+        for row in run.rows() {
+            let parts = row.parts().unwrap();
+            let sum = parts.charging + parts.clock + parts.rest;
+            assert!((sum - row.percent()).abs() < 1e-9, "{}: {sum}", row.what);
+        }
+        assert!((run.tenants[0].parts().unwrap().charging - 2.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn what_one_tenant_lacks_all_lack() {
+        let mut run = accuracy([1, 2], 0);
+        run.tenants[0].by_psutil_ns = Some(3);
+        assert_eq!(run.total().by_psutil_ns, None);
+        run.tenants[1].by_psutil_ns = Some(4);
+        assert_eq!(run.total().by_psutil_ns, Some(7));
     }
 }

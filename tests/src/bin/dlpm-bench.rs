@@ -5,10 +5,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
 use dlpm_tests::{
-    bench::{
-        Programs, accuracy, gpu, interval, machine, overhead, sleepers,
-        stats::{Spread, float},
-    },
+    bench::{Programs, accuracy, gpu, interval, overhead, sleepers},
     kernel,
 };
 
@@ -28,7 +25,7 @@ enum Benchmark {
     Sleepers(SleepersArgs),
     /// dlpm's CPU time per interval against the number of processes that ran
     Interval(IntervalArgs),
-    /// CPU time of three tenants by dlpm and by their cgroups' cpu.stat
+    /// CPU time of five tenants by dlpm and by tools that sample, against their cgroups' cpu.stat
     Accuracy(AccuracyArgs),
     /// dlpm's CPU time with 8 GPUs and 64 processes on them, beyond the time inside NVML
     Gpu(GpuArgs),
@@ -39,15 +36,18 @@ enum Benchmark {
 #[derive(Debug, Args)]
 struct SleepersArgs {
     /// Sleeping processes
-    #[arg(long, value_name = "N", default_value_t = 2_000)]
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
     sleepers: u32,
+    /// Length of an interval in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(10..=600_000))]
+    length: u64,
     /// Alternating rounds at most
     #[arg(long, value_name = "N", default_value_t = 30, value_parser = at_least_one)]
     rounds: usize,
     /// Intervals of each kind that are enough: those in which others used at most a quarter of the CPUs
     #[arg(long, value_name = "N", default_value_t = 30, value_parser = at_least_one)]
     quiet: usize,
-    /// Intervals (of 1 s) in each measurement. Memory is read every 10 s
+    /// Intervals in each measurement. Memory is read every 10 s
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = at_least_one)]
     intervals: usize,
     /// Also with processes that were started while dlpm traced
@@ -57,16 +57,19 @@ struct SleepersArgs {
 
 #[derive(Debug, Args)]
 struct IntervalArgs {
-    /// Processes started in each interval
+    /// Processes that run in each interval; the first count is what the others are compared with
     #[arg(long, value_name = "N,N…", value_delimiter = ',', default_value = "10,1000,10000")]
     counts: Vec<u32>,
     /// Alternating rounds
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = at_least_one)]
     rounds: usize,
     /// Intervals in each measurement
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = at_least_one)]
+    #[arg(long, value_name = "N", default_value_t = 7, value_parser = at_least_one)]
     intervals: usize,
-    /// Length of an interval in seconds: long enough for the machine to start that many
+    /// Lengths of the intervals in which processes wake up that were there before, in milliseconds
+    #[arg(long, value_name = "MS,MS…", value_delimiter = ',', default_value = "1000,100", value_parser = clap::value_parser!(u64).range(10..=600_000))]
+    lengths: Vec<u64>,
+    /// Length of the intervals in which processes are started, in seconds: long enough for the machine to start that many
     #[arg(long, value_name = "S", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
 }
@@ -74,8 +77,17 @@ struct IntervalArgs {
 #[derive(Debug, Args)]
 struct AccuracyArgs {
     /// Runs, about half a minute each
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = at_least_one)]
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = at_least_one)]
     rounds: usize,
+    /// Short processes in a run, one after another
+    #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    processes: u32,
+    /// Draw the differences into this file (SVG)
+    #[arg(long, value_name = "PATH")]
+    plot: Option<PathBuf>,
+    /// The eBPF object that follows the kernel's own account
+    #[arg(long, value_name = "PATH", hide = true)]
+    yardsticks: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -140,7 +152,7 @@ fn run(cli: Cli) -> Result<bool> {
                     rounds: args.rounds,
                     intervals: args.intervals,
                     quiet: args.quiet,
-                    interval: Duration::from_secs(1),
+                    interval: Duration::from_millis(args.length),
                     during: args.during,
                 },
             )?;
@@ -153,18 +165,36 @@ fn run(cli: Cli) -> Result<bool> {
             Ok(within)
         }
         Benchmark::Interval(args) => {
-            interval::run(
-                &programs,
-                &interval::Options {
-                    counts: args.counts,
-                    rounds: args.rounds,
-                    intervals: args.intervals,
-                    interval: Duration::from_secs(args.seconds),
-                },
-            )?;
-            Ok(true)
+            let options = interval::Options {
+                counts: args.counts,
+                rounds: args.rounds,
+                intervals: args.intervals,
+                lengths: args.lengths.into_iter().map(Duration::from_millis).collect(),
+                starting: Duration::from_secs(args.seconds),
+            };
+            let within = interval::run(&programs, &options)?;
+            if !within {
+                eprintln!(
+                    "error: a further process that was there before costs more than {} µs",
+                    interval::LARGEST_US
+                );
+            }
+            Ok(within)
         }
-        Benchmark::Accuracy(args) => run_accuracy(&programs, args.rounds),
+        Benchmark::Accuracy(args) => {
+            let options = accuracy::Options {
+                rounds: args.rounds,
+                processes: args.processes,
+                yardsticks: args.yardsticks,
+                samplers: true,
+                plot: args.plot,
+            };
+            let within = accuracy::bench(&programs, &options)?;
+            if !within {
+                eprintln!("error: more than a tenth of the runs are beyond a bound");
+            }
+            Ok(within)
+        }
         Benchmark::Overhead(args) => {
             let options = overhead::Options {
                 rounds: args.rounds,
@@ -190,42 +220,4 @@ fn run(cli: Cli) -> Result<bool> {
             Ok(within)
         }
     }
-}
-
-fn run_accuracy(programs: &Programs, rounds: usize) -> Result<bool> {
-    println!("{}\n", machine()?);
-    let (mut within, mut plain) = (0, 0);
-    let mut runs = Vec::new();
-    for round in 1..=rounds {
-        let run = accuracy::run(programs)?;
-        println!("Run {round}\n\n{}", run.table());
-        plain += usize::from(run.check_plainly().is_ok());
-        match run.check() {
-            Ok(()) => within += 1,
-            Err(error) => println!("{error}\n"),
-        }
-        runs.push(run);
-    }
-    println!("Difference in percent, of {rounds} runs: median (min to max)\n\n| tenant | difference |\n|---|---|");
-    for index in 0..runs[0].tenants.len() {
-        let of_runs = runs.iter().map(|run| run.tenants[index].percent());
-        if let Some(spread) = Spread::of(of_runs) {
-            println!("| {} | {} |", runs[0].tenants[index].what, spread.show(1.0, 3));
-        }
-    }
-    if let Some(spread) = Spread::of(runs.iter().map(|run| run.total().percent())) {
-        println!("| all | {} |", spread.show(1.0, 3));
-    }
-    if let Some(spread) = Spread::of(runs.iter().map(accuracy::Accuracy::unexplained_percent)) {
-        println!("| all, that stolen time cannot explain | {} |", spread.show(1.0, 3));
-    }
-    let seconds = Spread::of(runs.iter().map(|run| float(run.total().by_kernel_ns)));
-    println!(
-        "\n{within} of {rounds} runs within {} % per tenant and, for what stolen time cannot explain, {} % in all; {plain} of \
-         {rounds} also where nothing is left to stolen time. CPU seconds in a run: {}",
-        accuracy::TENANT_PERCENT,
-        accuracy::TOTAL_PERCENT,
-        seconds.map_or_else(String::new, |seconds| seconds.show(1e-9, 1))
-    );
-    Ok(within == rounds)
 }

@@ -52,6 +52,10 @@ fn main() {
         "pingpong" => return pingpong(number(1)),
         "echo" => return echo(),
         "batches" => batches(number(0), Duration::from_millis(number(1).into())),
+        "give-up" => give_up(number(0)),
+        "pair" => pair(),
+        "compile" => compile(number(0)),
+        "wakers" => wakers(number(0), Duration::from_millis(number(1).into())),
         other => panic!("no such task: {other}"),
     }
     tell("done");
@@ -213,13 +217,25 @@ fn has_child(wanted: u32, child_name: &str) -> bool {
 
 /// Processes that sleep until the worker ends.
 fn sleepers(count: u32) {
+    crowd(count, || {
+        // SAFETY: no arguments.
+        unsafe { libc::pause() };
+    });
+}
+
+/// Processes that wake up in every `period`, each at a time of its own, do next to nothing and sleep on.
+fn wakers(count: u32, period: Duration) {
+    crowd(count, || thread::sleep(period));
+}
+
+/// Processes that do `again` again and again until the worker ends.
+fn crowd(count: u32, again: impl Fn()) {
     let children: Vec<u32> = (0..count)
         .map(|_| {
             fork(|| {
                 rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
                 loop {
-                    // SAFETY: no arguments.
-                    unsafe { libc::pause() };
+                    again();
                 }
             })
         })
@@ -271,6 +287,54 @@ fn batches(count: u32, period: Duration) {
             reap();
         }
         thread::sleep(period.saturating_sub(begun.elapsed()));
+    }
+}
+
+/// Takes another user's id for good, and goes on.
+fn give_up(uid: u32) {
+    // SAFETY: no memory is involved.
+    assert_eq!(unsafe { libc::setuid(uid) }, 0);
+    loop {
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// This process and a child of it hand a byte to and fro, for ever, wherever they run.
+fn pair() {
+    let (mut from_child, mut to_parent) = io::pipe().unwrap();
+    let (mut from_parent, mut to_child) = io::pipe().unwrap();
+    let hand_on = |from: &mut io::PipeReader, to: &mut io::PipeWriter| loop {
+        from.read_exact(&mut [0]).unwrap();
+        to.write_all(&[1]).unwrap();
+    };
+    fork(|| {
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
+        hand_on(&mut from_parent, &mut to_parent);
+    });
+    to_child.write_all(&[1]).unwrap();
+    hand_on(&mut from_child, &mut to_child);
+}
+
+/// The C compiler, one file after another: a driver, the compiler itself and the assembler for each.
+fn compile(files: u32) {
+    let directory = tempfile::tempdir().unwrap();
+    let source = directory.path().join("source.c");
+    let mut text = String::new();
+    for number in 0..60 {
+        text += &format!(
+            "int f{number}(int *a, int n) {{ int s = {number}; for (int i = 0; i < n; i++) \
+             {{ a[i] += s * i; s ^= a[i] >> (i & 7); }} return s; }}\n"
+        );
+    }
+    std::fs::write(&source, text).unwrap();
+    for _ in 0..files {
+        let status = process::Command::new("cc")
+            .args(["-O1", "-c", "-o"])
+            .arg(directory.path().join("object.o"))
+            .arg(&source)
+            .status()
+            .unwrap();
+        assert!(status.success());
     }
 }
 

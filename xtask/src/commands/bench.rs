@@ -26,11 +26,12 @@ pub struct Args {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Name {
-    /// dlpm's CPU time per interval with 2,000 processes that only exist, beside none; fails above a ratio of 1.2
+    /// dlpm's CPU time per interval with 10,000 processes that only exist, beside none; fails above a ratio of 1.2
     Sleepers,
-    /// dlpm's CPU time per interval against the number of processes that ran
+    /// dlpm's CPU time per interval against the number of processes that ran; fails above 2 µs for each
     Interval,
-    /// CPU time of three tenants by dlpm and by their cgroups' cpu.stat; fails beyond 1.5 %, or 0.5 % in all
+    /// CPU time of five tenants by dlpm and by tools that sample, against their cgroups' cpu.stat; fails where dlpm is beyond
+    /// 1.5 %, or 0.5 % in all, in more than a tenth of the runs
     Accuracy,
     /// dlpm's CPU time with 8 GPUs and 64 processes on them, beyond the time inside NVML; fails above 1 % of a core
     Gpu,
@@ -53,14 +54,17 @@ impl Name {
 
 /// What `bench overhead` measures beside dlpm: a file of each, and the Debian package that it comes from.
 const PEERS: [(&str, &str); 3] = [
+    PSUTIL,
     ("/usr/bin/bpftrace", "bpftrace"),
     ("/usr/sbin/cpudist", "libbpf-tools"),
-    ("/usr/lib/python3/dist-packages/psutil/__init__.py", "python3-psutil"),
 ];
 
+/// The same for `bench accuracy`.
+const PSUTIL: (&str, &str) = ("/usr/lib/python3/dist-packages/psutil/__init__.py", "python3-psutil");
+
 /// The benchmark goes on without those that cannot be had, and says so.
-fn install_peers() {
-    for (file, package) in PEERS {
+fn install(peers: &[(&str, &str)]) {
+    for &(file, package) in peers {
         if !Path::new(file).exists()
             && let Err(error) = apt_install(&[package])
         {
@@ -81,8 +85,12 @@ pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     let benchmarks = build_executable(&mut benchmarks, "dlpm-bench")?;
     let mut command = as_root(&benchmarks)?;
     command.arg(args.name.as_str()).arg("--program").arg(program);
-    if args.name == Name::Overhead {
-        install_peers();
+    match args.name {
+        Name::Overhead => install(&PEERS),
+        Name::Accuracy => install(&[PSUTIL]),
+        _ => {}
+    }
+    if matches!(args.name, Name::Overhead | Name::Accuracy) {
         command.arg("--yardsticks").arg(build::yardsticks(workspace)?);
     }
     command.args(&args.options);

@@ -34,6 +34,7 @@ struct Attributes {
 /// `enum bpf_cmd`
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 const BPF_MAP_LOOKUP_AND_DELETE_BATCH: libc::c_long = 25;
+const BPF_MAP_DELETE_BATCH: libc::c_long = 27;
 
 const FIRST_CHUNK: usize = 4096;
 
@@ -55,9 +56,10 @@ pub fn read_hash<K: Pod + Default, V: Pod + Default>(map: BorrowedFd<'_>, batch:
     let (mut cursor, mut next) = (0_u32, 0_u32);
     let mut first = true;
     let mut chunk = FIRST_CHUNK;
+    let (mut keys, mut values) = (Vec::new(), Vec::new());
     loop {
-        let mut keys = vec![K::default(); chunk];
-        let mut values = vec![V::default(); chunk];
+        keys.resize(chunk, K::default());
+        values.resize(chunk, V::default());
         let mut attributes = Attributes {
             in_batch: if first { 0 } else { &raw const cursor as u64 },
             out_batch: &raw mut next as u64,
@@ -69,8 +71,7 @@ pub fn read_hash<K: Pod + Default, V: Pod + Default>(map: BorrowedFd<'_>, batch:
         };
         // SAFETY: the buffers have room for `count` elements of the map's key and value types, which are plain data,
         // and live until the call returns.
-        let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut attributes, size_of::<Attributes>()) };
-        let error = (result < 0).then(io::Error::last_os_error);
+        let error = unsafe { call(command, &mut attributes) }.err();
         match error.as_ref().and_then(io::Error::raw_os_error) {
             // A bucket holds more than a whole chunk: nothing was copied, try with a larger one.
             Some(libc::ENOSPC) => {
@@ -81,11 +82,51 @@ pub fn read_hash<K: Pod + Default, V: Pod + Default>(map: BorrowedFd<'_>, batch:
             Some(_) => return Err(error.unwrap_or_else(|| io::Error::other("bpf"))),
         }
         let count = attributes.count as usize;
-        all.extend(keys.into_iter().zip(values).take(count));
+        all.extend(keys.iter().copied().zip(values.iter().copied()).take(count));
         if error.is_some() {
             return Ok(all);
         }
         cursor = next;
         first = false;
+    }
+}
+
+/// Deletes the elements of these keys: how many there were. A key without an element is passed over.
+///
+/// # Errors
+///
+/// Those of the system call; some elements may be deleted then.
+pub fn delete_from_hash<K: Pod>(map: BorrowedFd<'_>, mut keys: &[K]) -> io::Result<u64> {
+    let mut deleted = 0;
+    while !keys.is_empty() {
+        let mut attributes = Attributes {
+            keys: keys.as_ptr() as u64,
+            count: u32::try_from(keys.len()).unwrap_or(u32::MAX),
+            map_fd: map.as_raw_fd().cast_unsigned(),
+            ..Attributes::default()
+        };
+        // SAFETY: there are at least `count` keys, of the map's key type.
+        let result = unsafe { call(BPF_MAP_DELETE_BATCH, &mut attributes) };
+        deleted += u64::from(attributes.count);
+        keys = keys.get(attributes.count as usize..).unwrap_or_default();
+        match result {
+            // The kernel stops at the first key without an element.
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => keys = keys.get(1..).unwrap_or_default(),
+            result => result?,
+        }
+    }
+    Ok(deleted)
+}
+
+/// # Safety
+///
+/// What `attributes` points to must suit the command, and the types of the map.
+unsafe fn call(command: libc::c_long, attributes: &mut Attributes) -> io::Result<()> {
+    // SAFETY: the kernel reads and writes `attributes` within its size; the rest is the caller's.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attributes, size_of::<Attributes>()) };
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
     }
 }

@@ -22,10 +22,10 @@ use aya::{
 };
 use dlpm_common::{Counter, Slot, maps};
 
-pub use batch::{Batch, read_hash};
+pub use batch::{Batch, delete_from_hash, read_hash};
 pub use error::CpuTimeError;
 pub use loader::Hook;
-pub use offsets::KERNEL_BTF;
+pub use offsets::{KERNEL_BTF, field_offsets};
 pub use tables::Tables;
 
 use cost::CostMeter;

@@ -91,6 +91,22 @@ impl KernelOffsets {
     }
 }
 
+/// Offset of each structure's field, in bytes; for programs that are no part of dlpm.
+///
+/// # Errors
+///
+/// A sentence, where the file cannot be read or a field is not there.
+pub fn field_offsets<const N: usize>(path: &Path, fields: [(&str, &str); N]) -> Result<[u32; N], String> {
+    let btf = Btf::from_file(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+    let mut offsets = [0; N];
+    for (offset, (structure, field)) in offsets.iter_mut().zip(fields) {
+        *offset = structure_named(&btf, structure)
+            .and_then(|structure| offset_in(&btf, structure, field))
+            .ok_or_else(|| format!("the kernel has no {structure}.{field}"))?;
+    }
+    Ok(offsets)
+}
+
 fn fill<const N: usize>(btf: &Btf, wanted: [(&'static str, &str, &str, &mut u32); N], missing: &mut Vec<&'static str>) {
     for (name, structure, field, offset) in wanted {
         match structure_named(btf, structure).and_then(|structure| offset_in(btf, structure, field)) {

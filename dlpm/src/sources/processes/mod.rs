@@ -7,21 +7,25 @@
 mod entry;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     io,
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use aya::maps::{HashMap as KernelMap, MapData, MapError};
+use aya::maps::{HashMap as KernelMap, MapData};
 use dlpm_common::{Counter, ProcessKey, ProcessRecord, maps};
+use foldhash::{HashMap, HashMapExt};
+use rustix::time::ClockId;
 
 use entry::{executable_name, id, key, parent_of, text};
 
 use crate::{
     interval::{Process, ProcessId},
     sources::{
-        cpu_time::{Batch, CpuTime, CpuTimeError, Identity, read_hash},
+        clock::clock_ns,
+        cpu_time::{Batch, CpuTime, CpuTimeError, Identity, delete_from_hash, read_hash},
         proc_fs,
     },
 };
@@ -34,19 +38,49 @@ const BATCH_ADVANTAGE: usize = 3;
 /// it is preempted.
 const KEEP_EXITED_NS: u64 = 2_000_000_000;
 
-/// Generations between two readings of a root-owned process's user: only such a process can change it without an exec.
-const UID_EVERY: u64 = 10;
+/// Generations until a root-owned process is asked for its user: only such a process can change it without an exec. The
+/// time doubles with each asking, since rights are given up soon after the start or hardly ever.
+const UID_FIRST: u64 = 10;
 
 /// kthreadd.
 const KTHREADD: u32 = 2;
 
 struct Known {
     record: ProcessRecord,
-    process: Process,
+    process: Arc<Process>,
     /// Generation in which it ran last.
     ran: u64,
-    /// Generation in which its user was read from `/proc`.
-    uid_read: u64,
+    /// Generation in which it was asked for its user, and the one from which on it is asked again.
+    uid_asked: u64,
+    uid_due: u64,
+}
+
+impl Known {
+    /// Finds out whether a process that was root's has another user now.
+    fn refresh_uid(&mut self, process: ProcessId, generation: u64, procfs: &Path) {
+        let waited = generation - self.uid_asked;
+        self.uid_asked = generation;
+        self.uid_due = uid_due(process, generation + 2 * waited);
+        if self.process.uid != Some(0) || self.process.kernel || self.process.exited {
+            return;
+        }
+        // One system call for nearly all of them. A process that keeps root's rights under another user's id is
+        // told by its exit.
+        if proc_fs::effective_uid(procfs, process.tgid) == Some(0) {
+            return;
+        }
+        if let Some(entry) = proc_fs::read_one(procfs, process.tgid)
+            && entry.start_ticks == proc_fs::ticks_of(process.start_ns)
+        {
+            let described = Arc::make_mut(&mut self.process);
+            described.uid = entry.uid.or(described.uid);
+        }
+    }
+}
+
+/// Processes that became known together are not asked together.
+fn uid_due(process: ProcessId, generation: u64) -> u64 {
+    generation + u64::from(process.tgid) % UID_FIRST
 }
 
 /// Every process that ran since the start, until it is gone.
@@ -62,6 +96,8 @@ pub struct ProcessTable {
     /// Thread group ids and start times in clock ticks of the roots of tracked trees.
     roots: HashSet<(u32, u64)>,
     generation: u64,
+    /// CLOCK_BOOTTIME, as start times have it. Every fork and exec since then was seen; [`u64::MAX`] if hooks are missing.
+    began_ns: u64,
     deleted: u64,
     nameless: u64,
 }
@@ -79,6 +115,11 @@ impl ProcessTable {
             .try_clone_to_owned()
             .map_err(unreadable)?;
         let entries = read_hash(kernel_fd.as_fd(), Batch::Lookup).map_err(unreadable)?;
+        let began_ns = if cpu_time.hooks().iter().all(|hook| hook.state.is_ok()) {
+            clock_ns(ClockId::Boottime)
+        } else {
+            u64::MAX
+        };
         let kernel = KernelMap::try_from(cpu_time.take_map(maps::PROCESSES)?).map_err(|_| CpuTimeError::NotBuilt)?;
         let mut table = Self {
             kernel,
@@ -89,6 +130,7 @@ impl ProcessTable {
             leaving: Vec::new(),
             roots: HashSet::new(),
             generation: 0,
+            began_ns,
             deleted: 0,
             nameless: 0,
         };
@@ -115,13 +157,14 @@ impl ProcessTable {
         for (id, _) in known {
             let tracked = self.descends(id, &parents);
             if let Some(known) = self.known.get_mut(&id) {
-                known.process.tracked |= tracked;
+                Arc::make_mut(&mut known.process).tracked |= tracked;
             }
         }
         Some(())
     }
 
-    /// Looks up every process that ran; call once per interval, after the drain.
+    /// Looks up every process that ran; call once per interval, after the drain. Parents come first in `ran` (sort by
+    /// start time): a child without an entry takes from its parent what `/proc` does not tell.
     ///
     /// # Errors
     ///
@@ -139,10 +182,7 @@ impl ProcessTable {
             } else {
                 None
             };
-        // Parents first: a child without an entry takes from its parent what /proc does not tell.
-        let mut ran = ran.to_vec();
-        ran.sort_unstable_by_key(|process| process.start_ns);
-        for process in ran {
+        for &process in ran {
             let key = key(process);
             let record = match &all {
                 // An entry that moved while the map was read may be missing: ask again for that one.
@@ -159,7 +199,7 @@ impl ProcessTable {
     }
 
     /// Who a process is; `None` if nobody has told.
-    pub fn get(&self, process: &ProcessId) -> Option<&Process> {
+    pub fn get(&self, process: &ProcessId) -> Option<&Arc<Process>> {
         self.known.get(process).map(|known| &known.process)
     }
 
@@ -168,7 +208,7 @@ impl ProcessTable {
         self.known
             .iter()
             .filter(|(_, known)| !known.process.exited)
-            .map(|(id, known)| (id, &known.process))
+            .map(|(id, known)| (id, known.process.as_ref()))
     }
 
     /// Processes that ran and have no name: they were gone before anybody could ask.
@@ -197,7 +237,7 @@ impl ProcessTable {
             .collect();
         for process in gone {
             if let Some(known) = self.known.get_mut(&process) {
-                known.process.exited = true;
+                Arc::make_mut(&mut known.process).exited = true;
                 known.record.exit_ns = now_ns;
                 self.leaving.push(process);
             }
@@ -217,22 +257,25 @@ impl ProcessTable {
             known.ran = generation;
             if known.record != record {
                 let was_there = known.record.exit_ns == 0;
-                known.process.exited = record.exit_ns != 0;
+                let described = Arc::make_mut(&mut known.process);
+                described.exited = record.exit_ns != 0;
                 if record.comm != known.record.comm {
-                    known.process.comm = text(&record.comm);
+                    described.comm = text(&record.comm);
                 }
                 if record.exec_comm != known.record.exec_comm || record.flags != known.record.flags {
-                    known.process.exec_comm = text(&record.exec_comm);
+                    described.exec_comm = text(&record.exec_comm);
                 }
                 if record.uid != known.record.uid || record.exit_ns != 0 {
-                    known.process.uid = Some(record.uid);
+                    described.uid = Some(record.uid);
                 }
                 known.record = record;
                 if was_there && record.exit_ns != 0 {
                     self.leaving.push(process);
                 }
             }
-            self.refresh_uid(process);
+            if generation >= known.uid_due {
+                known.refresh_uid(process, generation, &self.procfs);
+            }
             return;
         }
         self.learn(self.line(process, record, |key| self.kernel.get(&key, 0).ok()));
@@ -270,14 +313,14 @@ impl ProcessTable {
     }
 
     fn insert(&mut self, process: ProcessId, record: ProcessRecord, described: Process) {
-        let (ran, uid_read) = (self.generation, self.generation);
         self.known.insert(
             process,
             Known {
                 record,
-                process: described,
-                ran,
-                uid_read,
+                process: Arc::new(described),
+                ran: self.generation,
+                uid_asked: self.generation,
+                uid_due: uid_due(process, self.generation + UID_FIRST),
             },
         );
     }
@@ -285,8 +328,14 @@ impl ProcessTable {
     fn describe(&self, process: ProcessId, record: &ProcessRecord) -> Process {
         let parent = parent_of(record);
         let forked_by = parent.and_then(|parent| self.known.get(&parent));
-        let exec_comm = if record.flags & ProcessRecord::LISTED == 0 {
+        let is_listed = |record: &ProcessRecord| record.flags & ProcessRecord::LISTED != 0;
+        let exec_comm = if !is_listed(record) {
             text(&record.exec_comm)
+        } else if process.start_ns > self.began_ns
+            && let Some(forked_by) = forked_by.filter(|known| is_listed(&known.record))
+        {
+            // Neither it nor its parent has called exec since.
+            forked_by.process.exec_comm.clone()
         } else {
             // It called exec before the trace: the file that it runs tells what it was called then.
             executable_name(&self.procfs, process)
@@ -364,39 +413,24 @@ impl ProcessTable {
         false
     }
 
-    fn refresh_uid(&mut self, process: ProcessId) {
-        let Some(known) = self.known.get_mut(&process) else {
-            return;
-        };
-        let due = known.process.uid == Some(0) && !known.process.kernel && !known.process.exited;
-        if due && (known.uid_read + UID_EVERY <= self.generation || known.uid_read == 0) {
-            known.uid_read = self.generation;
-            if let Some(entry) = proc_fs::read_one(&self.procfs, process.tgid)
-                && entry.start_ticks == proc_fs::ticks_of(process.start_ns)
-            {
-                known.process.uid = entry.uid.or(known.process.uid);
-            }
-        }
-    }
-
     /// Deletes the entries of processes whose last interval has been drained.
     fn forget_exited(&mut self, now_ns: u64) {
         let generation = self.generation;
-        let (known, kernel, deleted) = (&mut self.known, &mut self.kernel, &mut self.deleted);
+        let known = &mut self.known;
+        let mut gone = Vec::new();
         self.leaving.retain(|process| {
             let Some(entry) = known.get(process) else { return false };
             if entry.ran >= generation || now_ns.saturating_sub(entry.record.exit_ns) < KEEP_EXITED_NS {
                 return true;
             }
             known.remove(process);
-            match kernel.remove(&key(*process)) {
-                Ok(()) => *deleted += 1,
-                // It never had one.
-                Err(MapError::KeyNotFound | MapError::SyscallError(_)) => {}
-                Err(error) => log::warn!("the entry of process {} stays in the map: {error}", process.tgid),
-            }
+            gone.push(key(*process));
             false
         });
+        match delete_from_hash(self.kernel_fd.as_fd(), &gone) {
+            Ok(deleted) => self.deleted += deleted,
+            Err(error) => log::warn!("entries of up to {} processes stay in the map: {error}", gone.len()),
+        }
     }
 }
 
