@@ -17,6 +17,10 @@ use crate::{
     },
 };
 
+mod mark;
+
+pub use mark::{Edge, MarkArgs};
+
 /// Shortest interval: sealing every CPU has to stay a small part of it.
 pub const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
 
@@ -37,6 +41,8 @@ pub struct Cli {
 pub enum Command {
     /// Trace CPU time and energy, and write a log.
     Trace(Box<TraceArgs>),
+    /// Tell a running trace that a phase begins or ends here: it ends an interval at that moment.
+    Mark(MarkArgs),
     /// Measure the idle floor of every energy zone on a quiet machine, for `trace --idle-policy separate`.
     Calibrate(CalibrateArgs),
     /// Prove a log from its own numbers: every line is split and added up again.
@@ -55,6 +61,10 @@ Output:
   A folder with power_metrics.json (one JSON object per interval, in AIPowerMeter's format with an exact part) and
   metadata.json. Under sudo it belongs to the calling user. A summary is printed at the end: to standard output, or to
   standard error where a command is traced.
+
+Phases:
+  `dlpm mark LABEL` ends an interval at that moment and begins a phase. It reaches the trace by a socket, .dlpm.sock in
+  the output folder. A traced command has its path in DLPM_SOCKET; docs/phases.md shows how Python uses it.
 
 Exit status:
   0    after Ctrl-C, SIGTERM or --duration; with a command, the command's own status, or 128 + the signal that ended it

@@ -9,6 +9,10 @@ use std::{
 
 use serde::Serialize;
 
+/// An interval that is shorter says nothing about power: it may hold a whole step of a meter (RAPL moves about once a
+/// millisecond), or none. Marks make such intervals. Half of the shortest that can be asked for.
+pub const SHORT_NS: u64 = 5_000_000;
+
 /// What identifies a process for as long as the machine runs, also when its pid is used again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ProcessId {

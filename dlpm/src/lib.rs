@@ -7,6 +7,7 @@ pub mod attribution;
 pub mod cli;
 pub mod commands;
 pub mod interval;
+pub mod phases;
 pub mod sinks;
 pub mod sources;
 pub mod verify;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use dlpm::{
     cli::{Cli, Command},
-    commands::{calibrate, doctor, trace, verify},
+    commands::{calibrate, doctor, mark, trace, verify},
 };
 
 fn main() -> ExitCode {
@@ -18,6 +18,7 @@ fn main() -> ExitCode {
         .init();
     match Cli::parse().command {
         Command::Trace(args) => trace::run(&args),
+        Command::Mark(args) => mark::run(&args),
         Command::Calibrate(args) => calibrate::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Doctor(args) => doctor::run(&args),

@@ -13,6 +13,7 @@ pub mod kernel;
 pub mod log;
 pub mod metrics;
 pub mod output;
+pub mod phases;
 pub mod powercap;
 pub mod tenant;
 pub mod trace;

@@ -13,15 +13,15 @@
 //! carry starts again at 0: the delta that would have settled it is the one that is missing or cannot be split.
 //!
 //! A debt of the moment is paid by the rests that follow, and every package has one. A debt that has stood for
-//! [`DEBT_INTERVALS`] intervals in a row and is no smaller than at their beginning is none of the moment: these parts are
-//! not inside the package (as on some client CPUs), and what they leave of it cannot be known. Then the rest is invalid
+//! [`DEBT_INTERVALS`] intervals in a row, not counting those that are shorter than [`SHORT_NS`], and is no smaller than at
+//! their beginning is none of the moment: these parts are not inside the package (as on some client CPUs), and what they leave of it cannot be known. Then the rest is invalid
 //! for the remainder of the trace; package and parts stay what their meters say.
 
 use std::collections::BTreeMap;
 
 use crate::{
     attribution::ledger::{LeafZone, Ledger, Method, RootZone},
-    interval::{MeterSource, ZoneKind, ZoneReading},
+    interval::{MeterSource, SHORT_NS, ZoneKind, ZoneReading},
 };
 
 /// Intervals in a row in which a package may owe its parts.
@@ -76,7 +76,10 @@ impl Carries {
                     outside,
                 });
             }
-            let (intervals, first_uj) = before.map_or((1, root.carry_uj), |debt| (debt.intervals + 1, debt.first_uj));
+            // In a short interval the package may not have moved at all, so that nothing could be paid.
+            let counts = u32::from(ledger.end_ns.saturating_sub(ledger.begin_ns) >= SHORT_NS);
+            let (intervals, first_uj) =
+                before.map_or((counts, root.carry_uj), |debt| (debt.intervals + counts, debt.first_uj));
             let outside = intervals > DEBT_INTERVALS && root.carry_uj <= first_uj;
             let again = intervals > DEBT_INTERVALS;
             Some(Debt {

@@ -17,7 +17,7 @@ use nix::{
 };
 use tokio::process::{Child, Command};
 
-use super::caller::Caller;
+use super::{caller::Caller, mark::SOCKET_VARIABLE};
 
 /// Exit status of dlpm's own failures where a command is traced, as in `timeout` and `env`.
 pub const FAILED: u8 = 125;
@@ -93,13 +93,18 @@ pub fn find(command: &OsStr) -> Result<PathBuf, CommandError> {
     })
 }
 
-/// Starts the command with dlpm's terminal, as the given user.
+/// Starts the command with dlpm's terminal, as the given user. It finds the socket for marks in its environment.
 ///
 /// # Errors
 ///
 /// Where it cannot be started.
-pub fn spawn(program: &Path, command: &[OsString], user: Option<&Caller>) -> Result<Child> {
+pub fn spawn(program: &Path, command: &[OsString], user: Option<&Caller>, socket: Option<&Path>) -> Result<Child> {
     let mut started = Command::new(program);
+    match socket {
+        Some(socket) => started.env(SOCKET_VARIABLE, socket),
+        // It would be that of a trace that this one runs in.
+        None => started.env_remove(SOCKET_VARIABLE),
+    };
     if let [name, args @ ..] = command {
         started.arg0(name).args(args);
     }

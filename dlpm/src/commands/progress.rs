@@ -4,6 +4,7 @@ use std::io::{IsTerminal, Write, stderr};
 
 use crate::{
     attribution::ledger::{Ledger, RowKey},
+    interval::SHORT_NS,
     sinks::totals::Totals,
 };
 
@@ -22,9 +23,9 @@ impl Progress {
         }
     }
 
-    /// Shows where the trace stands after an interval.
+    /// Shows where the trace stands after an interval, if that is long enough to tell power.
     pub fn show(&mut self, ledger: &Ledger, totals: &Totals) {
-        if !self.enabled {
+        if !self.enabled || ledger.end_ns.saturating_sub(ledger.begin_ns) < SHORT_NS {
             return;
         }
         let listed = ledger

@@ -1,14 +1,16 @@
 //! `dlpm trace`: from the command line to a log.
 
+mod control;
 mod engine;
 mod setup;
+mod warnings;
 
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Context, Result};
 use tokio::{
     process::Child,
-    sync::mpsc,
+    sync::{Notify, mpsc},
     time::{Instant, MissedTickBehavior},
 };
 
@@ -18,6 +20,7 @@ use super::{
     signals::{self, Signal},
 };
 use crate::cli::TraceArgs;
+use control::{Control, Mark};
 use engine::Engine;
 
 /// Length of the first interval. AIPowerMeter's reader loses the first one of a segment, so it is short.
@@ -47,13 +50,24 @@ async fn trace(args: &TraceArgs) -> Result<u8> {
     let program = args.command.first().map(|name| child::find(name)).transpose()?;
     let plan = setup::plan(args)?;
     let mut signals = signals::listen(program.is_some()).context("signals cannot be listened to")?;
-    let caller = plan.caller.clone();
+    let (caller, folder) = (plan.caller.clone(), plan.folder.clone());
     let mut engine = Engine::start(plan)?;
+    let control = engine
+        .take_socket()
+        .map(|socket| Control::start(socket, &folder, caller.as_ref()));
+    let mut control = match control {
+        Some(Err(error)) => {
+            engine.note(format!("phases cannot be marked, as there is no socket: {error}"));
+            None
+        }
+        Some(Ok(control)) => Some(control),
+        None => None,
+    };
 
     let mut command = None;
     if let Some(program) = program {
         let user = caller.as_ref().filter(|_| !args.as_root);
-        match child::spawn(&program, &args.command, user) {
+        match child::spawn(&program, &args.command, user, control.as_ref().map(Control::path)) {
             Ok(child) => {
                 engine.follow(&child);
                 command = Some(child);
@@ -65,7 +79,10 @@ async fn trace(args: &TraceArgs) -> Result<u8> {
             }
         }
     }
-    let ended = run_until_end(args, &mut engine, command.as_mut(), &mut signals).await;
+    let ended = run_until_end(args, &mut engine, command.as_mut(), &mut signals, control.as_mut()).await;
+    if let Some(control) = control {
+        control.close().await;
+    }
     // Whatever ended it: what was measured is written and shown.
     let finished = engine.finish();
     let status = match (&ended, command) {
@@ -97,7 +114,9 @@ async fn run_until_end(
     engine: &mut Engine,
     mut command: Option<&mut Child>,
     signals: &mut mpsc::UnboundedReceiver<Signal>,
+    mut control: Option<&mut Control>,
 ) -> Result<End> {
+    let answered = engine.answered();
     let start = Instant::now();
     let mut tick = tokio::time::interval_at(start + PRIMING.min(args.interval), args.interval);
     tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -115,7 +134,9 @@ async fn run_until_end(
                 None if signal.ends() => return Ok(End::Asked),
                 None => {}
             },
+            marks = marks(control.as_deref_mut()) => engine.mark(marks)?,
             _ = tick.tick() => engine.step()?,
+            () = settled(&answered, engine.due()) => engine.settle()?,
             _ = meters.tick() => engine.poll_meters(),
         }
     }
@@ -144,6 +165,22 @@ fn pass_on(child: &Child, signal: Signal) -> Result<()> {
 async fn ended(child: Option<&mut Child>) -> Result<std::process::ExitStatus> {
     match child {
         Some(child) => child.wait().await.context("the traced command cannot be waited for"),
+        None => std::future::pending().await,
+    }
+}
+
+async fn marks(control: Option<&mut Control>) -> Vec<Mark> {
+    match control {
+        Some(control) => control.marks().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits for the answer of a GPU, if any is waited for.
+async fn settled(answered: &Notify, due: Option<std::time::Instant>) {
+    match due {
+        // Answered or not: whoever called looks what is there.
+        Some(due) => drop(tokio::time::timeout_at(due.into(), answered.notified()).await),
         None => std::future::pending().await,
     }
 }

@@ -18,7 +18,10 @@ use rustix::{
     io::Errno,
 };
 
-use crate::sinks::repair::{self, Foreign};
+use crate::sinks::{
+    repair::{self, Foreign},
+    socket::{self, Listening, SOCKET_NAME},
+};
 
 /// Name of the log in its folder.
 pub const LOG_NAME: &str = "power_metrics.json";
@@ -230,6 +233,28 @@ impl OutputFolder {
             let _ = unlink();
         }
         written
+    }
+
+    /// Makes the socket for marks, in the place of one that a killed trace has left: the lock of the log is held.
+    ///
+    /// # Errors
+    ///
+    /// The system's, also where the path of the folder is too long for the address of a socket.
+    pub fn listen(&self) -> io::Result<Listening> {
+        self.remove_socket()?;
+        socket::make(std::path::absolute(&self.path)?.join(SOCKET_NAME))
+    }
+
+    /// Removes the socket for marks, if it is there.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub fn remove_socket(&self) -> io::Result<()> {
+        match unlinkat(&self.folder, SOCKET_NAME, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
     }
 
     /// What a file of the folder holds; `None` if there is no such file.

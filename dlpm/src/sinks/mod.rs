@@ -14,6 +14,7 @@ pub mod metadata;
 mod queue;
 pub mod repair;
 pub mod segments;
+pub mod socket;
 pub mod summary;
 pub mod totals;
 mod worker;

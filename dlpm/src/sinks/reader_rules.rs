@@ -7,9 +7,11 @@ use proptest::{collection::vec, prelude::*, sample::subsequence};
 use crate::{
     attribution::ledger::Ledger,
     interval::{MeterSource, ZoneKind, ZoneReading},
+    phases::{Border, Phases, Request},
     sinks::{
         folder::{FolderMode, LOG_NAME},
         line::SEGMENT_END,
+        segments::phase_events,
         testing::{all_zones, ledger, ledger_without_memory, log_of, metadata, segmenter, segmenter_with, zone},
         writer::{BACKLOG_BYTES, LogOptions, LogWriter},
     },
@@ -148,14 +150,15 @@ proptest! {
 
     #[test]
     fn whatever_happens_to_zones_memory_and_clocks(
-        steps in vec((subsequence(all_zones(), 0..=5), vec(0..12u8, 5), 0..10u8, 0..10u8, 0..10u8), 0..8),
+        steps in vec((subsequence(all_zones(), 0..=5), vec(0..12u8, 5), 0..10u8, 0..10u8, 0..10u8, any::<bool>()), 0..8),
         aliases: bool,
     ) {
         let mut segmenter = segmenter_with(aliases);
         let mut log = String::new();
         let mut seq = None;
         let mut zones = all_zones();
-        for (other_zones, states, memory, gap, clock) in steps {
+        let mut phases = Phases::default();
+        for (other_zones, states, memory, gap, clock, marked) in steps {
             // Most steps change nothing.
             if gap > 7 {
                 zones = other_zones;
@@ -176,7 +179,10 @@ proptest! {
             if clock == 0 {
                 ledger.end_unix_ns -= 3_600_000_000_000;
             }
-            for line in segmenter.next(&ledger).unwrap() {
+            let request = Request::parse(b"mark x").unwrap();
+            let changes = if marked { phases.apply(&request).unwrap() } else { Vec::new() };
+            let border = Border { seq: number + 1, at_ns: ledger.end_ns };
+            for line in segmenter.next(&ledger).unwrap().into_iter().chain(phase_events(border, &changes).unwrap()) {
                 log += line.text();
             }
         }

@@ -3,13 +3,18 @@
 //! AIPowerMeter's reader integrates over the dates of a segment and needs every key in the last sample before the
 //! segment's end. So a segment has the same keys from beginning to end, and a new one begins where the state of a
 //! zone changes, where intervals are missing, and where the clock of the dates jumps.
+//!
+//! It integrates by trapezoids, so that the watts of a sample weigh as much as half of the *next* interval. Those of an
+//! interval of 0.1 ms in which a meter happened to move would be ten times too high, for a second. So an interval that is
+//! too short to tell power repeats the metrics of the sample before it.
 
 use jiff::{Timestamp, tz::TimeZone};
 use serde::Serialize;
 
 use crate::{
     attribution::ledger::Ledger,
-    interval::{Identity, MachineMemory},
+    interval::{Identity, MachineMemory, SHORT_NS},
+    phases::{Border, Change},
     sinks::{
         aipowermeter::CpuMetrics,
         gpu_metrics::GpuMetrics,
@@ -51,9 +56,27 @@ struct OpenSegment {
     end_ns: u64,
     end_unix_ns: i64,
     zones: Vec<ZoneState>,
-    power_keys: [bool; 8],
-    /// The metrics of the sample, as long as it is the only one.
-    only: Option<(CpuMetrics, Option<GpuMetrics>)>,
+    samples: u64,
+    /// The metrics of the newest sample.
+    metrics: OwnMetrics,
+    /// Whether these are of an interval that was long enough to tell power.
+    tells_power: bool,
+}
+
+/// What `metrics` holds.
+#[derive(Debug)]
+struct OwnMetrics {
+    cpu: CpuMetrics,
+    gpu: Option<GpuMetrics>,
+}
+
+impl OwnMetrics {
+    fn borrow(&self) -> Metrics<'_> {
+        Metrics {
+            cpu: &self.cpu,
+            gpu: self.gpu.as_ref(),
+        }
+    }
 }
 
 /// The state of a zone as events tell it.
@@ -123,6 +146,37 @@ struct ClockStep {
     step_ns: i64,
 }
 
+#[derive(Serialize)]
+struct Phase<'a> {
+    seq: u64,
+    at_ns: u64,
+    label: &'a str,
+}
+
+/// The lines that say what changes at `border`. They stand after the line of the interval before it and the lines that
+/// belong to that, and before that of the interval after it.
+///
+/// # Errors
+///
+/// As [`Segmenter::next`].
+pub fn phase_events(border: Border, changes: &[Change]) -> serde_json::Result<Vec<Line>> {
+    let line = |change: &Change| {
+        let (event, label) = match change {
+            Change::Begin(label) => ("phase_begin", label),
+            Change::End(label) => ("phase_end", label),
+        };
+        Line::event(
+            event,
+            &Phase {
+                seq: border.seq,
+                at_ns: border.at_ns,
+                label,
+            },
+        )
+    };
+    changes.iter().map(line).collect()
+}
+
 impl Segmenter {
     /// A segmenter for a log to which nothing has been written since its last segment end.
     pub fn new(encoding: Encoding) -> Self {
@@ -141,23 +195,28 @@ impl Segmenter {
     pub fn next(&mut self, ledger: &Ledger) -> serde_json::Result<Vec<Line>> {
         // The reader wants a key in every sample, also when memory could not be read just now.
         self.machine = ledger.machine_memory.or(self.machine);
-        let metrics = CpuMetrics::of(ledger, self.machine, self.encoding.aliases);
-        let gpu_metrics = GpuMetrics::of(ledger);
         let zones = ZoneState::all_of(ledger);
-        let power_keys = metrics.power_keys();
+        let mut metrics = OwnMetrics {
+            cpu: CpuMetrics::of(ledger, self.machine, self.encoding.aliases),
+            gpu: GpuMetrics::of(ledger),
+        };
+        let mut tells_power = ledger.end_ns.saturating_sub(ledger.begin_ns) >= SHORT_NS;
 
         let mut lines = Vec::new();
-        if let Some(event) = self.break_before(ledger, &zones, power_keys)? {
+        if let Some(event) = self.break_before(ledger, &zones, tells_power, metrics.cpu.power_keys())? {
             lines.extend(self.end()?);
             lines.push(event);
         }
-        let first = self.open.is_none();
+        let mut samples = 1;
+        if let Some(open) = self.open.take() {
+            samples += open.samples;
+            if !tells_power && open.tells_power {
+                (metrics, tells_power) = (open.metrics, true);
+            }
+        }
         let line = SampleLine {
             date: date(ledger.end_unix_ns, &self.encoding.timezone),
-            metrics: Metrics {
-                cpu: &metrics,
-                gpu: gpu_metrics.as_ref(),
-            },
+            metrics: metrics.borrow(),
             dlpm: Exact::of(ledger, self.encoding.identity),
         };
         lines.push(Line::new(LineKind::Sample(Some(SampleFacts::of(ledger))), &line)?);
@@ -166,8 +225,9 @@ impl Segmenter {
             end_ns: ledger.end_ns,
             end_unix_ns: ledger.end_unix_ns,
             zones,
-            power_keys,
-            only: first.then_some((metrics, gpu_metrics)),
+            samples,
+            metrics,
+            tells_power,
         });
         Ok(lines)
     }
@@ -185,16 +245,13 @@ impl Segmenter {
             return Ok(Vec::new());
         };
         let mut lines = Vec::new();
-        if let Some((cpu, gpu)) = open.only {
+        if open.samples == 1 {
             let line = SampleLine {
                 date: date(
                     open.end_unix_ns.saturating_add(REPEAT_AFTER_NS),
                     &self.encoding.timezone,
                 ),
-                metrics: Metrics {
-                    cpu: &cpu,
-                    gpu: gpu.as_ref(),
-                },
+                metrics: open.metrics.borrow(),
                 dlpm: Repeat {
                     schema: SCHEMA,
                     event: "repeat",
@@ -212,6 +269,7 @@ impl Segmenter {
         &self,
         ledger: &Ledger,
         zones: &[ZoneState],
+        tells_power: bool,
         power_keys: [bool; 8],
     ) -> serde_json::Result<Option<Line>> {
         let Some(open) = &self.open else {
@@ -225,7 +283,9 @@ impl Segmenter {
             return Line::event("gap", &gap).map(Some);
         }
         let changed = changed_zones(&open.zones, zones);
-        if !changed.is_empty() || power_keys != open.power_keys {
+        // A sample that repeats metrics has their keys.
+        let repeats = !tells_power && open.tells_power;
+        if !changed.is_empty() || (!repeats && power_keys != open.metrics.cpu.power_keys()) {
             let event = ZonesChanged {
                 seq: ledger.seq,
                 zones: changed,

@@ -130,14 +130,17 @@ pub(super) struct Worker {
     folder: OutputFolder,
     /// Whether samples were written since the last segment end.
     open_segment: bool,
+    /// Whether the folder has a socket of this trace.
+    has_socket: bool,
 }
 
 impl Worker {
-    pub fn new(shared: Arc<Shared>, folder: OutputFolder) -> Self {
+    pub fn new(shared: Arc<Shared>, folder: OutputFolder, has_socket: bool) -> Self {
         Self {
             shared,
             folder,
             open_segment: false,
+            has_socket,
         }
     }
 
@@ -264,6 +267,10 @@ impl Worker {
             let event = Line::event("dropped", &rest).map_err(io::Error::from);
             let result = event.and_then(|event| self.write_line(&event));
             note("cannot write what was dropped".to_owned(), result);
+        }
+        if self.has_socket {
+            // Left behind, it is replaced by the next trace, and nobody listens to it.
+            let _ = self.folder.remove_socket();
         }
         let ended = self.end_segment();
         note(format!("cannot end the segment in {LOG_NAME}"), ended);

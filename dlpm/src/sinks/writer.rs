@@ -16,6 +16,7 @@ use crate::sinks::{
     folder::{FolderError, FolderMode},
     line::Line,
     metadata::Metadata,
+    socket::Listening,
     worker::{self, Finish, Shared, Worker},
 };
 
@@ -155,6 +156,7 @@ pub struct LogWriter {
     report: mpsc::Receiver<Report>,
     thread: Option<thread::JoinHandle<()>>,
     notes: Vec<String>,
+    socket: Option<io::Result<Listening>>,
 }
 
 impl LogWriter {
@@ -177,8 +179,10 @@ impl LogWriter {
             .spawn(move || match worker::open(&options) {
                 Ok(folder) => {
                     let notes = folder.notes().to_vec();
-                    let mut worker = Worker::new(of_thread, folder);
-                    if started.send(Ok(notes)).is_ok() {
+                    // Here, as files are: it belongs to the calling user, and leads nowhere that this user may not write.
+                    let socket = folder.listen();
+                    let mut worker = Worker::new(of_thread, folder, socket.is_ok());
+                    if started.send(Ok((notes, socket))).is_ok() {
                         let report = worker.run();
                         // Nobody waits for it any more if that took too long.
                         let _ = reported.send(report);
@@ -187,7 +191,7 @@ impl LogWriter {
                 Err(error) => drop(started.send(Err(error))),
             })
             .map_err(|source| failed("cannot start a thread", source))?;
-        let notes = start
+        let (notes, socket) = start
             .recv()
             .map_err(|_| failed("its thread stopped", io::Error::other("panic")))??;
         Ok(Self {
@@ -195,7 +199,13 @@ impl LogWriter {
             report,
             thread: Some(thread),
             notes,
+            socket: Some(socket),
         })
+    }
+
+    /// The socket for marks in the folder, or why there is none; once. It is removed at the end.
+    pub fn take_socket(&mut self) -> Option<io::Result<Listening>> {
+        self.socket.take()
     }
 
     /// What had to be repaired in a log that is continued, a sentence each.

@@ -1,4 +1,8 @@
 //! All sources of one machine together: from a seal to an [`Interval`].
+//!
+//! In three steps, so that a border is made at the moment at which it is wanted: [`Machine::seal`] ends the open interval,
+//! within microseconds; [`Machine::drain`] reads what has to be read before the next seal; [`Machine::complete`] waits for
+//! the GPUs, which may take long, and may be called after further seals.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -14,9 +18,9 @@ use crate::{
     sources::{
         cgroups::CgroupTree,
         clock::{clock_ns, monotonic_ns},
-        cpu_time::{Config, CpuTime, CpuTimeError, Identity},
+        cpu_time::{Config, CpuTime, CpuTimeError, Identity, Sealed},
         energy::meter::Meter,
-        gpu::Gpus,
+        gpu::{Asked, Gpus},
         gpu_owners::GpuOwners,
         memory::{MemoryOptions, machine_memory},
         memory_watch::{self, Listed, MemoryWatch},
@@ -74,6 +78,30 @@ pub struct Machine {
     needs_sweep: bool,
 }
 
+/// An interval that has just ended, and what the meters said at that moment.
+#[must_use = "the sealed buffers have to be drained before the next seal"]
+pub struct Ended {
+    sealed: Sealed,
+    zones: Vec<ZoneReading>,
+    gpus: Vec<Asked>,
+    reading: Reading,
+    end_unix_ns: i64,
+}
+
+impl Ended {
+    /// CLOCK_MONOTONIC of the border.
+    pub fn at_ns(&self) -> u64 {
+        self.reading.monotonic_ns
+    }
+}
+
+/// An interval that is complete but for its GPUs.
+pub struct Drained {
+    interval: Interval,
+    gpus: Vec<Asked>,
+    slept_ns: u64,
+}
+
 /// When energy was read.
 #[derive(Clone, Copy, Default)]
 struct Reading {
@@ -119,25 +147,65 @@ impl Machine {
     }
 
     fn begin(&mut self) -> Result<(), CpuTimeError> {
-        let sealed = self.cpu_time.seal()?;
-        let (_, reading, _) = self.read_energy(&sealed.bounds);
+        let ended = self.seal()?;
         // A GPU's first reading is the beginning of its first interval.
-        self.gpus.collect();
-        self.previous = reading;
-        let drained = self.cpu_time.drain(&sealed)?;
+        self.gpus.collect(&ended.gpus);
+        self.previous = ended.reading;
+        let drained = self.cpu_time.drain(&ended.sealed)?;
         self.processes
-            .update(&self.cpu_time, &ran(&drained.usage), reading.monotonic_ns)?;
+            .update(&self.cpu_time, &ran(&drained.usage), ended.reading.monotonic_ns)?;
         Ok(())
     }
 
-    /// Ends the open interval, and reads what every source saw in it.
+    /// Number of the open interval.
+    pub fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// Ends the open interval: seals the CPUs, reads the meters, and asks the GPUs.
+    ///
+    /// # Errors
+    ///
+    /// Where CPU time is lost.
+    pub fn seal(&mut self) -> Result<Ended, CpuTimeError> {
+        let sealed = self.cpu_time.seal()?;
+        let now_ns = monotonic_ns();
+        // They read while the rest goes on.
+        let gpus = self.gpus.request();
+        let mut zones = self.meter.take(now_ns);
+        let bounds = sealed.bounds.iter();
+        let mut reading = Reading {
+            monotonic_ns: now_ns,
+            skew_ns: bounds.map(|(_, _, end_ns)| now_ns.abs_diff(*end_ns)).max().unwrap_or(0),
+            suspended: Suspended::read(),
+            slept_ns: 0,
+        };
+        if self.previous.monotonic_ns != 0 {
+            reading.slept_ns = reading.suspended.since(self.previous.suspended);
+            suspend::mark(&mut zones, reading.slept_ns);
+        }
+        Ok(Ended {
+            sealed,
+            zones,
+            gpus,
+            reading,
+            end_unix_ns: i64::try_from(clock_ns(ClockId::Realtime)).unwrap_or(i64::MAX),
+        })
+    }
+
+    /// Reads what every source but the GPUs saw in the interval that has ended.
     ///
     /// # Errors
     ///
     /// Where CPU time is lost. Any other source that fails only degrades the interval.
-    pub fn interval(&mut self) -> Result<Interval, CpuTimeError> {
-        let sealed = self.cpu_time.seal()?;
-        let (mut zones, reading, end_unix_ns) = self.read_energy(&sealed.bounds);
+    pub fn drain(&mut self, ended: Ended) -> Result<Drained, CpuTimeError> {
+        let Ended {
+            sealed,
+            mut zones,
+            gpus,
+            reading,
+            end_unix_ns,
+        } = ended;
         let mut drained = self.cpu_time.drain(&sealed)?;
         for cpu in &mut drained.cpus {
             if self.topology.package_of(cpu.cpu).is_none() {
@@ -156,23 +224,10 @@ impl Machine {
         let cgroups = self.name_cgroups(&drained.usage)?;
         self.memory.count(&drained.usage);
         let memory = self.memory.readings(&self.processes);
-        let mut gpus = self.gpus.collect();
-        suspend::mark_gpus(&mut gpus, reading.slept_ns);
-        let gpu_owners = self.resolve_gpu_owners(&gpus, &drained.usage);
-        let mut processes: foldhash::HashMap<ProcessId, Arc<Process>> = self
-            .gpu_owners
-            .processes()
-            .map(|(id, process)| (id, Arc::new(process.clone())))
-            .collect();
-        let named = ran
-            .iter()
-            .chain(memory.keys())
-            .chain(gpu_owners.values().map(|(process, _)| process))
-            .filter_map(|process| Some((*process, self.processes.get(process)?.clone())));
-        processes.extend(named);
-        let on_gpus = gpu_owners.values().map(|(_, cgroup_id)| *cgroup_id);
+        let named = ran.iter().chain(memory.keys());
+        let processes = self.describe(named).collect();
         let of_memory = memory.values().map(|(cgroup_id, _)| *cgroup_id);
-        let cgroups = self.name_more_cgroups(cgroups, on_gpus.chain(of_memory));
+        let cgroups = self.name_more_cgroups(cgroups, of_memory);
         let interval = Interval {
             seq: self.seq,
             begin_ns: self.previous.monotonic_ns,
@@ -187,14 +242,49 @@ impl Machine {
             memory,
             machine_memory: machine_memory(&self.procfs),
             zones,
-            gpus,
-            gpu_owners,
+            gpus: Vec::new(),
+            gpu_owners: BTreeMap::new(),
             self_tgid: std::process::id(),
             switch_cost: self.cpu_time.switch_cost().and_then(Result::ok),
         };
         self.seq += 1;
         self.previous = reading;
-        Ok(interval)
+        Ok(Drained {
+            interval,
+            gpus,
+            slept_ns: reading.slept_ns,
+        })
+    }
+
+    /// Whether [`Self::complete`] would not wait.
+    pub fn is_ready(&mut self, drained: &Drained) -> bool {
+        self.gpus.is_ready(&drained.gpus)
+    }
+
+    /// Adds what the GPUs answered; waits for them until their deadline. In the order of the intervals.
+    pub fn complete(&mut self, drained: Drained) -> Interval {
+        let mut interval = drained.interval;
+        let mut gpus = self.gpus.collect(&drained.gpus);
+        suspend::mark_gpus(&mut gpus, drained.slept_ns);
+        let owners = self.resolve_gpu_owners(&gpus, &interval.usage);
+        for (id, process) in self.gpu_owners.processes() {
+            interval.processes.entry(id).or_insert_with(|| Arc::new(process.clone()));
+        }
+        let known: Vec<_> = self.describe(owners.values().map(|(process, _)| process)).collect();
+        interval.processes.extend(known);
+        let of_gpus = owners.values().map(|(_, cgroup_id)| *cgroup_id);
+        interval.cgroups = self.name_more_cgroups(interval.cgroups, of_gpus);
+        interval.gpus = gpus;
+        interval.gpu_owners = owners;
+        interval
+    }
+
+    /// Who some processes are, those that are known.
+    fn describe<'a>(
+        &'a self,
+        processes: impl Iterator<Item = &'a ProcessId>,
+    ) -> impl Iterator<Item = (ProcessId, Arc<Process>)> {
+        processes.filter_map(|process| Some((*process, self.processes.get(process)?.clone())))
     }
 
     /// Looks for what hooks did not tell, where that is needed. Not part of an interval's time.
@@ -256,33 +346,6 @@ impl Machine {
     /// What was dropped since the start.
     pub fn dropped(&self) -> Dropped {
         self.dropped
-    }
-
-    /// Takes the energy since the last reading, and the time of this one on both clocks.
-    fn read_energy(&mut self, bounds: &[(u32, u64, u64)]) -> (Vec<ZoneReading>, Reading, i64) {
-        let now_ns = monotonic_ns();
-        // They read while the rest goes on.
-        self.gpus.request();
-        let mut zones = self.meter.take(now_ns);
-        let mut reading = Reading {
-            monotonic_ns: now_ns,
-            skew_ns: bounds
-                .iter()
-                .map(|(_, _, end_ns)| now_ns.abs_diff(*end_ns))
-                .max()
-                .unwrap_or(0),
-            suspended: Suspended::read(),
-            slept_ns: 0,
-        };
-        if self.previous.monotonic_ns != 0 {
-            reading.slept_ns = reading.suspended.since(self.previous.suspended);
-            suspend::mark(&mut zones, reading.slept_ns);
-        }
-        (
-            zones,
-            reading,
-            i64::try_from(clock_ns(ClockId::Realtime)).unwrap_or(i64::MAX),
-        )
     }
 
     fn name_cgroups(&mut self, usage: &[Usage]) -> Result<HashMap<u64, String>, CpuTimeError> {

@@ -89,6 +89,10 @@ impl Sequence {
                 .zip(states(details))
                 .map(|(seq, states)| Announced::Zones { seq, states }),
             "dropped" => return self.dropped(details),
+            "phase_begin" | "phase_end" => {
+                let last = self.last.as_ref().map(|last| (last.seq, last.end_ns));
+                return self.phases.event(event, details, last);
+            }
             _ => return Vec::new(),
         };
         match announced {
@@ -117,6 +121,10 @@ impl Sequence {
                 ));
             }
             self.dropped_to = Some(to_seq);
+            self.phases.dropped(from_seq, to_seq);
+        }
+        if number("other_lines").is_some() {
+            self.phases.lose_track();
         }
         self.lose_track();
         self.announced.clear();

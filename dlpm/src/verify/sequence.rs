@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{differs, metrics, rules};
+use super::{differs, metrics, phases::PhaseEvents, rules};
 use crate::{
     attribution::{energy_tree::Carries, ledger::Ledger},
-    interval::{MachineMemory, ZoneKind},
+    interval::{MachineMemory, SHORT_NS, ZoneKind},
 };
 
 /// Date and monotonic clock move apart by no more than this within a segment.
@@ -26,11 +26,35 @@ pub enum Machine {
     Unknown,
 }
 
+/// The metrics of the newest sample of the segment that is long enough to tell power: a shorter one repeats them.
+#[derive(Debug)]
+enum TellsPower {
+    /// There is none.
+    None,
+    /// These.
+    Metrics(Value),
+    /// They were in a sample that was dropped, if there was one.
+    Unknown,
+}
+
+/// What the metrics of a sample have to be.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Expected<'a> {
+    /// What its exact part gives.
+    Own,
+    /// These, which it repeats.
+    Repeated(&'a Value),
+    /// That cannot be known.
+    Unknown,
+}
+
 /// What has been read of the log.
 #[derive(Debug)]
 pub struct Sequence {
     pub(super) last: Option<Last>,
     in_segment: bool,
+    tells_power: TellsPower,
+    pub(super) phases: PhaseEvents,
     machine: Machine,
     /// What is carried to the next interval, if all before it are known.
     carries: Option<Carries>,
@@ -65,6 +89,8 @@ impl Default for Sequence {
         Self {
             last: None,
             in_segment: false,
+            tells_power: TellsPower::None,
+            phases: PhaseEvents::default(),
             machine: Machine::Known(None),
             carries: None,
             at_start: true,
@@ -83,6 +109,7 @@ impl Sequence {
     /// Nothing is known of the interval before the next.
     pub fn lose_track(&mut self) {
         self.last = None;
+        self.tells_power = TellsPower::Unknown;
         self.at_start = false;
         self.machine = Machine::Unknown;
         self.carries = None;
@@ -91,6 +118,16 @@ impl Sequence {
     /// A segment ends.
     pub fn segment_end(&mut self) {
         self.in_segment = false;
+        self.tells_power = TellsPower::None;
+    }
+
+    /// What the metrics of the last sample have to be.
+    pub fn expected_metrics(&self, ledger: &Ledger) -> Expected<'_> {
+        match &self.tells_power {
+            TellsPower::Metrics(metrics) if is_short(ledger) => Expected::Repeated(metrics),
+            TellsPower::Unknown if is_short(ledger) => Expected::Unknown,
+            _ => Expected::Own,
+        }
     }
 
     /// Whether the next sample begins a trace, and what does not hold, a sentence each.
@@ -113,6 +150,8 @@ impl Sequence {
             self.last = None;
             self.dropped_to = None;
             self.announced.clear();
+            self.phases.new_trace();
+            self.tells_power = TellsPower::None;
             for root in ledger.roots.iter().filter(|root| root.previous_carry_uj != 0) {
                 let what = format!("previous_carry_uj of {} in the first interval", root.zone);
                 failures.push(differs(&what, 0, root.previous_carry_uj));
@@ -124,6 +163,7 @@ impl Sequence {
                 ledger.seq
             ));
         }
+        failures.extend(self.phases.before(ledger));
         let next = Last::of(ledger, metrics);
         if let Some(last) = &self.last {
             failures.extend(self.after(last, &next, ledger));
@@ -150,6 +190,9 @@ impl Sequence {
         self.last = Some(next);
         self.at_start = false;
         self.in_segment = true;
+        if !is_short(ledger) {
+            self.tells_power = TellsPower::Metrics(metrics.clone());
+        }
         (new_trace, failures)
     }
 
@@ -247,6 +290,10 @@ impl Sequence {
         }
         failures
     }
+}
+
+fn is_short(ledger: &Ledger) -> bool {
+    ledger.end_ns.saturating_sub(ledger.begin_ns) < SHORT_NS
 }
 
 impl Last {

@@ -6,7 +6,11 @@ use crate::{
         CpuInterval, Interval, MachineMemory, MemoryReading, MeterSource, Process, ProcessId, SwitchCost, Usage,
         ZoneKind, ZoneReading,
     },
-    sinks::testing::{interval, segmenter_with, zone},
+    phases::{Border, Change, Phases, Request},
+    sinks::{
+        segments::phase_events,
+        testing::{interval, segmenter_with, zone},
+    },
 };
 
 /// Numbers that are the same in every run (Steele and others, SplitMix64, OOPSLA 2014).
@@ -60,8 +64,12 @@ impl Machine {
     }
 
     fn interval(&mut self, seq: u64, invalid: &[&str]) -> Interval {
+        self.interval_of(1_000_000_000, seq, invalid)
+    }
+
+    fn interval_of(&mut self, length_ns: u64, seq: u64, invalid: &[&str]) -> Interval {
         let begin_ns = self.end_ns;
-        self.end_ns += 1_000_000_000 + self.random.below(300_000);
+        self.end_ns += length_ns + self.random.below(300_000);
         let end_ns = self.end_ns;
         let mut usage = Vec::new();
         let mut cpus = Vec::new();
@@ -79,7 +87,7 @@ impl Machine {
                     shared_ns: self.random.below(ns + 1),
                 });
             }
-            let lost_ns = self.random.below(2) * self.random.below(10_000_000);
+            let lost_ns = self.random.below(2) * self.random.below(interval_ns / 100);
             cpus.push(CpuInterval {
                 cpu,
                 package: cpu % 2,
@@ -259,6 +267,57 @@ pub fn with_switch_cost() -> String {
         ..machine.interval(seq, &[])
     });
     log(intervals, &Options::default(), false)
+}
+
+/// A log of phases: their events, and intervals that are too short to tell power, the last of a segment and the first of
+/// one among them. Its phases are `a` from 1 to 4, `1` from 1 to 2, `2` from 2 on, and `b` from 6 on.
+pub fn phased() -> String {
+    let mut machine = Machine::new(5);
+    let lengths_ns = [
+        1_000_000_000,
+        1_000_000,
+        1_000_000_000,
+        200_000,
+        4_000_000,
+        1_000_000_000,
+        4_000_000,
+        300_000,
+        1_000_000_000,
+    ];
+    let mut segmenter = segmenter_with(true);
+    let (mut carries, mut phases) = (Carries::default(), Phases::default());
+    let mut lines = Vec::new();
+    for (seq, length_ns) in (0..).zip(lengths_ns) {
+        let invalid: &[&str] = if seq == 6 { &["psys"] } else { &[] };
+        let ledger = attribute(
+            &machine.interval_of(length_ns, seq, invalid),
+            &Options::default(),
+            &carries,
+        );
+        carries = carries.after(&ledger);
+        lines.extend(segmenter.next(&ledger).unwrap());
+        let requests: &[&str] = match seq {
+            0 => &["begin a", "mark 1"],
+            1 => &["mark 2"],
+            3 => &["end a"],
+            5 => &["begin b"],
+            _ => &[],
+        };
+        let requests = requests
+            .iter()
+            .map(|request| Request::parse(request.as_bytes()).unwrap());
+        let mut changes: Vec<Change> = requests.flat_map(|request| phases.apply(&request).unwrap()).collect();
+        if seq == 8 {
+            changes = phases.end_all();
+        }
+        let border = Border {
+            seq: seq + 1,
+            at_ns: ledger.end_ns,
+        };
+        lines.extend(phase_events(border, &changes).unwrap());
+    }
+    lines.extend(segmenter.end().unwrap());
+    lines.iter().map(crate::sinks::line::Line::text).collect()
 }
 
 /// A log with a gap, a clock that steps, zones that are invalid for a while, and a second trace.

@@ -25,7 +25,7 @@ pub fn accepted(log: &str) -> Report {
 }
 
 #[track_caller]
-fn refused(log: &str, says: &str) {
+pub fn refused(log: &str, says: &str) {
     let report = report(log);
     let found = report
         .failures

@@ -126,8 +126,12 @@ fn dram_psys_and_machine_stand_alone() {
     );
 }
 
-/// Traces a package of which its core zone counts these numbers: the rests.
+/// Traces a package of which its core zone counts these numbers, in seconds: the rests.
 fn trace(whole_and_core: impl IntoIterator<Item = (u64, u64)>) -> Vec<Result<u64, String>> {
+    trace_in(1_000_000_000, whole_and_core)
+}
+
+fn trace_in(interval_ns: u64, whole_and_core: impl IntoIterator<Item = (u64, u64)>) -> Vec<Result<u64, String>> {
     let mut carries = Carries::default();
     whole_and_core
         .into_iter()
@@ -137,6 +141,7 @@ fn trace(whole_and_core: impl IntoIterator<Item = (u64, u64)>) -> Vec<Result<u64
                     zone("package-0", ZoneKind::Package, Ok(whole)),
                     zone("package-0/core", ZoneKind::Core, Ok(core)),
                 ],
+                end_ns: interval_ns,
                 ..Interval::default()
             };
             let ledger = attribute(&interval, &Options::default(), &carries);
@@ -162,6 +167,21 @@ fn parts_that_exceed_their_package_for_good_are_not_inside_it() {
     // Also where the excess begins late and lasts.
     let rests = trace((0..200).map(|at| if at < 50 { (10_000, 9_000) } else { (9_000, 10_000) }));
     assert_eq!(rests.iter().filter(|rest| rest.is_err()).count(), 200 - 50 - 31);
+}
+
+/// Marks can make a hundred intervals between two steps of a meter.
+#[test]
+fn a_debt_in_short_intervals_is_one_of_the_moment() {
+    let steps = |at: u64| match at % 100 {
+        0 => (0, 5_000),
+        99 => (6_000, 0),
+        _ => (0, 0),
+    };
+    let rests = trace_in(SHORT_NS - 1, (0..1_000).map(steps));
+    assert!(rests.iter().all(Result::is_ok));
+    assert_eq!(rests.iter().map(|rest| rest.as_ref().unwrap()).sum::<u64>(), 10_000);
+    // Where intervals are long enough for the package to move, the same debt is not of the moment.
+    assert!(trace_in(SHORT_NS, (0..1_000).map(steps)).iter().any(Result::is_err));
 }
 
 #[test]

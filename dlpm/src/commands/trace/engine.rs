@@ -1,30 +1,40 @@
 //! One trace while it runs: an interval from the sources, through attribution, to the sinks.
 
 use std::{
-    collections::BTreeSet,
+    collections::VecDeque,
     fs,
-    io::Write,
+    io::{self, Write},
     path::PathBuf,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
 use aya_log::EbpfLogger;
-use tokio::process::Child;
+use tokio::{process::Child, sync::Notify};
 
-use super::setup::Plan;
+use super::{
+    control::Mark,
+    setup::Plan,
+    warnings::{self, Warnings},
+};
 use crate::{
-    attribution::{Options, attribute, energy_tree::Carries, ledger::Ledger},
+    attribution::{Options, attribute, energy_tree::Carries},
     commands::{progress::Progress, say},
+    phases::{Answer, Border, Change, Phases},
     sinks::{
         measuring_cost::MeasuringCost,
         metadata::{Domain, Metadata},
-        segments::{Encoding, Segmenter},
+        segments::{Encoding, Segmenter, phase_events},
+        socket::Listening,
         summary::{self, SummaryOptions},
         totals::Totals,
         writer::{BACKLOG_BYTES, Identity, LogOptions, LogWriter, Report},
     },
-    sources::{calibration::cpu_model, machine::Machine},
+    sources::{
+        calibration::cpu_model,
+        machine::{Drained, Ended, Machine},
+    },
 };
 
 /// How long the end of a trace waits for a full disk.
@@ -33,9 +43,23 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How often it is chosen anew whose memory is read, at most.
 const CHOOSE_EVERY: Duration = Duration::from_secs(1);
 
+/// An interval whose GPUs have not answered.
+struct Waiting {
+    drained: Drained,
+    /// What changes at its end.
+    changes: Vec<Change>,
+    /// When they are waited for no longer.
+    due: Instant,
+}
+
 /// A running trace.
 pub struct Engine {
     machine: Machine,
+    /// Intervals that are not complete, in order.
+    waiting: VecDeque<Waiting>,
+    phases: Phases,
+    /// Where the newest complete interval ended.
+    border: Border,
     options: Options,
     carries: Carries,
     segmenter: Segmenter,
@@ -50,10 +74,7 @@ pub struct Engine {
     folder: PathBuf,
     quiet: bool,
     has_command: bool,
-    warned_lost: bool,
-    warned_disk: bool,
-    /// GPUs that have not answered since they were warned of.
-    silent_gpus: BTreeSet<String>,
+    warnings: Warnings,
 }
 
 impl Engine {
@@ -137,6 +158,9 @@ impl Engine {
         }
         Ok(Self {
             machine,
+            waiting: VecDeque::new(),
+            phases: Phases::default(),
+            border: Border { seq: 0, at_ns: 0 },
             options: plan.options,
             carries: Carries::default(),
             segmenter: Segmenter::new(Encoding {
@@ -154,9 +178,7 @@ impl Engine {
             folder: plan.folder,
             quiet: plan.quiet,
             has_command: plan.has_command,
-            warned_lost: false,
-            warned_disk: false,
-            silent_gpus: BTreeSet::new(),
+            warnings: Warnings::default(),
         })
     }
 
@@ -174,25 +196,74 @@ impl Engine {
         }
     }
 
-    /// Ends an interval and hands it on.
+    /// The socket for marks in the log's folder, or why there is none; once.
+    pub fn take_socket(&mut self) -> Option<io::Result<Listening>> {
+        self.writer.as_mut()?.take_socket()
+    }
+
+    /// Tells the user something at once, and again in the summary.
+    pub fn note(&mut self, note: String) {
+        if !self.quiet {
+            say(&format!("note: {note}"));
+        }
+        self.notes.push(note);
+    }
+
+    /// Ends an interval because it is time.
     ///
     /// # Errors
     ///
     /// Where CPU time is lost.
     pub fn step(&mut self) -> Result<()> {
-        let interval = self.machine.interval()?;
-        let ledger = attribute(&interval, &self.options, &self.carries);
-        self.carries = self.carries.after(&ledger);
-        self.totals.add(&ledger);
-        if self.metadata.domains.is_empty() {
-            self.metadata.domains = Domain::all_of(&ledger);
+        let ended = self.machine.seal()?;
+        self.take(ended, Vec::new())
+    }
+
+    /// Ends an interval at the moment of these marks, one for all of them. They are answered when the CPUs are sealed:
+    /// what the rest of the interval takes does not keep anybody waiting.
+    ///
+    /// # Errors
+    ///
+    /// Where CPU time is lost.
+    pub fn mark(&mut self, marks: Vec<Mark>) -> Result<()> {
+        let (mut changes, mut accepted) = (Vec::new(), Vec::new());
+        for mark in marks {
+            match self.phases.apply(mark.request()) {
+                Ok(changed) => {
+                    changes.extend(changed);
+                    accepted.push(mark);
+                }
+                Err(reason) => mark.answer(&Answer::Refused(reason)),
+            }
         }
-        let lines = self.segmenter.next(&ledger)?;
-        if let Some(writer) = &self.writer {
-            writer.write(lines);
+        if accepted.is_empty() {
+            return Ok(());
         }
-        self.warn_of(&ledger);
-        self.progress.show(&ledger, &self.totals);
+        let sealed = self.machine.seal();
+        let ended = sealed.inspect_err(|_| self.phases = Phases::default())?;
+        let border = Border {
+            seq: self.machine.seq() + 1,
+            at_ns: ended.at_ns(),
+        };
+        for mark in accepted {
+            mark.answer(&Answer::Done(border));
+        }
+        self.take(ended, changes)
+    }
+
+    /// Reads what there is of an interval that has ended, and hands on what is complete.
+    fn take(&mut self, ended: Ended, changes: Vec<Change>) -> Result<()> {
+        // What has changed at a border that is lost cannot be written; the phases end with the log.
+        let drained = self
+            .machine
+            .drain(ended)
+            .inspect_err(|_| self.phases = Phases::default())?;
+        self.waiting.push_back(Waiting {
+            drained,
+            changes,
+            due: Instant::now() + self.machine.gpus().deadline(),
+        });
+        self.settle()?;
         if let Some(logger) = &mut self.logger {
             logger.flush();
         }
@@ -210,6 +281,59 @@ impl Engine {
         Ok(())
     }
 
+    /// When GPUs are waited for no longer, if they are.
+    pub fn due(&self) -> Option<Instant> {
+        self.waiting.front().map(|waiting| waiting.due)
+    }
+
+    /// Is told whenever a GPU has answered.
+    pub fn answered(&self) -> Arc<Notify> {
+        self.machine.gpus().answered()
+    }
+
+    /// Hands on the intervals whose GPUs have answered, or are not waited for any longer.
+    ///
+    /// # Errors
+    ///
+    /// Where a ledger cannot be written as JSON.
+    pub fn settle(&mut self) -> Result<()> {
+        while let Some(waiting) = self.waiting.front()
+            && self.machine.is_ready(&waiting.drained)
+        {
+            self.complete_next()?;
+        }
+        Ok(())
+    }
+
+    /// Hands on the oldest interval that waits; its GPUs are waited for.
+    fn complete_next(&mut self) -> Result<()> {
+        let Some(Waiting { drained, changes, .. }) = self.waiting.pop_front() else {
+            return Ok(());
+        };
+        let interval = self.machine.complete(drained);
+        let ledger = attribute(&interval, &self.options, &self.carries);
+        self.carries = self.carries.after(&ledger);
+        self.totals.add(&ledger);
+        if self.metadata.domains.is_empty() {
+            self.metadata.domains = Domain::all_of(&ledger);
+        }
+        self.border = Border {
+            seq: ledger.seq + 1,
+            at_ns: ledger.end_ns,
+        };
+        let mut lines = self.segmenter.next(&ledger)?;
+        lines.extend(phase_events(self.border, &changes)?);
+        if let Some(writer) = &self.writer {
+            writer.write(lines);
+        }
+        let status = self.writer.as_ref().map(LogWriter::status);
+        for warning in self.warnings.of(&ledger, status.as_ref()) {
+            self.warn(&warning);
+        }
+        self.progress.show(&ledger, &self.totals);
+        Ok(())
+    }
+
     /// Reads the meters within a long interval.
     pub fn poll_meters(&mut self) {
         self.machine.poll_meters();
@@ -221,17 +345,22 @@ impl Engine {
     ///
     /// Where CPU time was lost; what was measured before is written all the same.
     pub fn finish(&mut self) -> Result<bool> {
-        let last = self.step();
+        let mut last = self.step();
+        while !self.waiting.is_empty() {
+            last = self.complete_next().and(last);
+        }
         self.progress.clear();
         let Some(writer) = self.writer.take() else {
             return Ok(true);
         };
+        // With the last interval that there is.
+        writer.write(phase_events(self.border, &self.phases.end_all())?);
         writer.write(self.segmenter.end().context("the end of the log")?);
         self.metadata.end_unix_ns = Some(unix_ns());
         self.metadata.measuring_cost = Some(MeasuringCost::of(&self.totals, self.machine.switch_cost()));
         let report = writer.finish(self.metadata.clone(), PATIENCE);
         self.notes.extend(report.notes());
-        self.notes.extend(self.dropped());
+        self.notes.extend(warnings::dropped(self.machine.dropped()));
         if self.quiet {
             for note in report.notes() {
                 say(&note);
@@ -256,77 +385,15 @@ impl Engine {
         ));
         // A reader that has gone away is no failure of the trace.
         let _ = if self.has_command {
-            std::io::stderr().write_all(text.as_bytes())
+            io::stderr().write_all(text.as_bytes())
         } else {
-            std::io::stdout().write_all(text.as_bytes())
+            io::stdout().write_all(text.as_bytes())
         };
-    }
-
-    fn warn_of(&mut self, ledger: &Ledger) {
-        let lost_ns: u64 = ledger.cpus.iter().map(|cpu| cpu.lost_ns).sum();
-        if lost_ns > 0 && !self.warned_lost {
-            self.warned_lost = true;
-            self.warn(
-                "more processes ran in an interval than the kernel side can tell apart: the time of the rest is kept \
-                 as `unattributed`; make room with --spill-entries, or shorten --interval",
-            );
-        }
-        self.warn_of_gpus(ledger);
-        let Some(status) = self.writer.as_ref().map(LogWriter::status) else {
-            return;
-        };
-        match (status.blocked, self.warned_disk) {
-            (Some(blocked), false) => {
-                self.warned_disk = true;
-                self.warn(&format!(
-                    "the log cannot be written ({}): tracing goes on and the lines wait; make room, and they are \
-                     written",
-                    blocked.error
-                ));
-            }
-            (None, true) => {
-                self.warned_disk = false;
-                self.warn("the log is written again");
-            }
-            _ => {}
-        }
-    }
-
-    /// Says when a GPU stops answering, and when its energy is known again.
-    fn warn_of_gpus(&mut self, ledger: &Ledger) {
-        for gpu in &ledger.gpus {
-            let leaf = ledger.leaves.iter().find(|leaf| leaf.zone == gpu.zone);
-            match leaf.map(|leaf| &leaf.energy_uj) {
-                Some(Err(reason)) if self.silent_gpus.insert(gpu.zone.clone()) => self.warn(&format!(
-                    "GPU {} ({}): {reason}; the trace goes on without it until it answers",
-                    gpu.index, gpu.name
-                )),
-                Some(Ok(_)) if self.silent_gpus.remove(&gpu.zone) => {
-                    self.warn(&format!("GPU {} ({}) is measured again", gpu.index, gpu.name));
-                }
-                _ => {}
-            }
-        }
     }
 
     fn warn(&mut self, text: &str) {
         self.progress.clear();
         say(&format!("warning: {text}"));
-    }
-
-    /// Everything that was dropped since the start, a sentence each.
-    fn dropped(&self) -> Vec<String> {
-        let dropped = self.machine.dropped();
-        [
-            (dropped.processes_full, "processes found no room in the kernel's table, so that some names and parents are missing: see --process-entries"),
-            (dropped.nameless, "processes ran that were gone before their names could be read"),
-            (dropped.cgroups_lost, "cgroups were created whose paths could not be kept, and may be shown by number"),
-            (dropped.missed_runs, "runs of dlpm's programs were left out by the kernel"),
-        ]
-        .into_iter()
-        .filter(|(count, _)| *count > 0)
-        .map(|(count, what)| format!("{count} {what}"))
-        .collect()
     }
 }
 

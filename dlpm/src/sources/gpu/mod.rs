@@ -11,11 +11,15 @@ mod worker;
 use std::{
     path::PathBuf,
     str::FromStr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use tokio::sync::Notify;
+
 use crate::interval::{GpuReading, MeterSource};
 use library::{Found, Identity, NoLibrary};
+pub use worker::Asked;
 use worker::Worker;
 
 /// The first call initialises every GPU, which takes seconds each where the driver does not stay loaded for them.
@@ -143,6 +147,7 @@ pub struct Gpus {
     workers: Vec<Worker>,
     notes: Vec<String>,
     deadline: Duration,
+    answered: Arc<Notify>,
 }
 
 impl Gpus {
@@ -158,6 +163,7 @@ impl Gpus {
             workers: Vec::new(),
             notes: Vec::new(),
             deadline: options.deadline,
+            answered: Arc::default(),
         };
         let wanted = match &options.selection {
             GpuSelection::None => return Ok(gpus),
@@ -193,7 +199,7 @@ impl Gpus {
         }
         for identity in chosen {
             let index = identity.index;
-            match Worker::start(found.nvml.clone(), identity) {
+            match Worker::start(found.nvml.clone(), identity, Arc::clone(&gpus.answered)) {
                 Ok(worker) => gpus.workers.push(worker),
                 Err(error) => gpus.notes.push(format!(
                     "GPU {index} is not measured: no thread can be started for it ({error})"
@@ -237,25 +243,41 @@ impl Gpus {
             .collect()
     }
 
-    /// Asks every GPU for the reading that ends an interval; they read at the same time.
-    pub fn request(&mut self) {
-        for worker in &mut self.workers {
-            worker.request();
-        }
+    /// Asks every GPU for the reading that ends an interval; they read at the same time, and answer in the order of the
+    /// requests.
+    pub fn request(&mut self) -> Vec<Asked> {
+        self.workers.iter_mut().map(Worker::request).collect()
     }
 
-    /// The readings that were asked for, by index; one that is not there by the deadline is not known.
-    pub fn collect(&mut self) -> Vec<GpuReading> {
-        self.workers
-            .iter_mut()
-            .map(|worker| worker.collect(self.deadline))
-            .collect()
+    /// Whether [`Self::collect`] would not wait: every GPU has answered, or is not waited for any longer.
+    pub fn is_ready(&mut self, asked: &[Asked]) -> bool {
+        let deadline = self.deadline;
+        let mut each = self.workers.iter_mut().zip(asked);
+        each.all(|(worker, asked)| worker.is_ready(*asked, deadline))
+    }
+
+    /// The readings that were asked for, by index; one that is not there by the deadline is not known. What was asked
+    /// first has to be collected first.
+    pub fn collect(&mut self, asked: &[Asked]) -> Vec<GpuReading> {
+        let deadline = self.deadline;
+        let each = self.workers.iter_mut().zip(asked);
+        each.map(|(worker, asked)| worker.collect(*asked, deadline)).collect()
     }
 
     /// [`Gpus::request`] and [`Gpus::collect`].
     pub fn take(&mut self) -> Vec<GpuReading> {
-        self.request();
-        self.collect()
+        let asked = self.request();
+        self.collect(&asked)
+    }
+
+    /// How long a reading is waited for.
+    pub fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
+    /// Is told whenever a GPU has answered.
+    pub fn answered(&self) -> Arc<Notify> {
+        Arc::clone(&self.answered)
     }
 }
 

@@ -1,6 +1,7 @@
 //! A thread for each GPU: calls into NVML block, and with a sick driver they may never return.
 
 use std::{
+    collections::VecDeque,
     sync::{
         Arc,
         mpsc::{self, Receiver, RecvTimeoutError, Sender},
@@ -10,6 +11,7 @@ use std::{
 };
 
 use nvml_wrapper::Nvml;
+use tokio::sync::Notify;
 
 use super::{
     library::Identity,
@@ -27,6 +29,9 @@ const POWER_PERIOD: Duration = Duration::from_millis(50);
 const PROCESS_PERIOD: Duration = Duration::from_millis(500);
 
 /// The thread of one GPU, as seen from outside.
+///
+/// Requests can follow each other faster than the driver answers, where a border comes right after another: each has
+/// its own answer, in order.
 pub(super) struct Worker {
     identity: Identity,
     /// `None` once it is asked to end.
@@ -34,21 +39,34 @@ pub(super) struct Worker {
     readings: Receiver<(u64, GpuReading)>,
     /// Number of the newest request.
     number: u64,
-    /// The request without an answer, and when it was made.
-    asked: Option<(u64, Instant)>,
+    /// Answers that nobody has collected yet, oldest first.
+    answers: VecDeque<(u64, GpuReading)>,
+    /// The newest request that was given up for want of an answer, and when the oldest of them was made. Until it is
+    /// answered nothing is asked and nothing is waited for.
+    given_up: Option<(u64, Instant)>,
     /// An answer came too late, so the next one does not cover its interval: how long it was late.
     late: Option<Duration>,
 }
 
+/// A reading that was asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    /// `None`: the thread hangs in an earlier one.
+    number: Option<u64>,
+    /// Since when there is no answer.
+    since: Instant,
+}
+
 impl Worker {
-    pub(super) fn start(nvml: Arc<Nvml>, identity: Identity) -> std::io::Result<Self> {
+    /// `answered` is told of every answer.
+    pub(super) fn start(nvml: Arc<Nvml>, identity: Identity, answered: Arc<Notify>) -> std::io::Result<Self> {
         let (requests, asked) = mpsc::channel();
         let (answers, readings) = mpsc::channel();
         let of_thread = identity.clone();
         thread::Builder::new()
             .name(format!("dlpm-gpu-{}", identity.index))
             .spawn(move || {
-                serve(&nvml, of_thread, &asked, &answers);
+                serve(&nvml, of_thread, &asked, &answers, &answered);
                 // In this order: whoever waits for the channel to close finds the library closed.
                 drop(nvml);
                 drop(answers);
@@ -58,7 +76,8 @@ impl Worker {
             requests: Some(requests),
             readings,
             number: 0,
-            asked: None,
+            answers: VecDeque::new(),
+            given_up: None,
             late: None,
         })
     }
@@ -67,29 +86,34 @@ impl Worker {
         &self.identity
     }
 
-    /// Asks for a reading, unless an earlier request is still without an answer.
-    pub(super) fn request(&mut self) {
-        if let Some((number, since)) = self.asked
-            && self.answer(number, Duration::ZERO).is_some()
-        {
-            self.late = Some(since.elapsed());
+    /// Asks for a reading, unless the thread hangs in an earlier one.
+    pub(super) fn request(&mut self) -> Asked {
+        self.receive(Duration::ZERO);
+        if let Some((_, since)) = self.given_up {
+            return Asked { number: None, since };
         }
-        if self.asked.is_none()
-            && let Some(requests) = &self.requests
-        {
-            self.number += 1;
+        self.number += 1;
+        if let Some(requests) = &self.requests {
             // A thread that is gone shows when it does not answer.
             let _ = requests.send(self.number);
-            self.asked = Some((self.number, Instant::now()));
+        }
+        Asked {
+            number: Some(self.number),
+            since: Instant::now(),
         }
     }
 
+    /// Whether [`Self::collect`] would not wait.
+    pub(super) fn is_ready(&mut self, asked: Asked, deadline: Duration) -> bool {
+        self.receive(Duration::ZERO);
+        let answered = |number| self.answers.iter().any(|(answered, _)| *answered == number);
+        self.given_up.is_some() || asked.since.elapsed() >= deadline || asked.number.is_none_or(answered)
+    }
+
     /// The reading that was asked for; without an answer by `deadline`, the state of not answering.
-    pub(super) fn collect(&mut self, deadline: Duration) -> GpuReading {
-        let Some((number, since)) = self.asked else {
-            return unknown(&self.identity, "it was not asked".to_owned());
-        };
-        let Some(mut reading) = self.answer(number, deadline.saturating_sub(since.elapsed())) else {
+    pub(super) fn collect(&mut self, asked: Asked, deadline: Duration) -> GpuReading {
+        let since = asked.since;
+        let Some(mut reading) = asked.number.and_then(|number| self.answer(number, since, deadline)) else {
             let reason = format!(
                 "the NVIDIA driver has not answered for {} ms",
                 since.elapsed().as_millis()
@@ -113,18 +137,42 @@ impl Worker {
         reading
     }
 
-    fn answer(&mut self, wanted: u64, patience: Duration) -> Option<GpuReading> {
-        let start = Instant::now();
+    fn answer(&mut self, wanted: u64, since: Instant, deadline: Duration) -> Option<GpuReading> {
         loop {
-            let (number, reading) = self
-                .readings
-                .recv_timeout(patience.saturating_sub(start.elapsed()))
-                .ok()?;
-            if number == wanted {
-                self.asked = None;
-                return Some(reading);
+            // What is older was given up: nobody comes for it.
+            while let Some((number, reading)) = self.answers.pop_front_if(|(number, _)| *number <= wanted) {
+                if number == wanted {
+                    return Some(reading);
+                }
+            }
+            let patience = match self.given_up {
+                None => deadline.saturating_sub(since.elapsed()),
+                Some(_) => Duration::ZERO,
+            };
+            if !self.receive(patience) {
+                let oldest = self.given_up.map_or(since, |(_, oldest)| oldest);
+                self.given_up = Some((wanted, oldest));
+                return None;
             }
         }
+    }
+
+    /// Takes the answers that are there, and waits for one at most so long where there is none: whether there was one.
+    fn receive(&mut self, patience: Duration) -> bool {
+        let mut patience = patience;
+        let mut received = false;
+        while let Ok((number, reading)) = self.readings.recv_timeout(patience) {
+            patience = Duration::ZERO;
+            received = true;
+            match self.given_up {
+                Some((newest, since)) if number <= newest => {
+                    self.late = Some(since.elapsed());
+                    self.given_up = self.given_up.filter(|_| number < newest);
+                }
+                _ => self.answers.push_back((number, reading)),
+            }
+        }
+        received
     }
 
     /// Asks the thread to end.
@@ -135,7 +183,7 @@ impl Worker {
     /// Waits until the thread has ended, unless it hangs anyway.
     pub(super) fn wait(&mut self, patience: Duration) {
         let start = Instant::now();
-        let hangs = self.asked.is_some();
+        let hangs = self.given_up.is_some();
         while !hangs
             && let Some(left) = patience.checked_sub(start.elapsed())
             && self.readings.recv_timeout(left).is_ok()
@@ -147,7 +195,13 @@ fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn serve(nvml: &Nvml, identity: Identity, requests: &Receiver<u64>, readings: &Sender<(u64, GpuReading)>) {
+fn serve(
+    nvml: &Nvml,
+    identity: Identity,
+    requests: &Receiver<u64>,
+    readings: &Sender<(u64, GpuReading)>,
+    answered: &Notify,
+) {
     let period = match identity.source {
         MeterSource::NvmlPower => POWER_PERIOD,
         _ => PROCESS_PERIOD,
@@ -157,9 +211,18 @@ fn serve(nvml: &Nvml, identity: Identity, requests: &Receiver<u64>, readings: &S
     loop {
         match requests.recv_timeout(due.saturating_duration_since(Instant::now())) {
             Ok(number) => {
-                if readings.send((number, reader.take())).is_err() {
-                    return;
+                // Borders that came while the last reading was made have one reading, or the last of many would be
+                // late by all of them.
+                let others: Vec<u64> = requests.try_iter().collect();
+                let reading = reader.take();
+                let nothing_since = nothing_since(&reading);
+                let again = others.into_iter().map(|number| (number, nothing_since.clone()));
+                for answer in [(number, reading)].into_iter().chain(again) {
+                    if readings.send(answer).is_err() {
+                        return;
+                    }
                 }
+                answered.notify_one();
             }
             Err(RecvTimeoutError::Timeout) => {
                 reader.poll();
@@ -168,4 +231,15 @@ fn serve(nvml: &Nvml, identity: Identity, requests: &Receiver<u64>, readings: &S
             Err(RecvTimeoutError::Disconnected) => return,
         }
     }
+}
+
+/// The reading of an interval that ends with the same reading that it begins with.
+fn nothing_since(reading: &GpuReading) -> GpuReading {
+    let mut nothing = reading.clone();
+    nothing.energy_uj = nothing.energy_uj.map(|_| 0);
+    nothing.dropped_samples = 0;
+    for process in &mut nothing.processes {
+        process.sm_percent_us = 0;
+    }
+    nothing
 }
