@@ -1,5 +1,7 @@
 //! The command line: what was typed, checked for form only. What it means is decided in `commands`.
 
+mod model;
+
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{
@@ -16,6 +18,8 @@ use crate::{
         gpu::{GpuOptions, GpuSelection},
     },
 };
+
+pub use model::{ModelArgs, ModelFormat, ModelInputs};
 
 /// Shortest interval: sealing every CPU has to stay a small part of it.
 pub const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
@@ -39,6 +43,8 @@ pub enum Command {
     Trace(Box<TraceArgs>),
     /// Measure the idle floor of every energy zone on a quiet machine, for `trace --idle-policy separate`.
     Calibrate(CalibrateArgs),
+    /// Count the parameters and the multiply-accumulate operations of a model file.
+    Model(ModelArgs),
     /// Prove a log from its own numbers: every line is split and added up again.
     Verify(VerifyArgs),
     /// Show the state of every source and hook, and what to do about what is missing.

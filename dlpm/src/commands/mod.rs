@@ -4,6 +4,7 @@ pub mod calibrate;
 mod caller;
 mod child;
 pub mod doctor;
+pub mod model;
 mod progress;
 mod signals;
 pub mod trace;
