@@ -11,6 +11,8 @@ pub mod gpu_trace;
 pub mod kernel;
 pub mod log;
 pub mod metrics;
+pub mod model_files;
+pub mod onnx_build;
 pub mod output;
 pub mod powercap;
 pub mod tenant;

@@ -3,12 +3,17 @@
 //! Nothing of a model is run, and its weights are not loaded. Files are not trusted: whatever they hold,
 //! reading them ends in bounded time and memory, with an error where they make no sense.
 
-mod einsum;
+mod archive;
 mod file;
 pub mod input;
 mod onnx;
+mod pickle;
+mod products;
+mod pt2;
+mod safetensors;
 mod summary;
 mod tally;
+mod torch_script;
 
 use std::{
     io::{self, Read as _},
@@ -78,6 +83,8 @@ pub fn read(path: &Path, options: &Options) -> Result<Summary, ModelError> {
     let file = ModelFile::open(path)?;
     let counts = match format_of(&file)? {
         Format::Onnx => onnx::read(&file, options)?,
+        Format::SafeTensors => safetensors::read(&file)?,
+        Format::Zip => archive::read(&file, options)?,
     };
     file.unchanged()?;
     let source = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
@@ -92,6 +99,8 @@ pub fn read(path: &Path, options: &Options) -> Result<Summary, ModelError> {
 
 enum Format {
     Onnx,
+    SafeTensors,
+    Zip,
 }
 
 /// What a file is, by its begin.
@@ -103,8 +112,27 @@ fn format_of(file: &ModelFile) -> Result<Format, ModelError> {
         .map_err(ModelError::Read)?;
     match begin.as_slice() {
         [] => Err(ModelError::Format("it is empty".to_owned())),
-        _ => Ok(Format::Onnx),
+        [b'P', b'K', 3, 4, ..] => Ok(Format::Zip),
+        [_, _, _, _, _, 0, 0, 0, b'{', ..] => Ok(Format::SafeTensors),
+        [b'{' | b'[' | b'<' | b'#', ..] => Err(ModelError::Format("it is text".to_owned())),
+        [0x80, 2..=5, ..] => Err(ModelError::Format(
+            "it is a bare pickle, as torch.save wrote before version 1.6".to_owned(),
+        )),
+        [0x89, b'H', b'D', b'F', ..] => Err(ModelError::Format("it is HDF5, as Keras writes".to_owned())),
+        // ModelProto: the version, the producer or, where both are left out, the graph.
+        [0x08 | 0x12 | 0x1a | 0x22 | 0x28 | 0x32 | 0x3a | 0x42, ..] => Ok(Format::Onnx),
+        _ => Err(ModelError::Format("it begins like none of the formats".to_owned())),
     }
+}
+
+/// What a reader of parameters without a program has to know.
+const NAMES_NOTE: &str = "the format does not tell parameters from buffers: tensors of floats or small integers count, \
+    but for those whose names are those of a batch normalisation's statistics";
+
+/// Whether a tensor's name is that of a statistic of a batch normalisation.
+fn is_statistic(name: &str) -> bool {
+    let last = name.rsplit('.').next();
+    matches!(last, Some("running_mean" | "running_var" | "num_batches_tracked"))
 }
 
 /// Longest name that is shown whole.

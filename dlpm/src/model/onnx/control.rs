@@ -75,10 +75,14 @@ impl<'m> Runner<'m> {
         self.another_open_branch()?;
         // Both are tried; what both have is certain.
         let before = self.tally.clone();
-        let if_yes = self.graph(yes, Vec::new(), Some(scope))?;
+        let if_yes = self
+            .graph(yes, Vec::new(), Some(scope))
+            .map_err(|error| self.of_open_branch(error))?;
         let of_yes = std::mem::replace(&mut self.tally, before);
         let before = self.tally.clone();
-        let if_no = self.graph(no, Vec::new(), Some(scope))?;
+        let if_no = self
+            .graph(no, Vec::new(), Some(scope))
+            .map_err(|error| self.of_open_branch(error))?;
         let of_no = std::mem::replace(&mut self.tally, before);
         let same = of_yes.mult_adds == of_no.mult_adds;
         self.tally = if of_yes.mult_adds <= of_no.mult_adds {
@@ -87,26 +91,39 @@ impl<'m> Runner<'m> {
             of_no
         };
         if !same {
-            let hint = if self.open_values.is_empty() {
-                String::new()
-            } else {
-                let names: Vec<String> = self
-                    .open_values
-                    .iter()
-                    .map(|name| crate::model::printable(name))
-                    .collect();
-                format!("; --value NAME=NUMBER gives one to an input ({})", names.join(", "))
+            let hint = match self.open_values() {
+                Some(names) => format!("; --value NAME=NUMBER gives one to an input ({names})"),
+                None => String::new(),
             };
-            self.tally.cannot(
-                "If",
-                &format!("its condition is not known, the cheaper branch is counted{hint}"),
-            );
+            let why = format!("its condition is not known, the cheaper branch is counted{hint}");
+            self.tally.cannot("If", &why);
         }
         let outputs = if_yes.into_iter().zip(if_no.iter()).map(|(yes, no)| common(yes, no));
         Ok(Ok(Outcome {
             outputs: outputs.collect(),
             mult_adds: None,
         }))
+    }
+
+    /// Shapes may fit one branch only, and nobody said which one is taken.
+    fn of_open_branch(&self, error: ModelError) -> ModelError {
+        match (self.open_values(), error) {
+            (Some(names), ModelError::Shapes { node, why }) => ModelError::Input(format!(
+                "a branch of the model depends on a value that is not known, and does not fit ({node}: {why}); give the \
+                 value with --value NAME=NUMBER, if it is one of the inputs {names}"
+            )),
+            (_, error) => error,
+        }
+    }
+
+    /// The inputs that may have a value.
+    fn open_values(&self) -> Option<String> {
+        let names: Vec<String> = self
+            .open_values
+            .iter()
+            .map(|name| crate::model::printable(name))
+            .collect();
+        (!names.is_empty()).then(|| names.join(", "))
     }
 
     pub(super) fn repeat(&mut self, call: &Call<'m>, scope: &Scope<'m, '_>) -> Inner {

@@ -4,7 +4,7 @@ use super::super::{
     call::{Call, Outcome},
     value::{Flow, Stop, Tensor, bad, product, show},
 };
-use super::matrix::matmul_of;
+use crate::model::products::matmul;
 
 /// Evaluates an operator of this family.
 pub fn evaluate(call: &Call<'_>) -> Option<Flow<Outcome>> {
@@ -92,7 +92,7 @@ fn fused(call: &Call<'_>) -> Flow<Outcome> {
     if call.input(4).is_some() || call.ints("qkv_hidden_sizes").is_some() {
         return Err(Stop::Unsupported("with a past or widths of its own".to_owned()));
     }
-    let (_, of_weights) = matmul_of(input, weights)?;
+    let (_, of_weights) = matmul(input, weights)?;
     let width = all / 3;
     let of_products = products(*batch, 1, *length, *length, [width, width])?;
     match of_weights.checked_add(of_products) {

@@ -1,6 +1,32 @@
-//! Operations of an Einstein sum.
+//! Shapes and operations of matrix products and Einstein sums.
 
-use super::onnx::value::{Flow, Stop, bad, broadcast, product};
+use super::onnx::value::{Flow, Stop, bad, broadcast, elements, product, show};
+
+/// Shape and operations of `left · right`, as `numpy.matmul` has them: batch × rows × columns × length.
+///
+/// # Errors
+///
+/// Where they do not fit.
+pub fn matmul(left: &[u64], right: &[u64]) -> Flow<(Vec<u64>, u64)> {
+    let unfit = || bad(format!("{} and {} cannot be multiplied", show(left), show(right)));
+    let (left_batch, rows, length) = match left {
+        [] => return unfit(),
+        [length] => (&[][..], None, *length),
+        [batch @ .., rows, length] => (batch, Some(*rows), *length),
+    };
+    let (right_batch, right_length, columns) = match right {
+        [] => return unfit(),
+        [length] => (&[][..], *length, None),
+        [batch @ .., length, columns] => (batch, *length, Some(*columns)),
+    };
+    if length != right_length {
+        return unfit();
+    }
+    let mut shape = broadcast(left_batch, right_batch)?;
+    shape.extend(rows.into_iter().chain(columns));
+    let mult_adds = product([elements(&shape)?, length])?;
+    Ok((shape, mult_adds))
+}
 
 /// An index of an equation, or a dimension that `...` stands for, counted from the right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +44,7 @@ enum Index {
 /// # Errors
 ///
 /// Where the operands do not fit the equation, or there are more than two.
-pub fn count(equation: &str, shapes: &[&[u64]]) -> Flow<(Vec<u64>, u64)> {
+pub fn einsum(equation: &str, shapes: &[&[u64]]) -> Flow<(Vec<u64>, u64)> {
     let equation: String = equation
         .chars()
         .filter(|character| !character.is_whitespace())
@@ -141,7 +167,7 @@ mod tests {
             ("i,i->", &[3], &[3], &[], 3),
         ] {
             assert_eq!(
-                count(equation, &[left, right]),
+                einsum(equation, &[left, right]),
                 Ok((shape.to_vec(), mult_adds)),
                 "{equation}"
             );
@@ -150,9 +176,9 @@ mod tests {
 
     #[test]
     fn one_and_three_operands() {
-        assert_eq!(count("ij->j", &[&[3, 4]]), Ok((vec![4], 0)));
+        assert_eq!(einsum("ij->j", &[&[3, 4]]), Ok((vec![4], 0)));
         assert!(matches!(
-            count("ij,jk,kl->il", &[&[2, 3], &[3, 4], &[4, 5]]),
+            einsum("ij,jk,kl->il", &[&[2, 3], &[3, 4], &[4, 5]]),
             Err(Stop::Unsupported(_))
         ));
     }
@@ -166,7 +192,22 @@ mod tests {
             ("i,j->i", &[&[2][..]]),
             ("i1->i", &[&[2, 2][..]]),
         ] {
-            assert!(matches!(count(equation, shapes), Err(Stop::Bad(_))), "{equation}");
+            assert!(matches!(einsum(equation, shapes), Err(Stop::Bad(_))), "{equation}");
         }
+    }
+
+    #[test]
+    fn vectors_matrices_and_batches() {
+        for (left, right, shape, mult_adds) in [
+            (&[2, 3][..], &[3, 4][..], &[2, 4][..], 24),
+            (&[3], &[3, 4], &[4], 12),
+            (&[2, 3], &[3], &[2], 6),
+            (&[3], &[3], &[], 3),
+            (&[5, 1, 2, 3], &[7, 3, 4], &[5, 7, 2, 4], 5 * 7 * 24),
+        ] {
+            assert_eq!(matmul(left, right), Ok((shape.to_vec(), mult_adds)));
+        }
+        matmul(&[2, 3], &[2, 3]).unwrap_err();
+        matmul(&[], &[2]).unwrap_err();
     }
 }
