@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 pub mod accuracy;
 pub mod interval;
 pub mod log;
+pub mod model;
 pub mod sleepers;
 pub mod stats;
 pub mod traced;

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
 use dlpm_tests::{
     bench::{
-        Programs, accuracy, interval, machine, sleepers,
+        Programs, accuracy, interval, machine, model, sleepers,
         stats::{Spread, float},
     },
     kernel,
@@ -30,6 +30,8 @@ enum Benchmark {
     Interval(IntervalArgs),
     /// CPU time of three tenants by dlpm and by their cgroups' cpu.stat
     Accuracy(AccuracyArgs),
+    /// Reading a model of 100 MB beside reading and hashing its bytes
+    Model(ModelArgs),
 }
 
 #[derive(Debug, Args)]
@@ -74,6 +76,16 @@ struct AccuracyArgs {
     rounds: usize,
 }
 
+#[derive(Debug, Args)]
+struct ModelArgs {
+    /// Alternating rounds
+    #[arg(long, value_name = "N", default_value_t = 15, value_parser = at_least_one)]
+    rounds: usize,
+    /// Weights in the file, of 4 MiB each
+    #[arg(long, value_name = "N", default_value_t = 24, value_parser = at_least_one)]
+    weights: usize,
+}
+
 fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) | Err(_) => Err("a whole number from 1 on".to_owned()),
@@ -94,6 +106,9 @@ fn main() -> ExitCode {
 
 /// Whether what was measured is within its bounds.
 fn run(cli: Cli) -> Result<bool> {
+    if let Benchmark::Model(args) = &cli.benchmark {
+        return run_model(args);
+    }
     if let Err(reason) = kernel::available() {
         bail!("dlpm cannot trace here: {reason}");
     }
@@ -135,7 +150,19 @@ fn run(cli: Cli) -> Result<bool> {
             Ok(true)
         }
         Benchmark::Accuracy(args) => run_accuracy(&programs, args.rounds),
+        Benchmark::Model(args) => run_model(&args),
     }
+}
+
+fn run_model(args: &ModelArgs) -> Result<bool> {
+    let within = model::run(&model::Rounds {
+        rounds: args.rounds,
+        layers: args.weights,
+    })?;
+    if !within {
+        eprintln!("error: the median of the ratios is not below {}", model::LARGEST_RATIO);
+    }
+    Ok(within)
 }
 
 fn run_accuracy(programs: &Programs, rounds: usize) -> Result<bool> {

@@ -31,6 +31,8 @@ enum Name {
     Interval,
     /// CPU time of three tenants by dlpm and by their cgroups' cpu.stat; fails beyond 1.5 %, or 0.5 % in all
     Accuracy,
+    /// Reading a model of 100 MB beside reading and hashing its bytes; fails from a ratio of 2 on
+    Model,
 }
 
 impl Name {
@@ -39,6 +41,7 @@ impl Name {
             Self::Sleepers => "sleepers",
             Self::Interval => "interval",
             Self::Accuracy => "accuracy",
+            Self::Model => "model",
         }
     }
 }

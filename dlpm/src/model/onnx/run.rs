@@ -14,7 +14,7 @@ use crate::model::{ModelError, file::Budget, input::Dim, tally::Tally};
 pub(super) type Result<T> = std::result::Result<T, ModelError>;
 
 /// Operators that are evaluated at most: those of loops and functions count each time.
-const MOST_STEPS: u64 = 1_000_000;
+const MOST_STEPS: u64 = 300_000;
 
 /// Graphs and functions in each other at most.
 const MOST_DEPTH: usize = 48;
