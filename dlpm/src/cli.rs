@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-pub use model::{ModelArgs, ModelFormat, ModelInputs};
+pub use model::{ModelArgs, ModelFormat, TracedModel};
 
 /// Shortest interval: sealing every CPU has to stay a small part of it.
 pub const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
@@ -140,6 +140,9 @@ pub struct TraceArgs {
     #[arg(long, short, help_heading = "Output")]
     pub quiet: bool,
 
+    /// The model that is traced.
+    #[command(flatten)]
+    pub model: TracedModel,
     /// Which GPUs are measured.
     #[command(flatten)]
     pub gpus: GpuArgs,

@@ -38,9 +38,13 @@ pub struct ModelArgs {
     /// The model.
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
-    /// What goes in.
-    #[command(flatten)]
-    pub inputs: ModelInputs,
+    /// Shape of an input, batch included; without a name, for the inputs in their order. Needed where the file leaves a
+    /// dimension open. May be repeated.
+    #[arg(long, value_name = "[NAME=]N,N,…")]
+    pub input: Vec<InputShape>,
+    /// Value of a scalar input that a branch of the model depends on, as in sr=16000. May be repeated.
+    #[arg(long, value_name = "NAME=NUMBER")]
+    pub value: Vec<InputValue>,
     /// List every operator that counts, too.
     #[arg(long)]
     pub per_layer: bool,
@@ -62,25 +66,39 @@ pub enum ModelFormat {
     Json,
 }
 
-/// What goes into a model.
-#[derive(Clone, Debug, Default, Args)]
-pub struct ModelInputs {
-    /// Shape of an input, batch included; without a name, for the inputs in their order. Needed where the file leaves a
-    /// dimension open. May be repeated.
-    #[arg(long, value_name = "[NAME=]N,N,…", help_heading = "Model")]
-    pub input: Vec<InputShape>,
-    /// Value of a scalar input that a branch of the model depends on, as in sr=16000. May be repeated.
-    #[arg(long, value_name = "NAME=NUMBER", help_heading = "Model")]
-    pub value: Vec<InputValue>,
-}
-
-impl ModelInputs {
+impl ModelArgs {
     /// What was asked for.
-    pub fn options(&self, per_layer: bool) -> Options {
+    pub fn options(&self) -> Options {
         Options {
             inputs: self.input.clone(),
             values: self.value.clone(),
-            per_layer,
+            per_layer: self.per_layer,
+        }
+    }
+}
+
+/// The options of `dlpm trace` about the model that is traced.
+#[derive(Clone, Debug, Default, Args)]
+pub struct TracedModel {
+    /// Count the parameters and operations of this model, and write model_summary.json beside the log, so that
+    /// `dlpm report` sets joules against them. `dlpm model --help` tells about formats.
+    #[arg(long = "model", id = "model_file", value_name = "FILE", help_heading = "Model")]
+    pub file: Option<PathBuf>,
+    /// Shape of an input of the model, as for `dlpm model`.
+    #[arg(long, value_name = "[NAME=]N,N,…", requires = "model_file", help_heading = "Model")]
+    pub input: Vec<InputShape>,
+    /// Value of a scalar input of the model, as for `dlpm model`.
+    #[arg(long, value_name = "NAME=NUMBER", requires = "model_file", help_heading = "Model")]
+    pub value: Vec<InputValue>,
+}
+
+impl TracedModel {
+    /// What was asked for.
+    pub fn options(&self) -> Options {
+        Options {
+            inputs: self.input.clone(),
+            values: self.value.clone(),
+            per_layer: false,
         }
     }
 }

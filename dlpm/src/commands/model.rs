@@ -7,7 +7,7 @@ use comfy_table::{CellAlignment, Table, presets};
 
 use super::{caller::Caller, say};
 use crate::{
-    cli::{ModelArgs, ModelFormat},
+    cli::{ModelArgs, ModelFormat, TracedModel},
     model::{self, FILE_NAME, MAC_DEFINITION, Options, Summary, Tally},
     sinks::beside,
 };
@@ -24,9 +24,10 @@ pub fn run(args: &ModelArgs) -> ExitCode {
 }
 
 fn show(args: &ModelArgs) -> Result<()> {
-    let summary = read(&args.file, &args.inputs.options(args.per_layer))?;
+    let caller = Caller::of_sudo()?;
+    let summary = read(&args.file, &args.options(), caller.as_ref())?;
     if let Some(folder) = &args.output {
-        write(&summary, folder, Caller::of_sudo()?.as_ref())?;
+        write(&summary, folder, caller.as_ref())?;
     }
     let text = match args.format {
         ModelFormat::Json => contents(&summary),
@@ -37,9 +38,18 @@ fn show(args: &ModelArgs) -> Result<()> {
     Ok(())
 }
 
-/// Reads a model; an error names its file.
-pub fn read(file: &Path, options: &Options) -> Result<Summary> {
-    model::read(file, options).with_context(|| file.display().to_string())
+/// Reads the model of a trace, if one was named.
+pub fn of_trace(args: &TracedModel) -> Result<Option<Summary>> {
+    let Some(file) = &args.file else { return Ok(None) };
+    let caller = Caller::of_sudo()?;
+    read(file, &args.options(), caller.as_ref()).map(Some)
+}
+
+/// Reads a model as the user who called sudo may; an error names its file.
+fn read(file: &Path, options: &Options, caller: Option<&Caller>) -> Result<Summary> {
+    beside::as_user(caller.map(Caller::identity), || model::read(file, options))
+        .context("the model cannot be read as the calling user")?
+        .with_context(|| file.display().to_string())
 }
 
 /// Writes `model_summary.json`, in the name of the user who called sudo.

@@ -1,4 +1,4 @@
-//! Files beside the log, written by whoever does not write the log itself.
+//! Work beside the log in the name of the user who called sudo.
 
 use std::{io, path::Path, thread};
 
@@ -8,34 +8,39 @@ use crate::sinks::{
     writer::Identity,
 };
 
-/// Writes a file of a folder anew, as a whole or not at all; makes the folder if it is not there. With an identity, in that user's
-/// name: on a thread of its own, since credentials belong to threads.
+/// Does something with a user's credentials: on a thread of its own, since credentials belong to threads. Without an
+/// identity, it is done as it is.
+///
+/// # Errors
+///
+/// Where the thread cannot be started or not take the credentials.
+pub fn as_user<T: Send>(identity: Option<Identity>, work: impl FnOnce() -> T + Send) -> io::Result<T> {
+    let Some(identity) = identity else {
+        return Ok(work());
+    };
+    thread::scope(|scope| {
+        let work = || {
+            worker::become_user(&identity)?;
+            Ok(work())
+        };
+        let worker = thread::Builder::new()
+            .name("dlpm-beside".to_owned())
+            .spawn_scoped(scope, work)?;
+        worker
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("its thread stopped")))
+    })
+}
+
+/// Writes a file of a folder anew, as a whole or not at all, in the user's name; makes the folder if it is not there.
 ///
 /// # Errors
 ///
 /// The system's.
 pub fn write(path: &Path, name: &str, contents: &str, identity: Option<Identity>) -> Result<(), FolderError> {
-    let failed = |what| {
-        move |source: io::Error| FolderError::Io {
-            what,
-            path: path.join(name),
-            source,
-        }
-    };
-    let Some(identity) = identity else {
-        return folder::replace_in(path, name, contents.as_bytes());
-    };
-    thread::scope(|scope| {
-        let write = || {
-            worker::become_user(&identity).map_err(failed("act as the calling user to write"))?;
-            folder::replace_in(path, name, contents.as_bytes())
-        };
-        let writer = thread::Builder::new().name("dlpm-beside".to_owned());
-        let writer = writer
-            .spawn_scoped(scope, write)
-            .map_err(failed("start a thread to write"))?;
-        writer
-            .join()
-            .unwrap_or_else(|_| Err(failed("write")(io::Error::other("its thread stopped"))))
-    })
+    as_user(identity, || folder::replace_in(path, name, contents.as_bytes())).map_err(|source| FolderError::Io {
+        what: "act as the calling user to write",
+        path: path.join(name),
+        source,
+    })?
 }
