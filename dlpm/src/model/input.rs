@@ -286,7 +286,7 @@ mod tests {
     fn shapes_and_values_as_typed() {
         assert_eq!(shape("1,3, 224").dims, [1, 3, 224]);
         assert_eq!(shape("a=b=2,5").name.as_deref(), Some("a=b"));
-        assert_eq!(shape("sr=").dims, []);
+        assert!(shape("sr=").dims.is_empty());
         for text in ["", "1,,2", "x", "0", "1,-1", "=1", "99999999999999"] {
             text.parse::<InputShape>().unwrap_err();
         }

@@ -493,7 +493,7 @@ mod tests {
             b"t.",
             b"h\x00.",
             b"(.",
-            b"Ki.",
+            b"i.",
             b"K\x01(u.",
             b"\xff",
         ] {

@@ -28,6 +28,9 @@ pub fn matmul(left: &[u64], right: &[u64]) -> Flow<(Vec<u64>, u64)> {
     Ok((shape, mult_adds))
 }
 
+/// Operands of an Einstein sum at most.
+const MOST_OPERANDS: usize = 16;
+
 /// An index of an equation, or a dimension that `...` stands for, counted from the right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Index {
@@ -54,6 +57,9 @@ pub fn einsum(equation: &str, shapes: &[&[u64]]) -> Flow<(Vec<u64>, u64)> {
         None => (equation.as_str(), None),
     };
     let terms: Vec<&str> = inputs.split(',').collect();
+    if terms.len() > MOST_OPERANDS {
+        return Err(Stop::Unsupported(format!("with more than {MOST_OPERANDS} operands")));
+    }
     if terms.len() != shapes.len() {
         return bad(format!("`{equation}` is not for {} operands", shapes.len()));
     }

@@ -95,7 +95,8 @@ impl Summary {
             [shape] => json!(shape),
             shapes => json!(shapes),
         };
-        let bytes: Option<u64> = counts.inputs.iter().map(InputTensor::bytes).sum();
+        let bytes = counts.inputs.iter().map(InputTensor::bytes);
+        let bytes = bytes.reduce(|sum, bytes| sum?.checked_add(bytes?)).flatten();
         json!({
             "input_size": input_size,
             "total_params": counts.total_params,

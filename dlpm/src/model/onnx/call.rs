@@ -152,7 +152,7 @@ impl<'a> Call<'a> {
 
     /// The integers of an attribute.
     pub fn ints(&self, name: &str) -> Option<&'a [i64]> {
-        Some(&self.attribute(name)?.ints).map(Vec::as_slice)
+        self.attribute(name).map(|attribute| attribute.ints.as_slice())
     }
 
     /// Integers that are none below 0, of an attribute.

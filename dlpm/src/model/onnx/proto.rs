@@ -5,7 +5,7 @@
 use std::io::{BufRead, Seek};
 
 use super::{
-    value::{Data, MOST_DIMS, MOST_VALUES},
+    value::{Data, MOST_DIMS, MOST_VALUES, Tensor},
     wire::{Field, Wire},
 };
 use crate::model::{ModelError, file::Budget, input::Dim};
@@ -277,8 +277,16 @@ fn node<R: BufRead + Seek>(wire: &mut Wire<R>, field: Field) -> Result<Node> {
     let end = wire.end_of(field)?;
     wire.message(end, |wire, number, field| {
         match number {
-            1 => node.inputs.push(wire.string(field)?),
-            2 => node.outputs.push(wire.string(field)?),
+            1 | 2 => {
+                // With what is known of the tensor when the operator is run.
+                wire.budget.charge(size_of::<Tensor>() as u64)?;
+                let names = if number == 1 {
+                    &mut node.inputs
+                } else {
+                    &mut node.outputs
+                };
+                names.push(wire.string(field)?);
+            }
             3 => node.name = wire.string(field)?,
             4 => node.op_type = wire.string(field)?,
             5 => node.attributes.push(attribute(wire, field)?),
@@ -381,7 +389,12 @@ fn dims<R: BufRead + Seek>(wire: &mut Wire<R>, field: Field) -> Result<Vec<Dim>>
     Ok(dims)
 }
 
-fn check_rank(rank: usize) -> Result<()> {
+/// Whether a tensor has few enough dimensions.
+///
+/// # Errors
+///
+/// Where it has not.
+pub fn check_rank(rank: usize) -> Result<()> {
     if rank > MOST_DIMS {
         return Err(ModelError::TooLarge(format!(
             "a tensor has more than {MOST_DIMS} dimensions"

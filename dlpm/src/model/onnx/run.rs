@@ -6,7 +6,7 @@ use super::{
     call::{Call, Outcome},
     ops,
     parameters::Parameters,
-    proto::{Attribute, Function, Graph, Model, Node, ValueInfo},
+    proto::{self, Attribute, Function, Graph, Model, Node, ValueInfo},
     value::{Data, Stop, Tensor},
 };
 use crate::model::{ModelError, file::Budget, input::Dim, tally::Tally};
@@ -272,6 +272,7 @@ impl<'m> Runner<'m> {
             }
             let values = tensor.data.as_ref().map_or(0, Data::len);
             let dims = tensor.shape.as_deref().map_or(0, <[u64]>::len);
+            proto::check_rank(dims)?;
             self.budget
                 .charge((size_of::<(&str, Tensor)>() + 8 * (values + dims)) as u64)?;
             scope.values.insert(name, tensor);

@@ -66,13 +66,16 @@ impl Data {
         })
     }
 
-    /// One after the other; `None` where they are of two kinds.
+    /// One after the other; `None` where they are of two kinds, or too many.
     pub fn concat<'a>(parts: impl Iterator<Item = &'a Self>) -> Option<Self> {
         let (mut ints, mut floats) = (Vec::new(), Vec::new());
         for part in parts {
             match part {
                 Self::Ints(values) => ints.extend_from_slice(values),
                 Self::Floats(values) => floats.extend_from_slice(values),
+            }
+            if ints.len() + floats.len() > MOST_VALUES {
+                return None;
             }
         }
         match (ints.is_empty(), floats.is_empty()) {

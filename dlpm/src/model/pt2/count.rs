@@ -1,12 +1,14 @@
 //! Operations of PyTorch's operators.
 
+use std::collections::HashMap;
+
 use super::{
     schema::{Argument, Graph, Node},
     sizes::Sizes,
 };
 use crate::model::{
     ModelError,
-    onnx::value::{Flow, Stop, bad, elements, product, unknown},
+    onnx::value::{Flow, MOST_DIMS, Stop, bad, elements, product, unknown},
     products::{einsum, matmul},
     tally::Tally,
 };
@@ -23,6 +25,12 @@ pub fn graph(graph: &Graph, sizes: &Sizes, tally: &mut Tally, depth: usize) -> R
     if depth > MOST_DEPTH {
         return Err(ModelError::TooLarge("its graphs are nested too deep".to_owned()));
     }
+    let shapes: Shapes<'_> = graph
+        .tensor_values
+        .iter()
+        .filter(|(_, tensor)| tensor.sizes.len() <= MOST_DIMS)
+        .filter_map(|(name, tensor)| Some((name.as_str(), sizes.shape(&tensor.sizes)?)))
+        .collect();
     for node in &graph.nodes {
         let target = node.target.strip_prefix("torch.ops.").unwrap_or(&node.target);
         if let Some(inner) = transparent(target, node) {
@@ -32,13 +40,13 @@ pub fn graph(graph: &Graph, sizes: &Sizes, tally: &mut Tally, depth: usize) -> R
         // Without the overload: `aten.linear`.
         let op = target.splitn(3, '.').take(2).collect::<Vec<_>>().join(".");
         let op = crate::model::printable(&op);
-        let call = Call { graph, node, sizes };
-        let output = || call.output().and_then(|name| call.shape(name)).unwrap_or_default();
+        let call = Call { node, shapes: &shapes };
         match call.mult_adds(target) {
             Ok(None) => {}
             Ok(Some(mult_adds)) => {
                 let layer = (std::ptr::from_ref(node).addr(), call.output().unwrap_or_default());
-                tally.count(&op, layer, &output(), mult_adds)?;
+                let output = call.output().and_then(|name| call.shape(name));
+                tally.count(&op, layer, &output.unwrap_or_default(), mult_adds)?;
             }
             Err(Stop::Bad(why)) => {
                 return Err(ModelError::Shapes {
@@ -64,10 +72,12 @@ fn transparent<'a>(target: &str, node: &'a Node) -> Option<&'a Graph> {
     })
 }
 
+/// Shapes of the tensors whose sizes are known, by name.
+type Shapes<'a> = HashMap<&'a str, Vec<u64>>;
+
 struct Call<'a> {
-    graph: &'a Graph,
     node: &'a Node,
-    sizes: &'a Sizes,
+    shapes: &'a Shapes<'a>,
 }
 
 impl<'a> Call<'a> {
@@ -76,7 +86,7 @@ impl<'a> Call<'a> {
     }
 
     fn shape(&self, name: &str) -> Option<Vec<u64>> {
-        self.sizes.shape(&self.graph.tensor_values.get(name)?.sizes)
+        self.shapes.get(name).cloned()
     }
 
     /// The shape of the argument `at` that is a tensor.

@@ -35,6 +35,9 @@ const BROADCAST: [&str; 24] = [
     "Cast",
 ];
 
+/// Inputs whose values are combined at most.
+const MOST_INPUTS: usize = 16;
+
 /// Evaluates an operator of this family.
 pub fn evaluate(call: &Call<'_>) -> Option<Flow<Outcome>> {
     if !BROADCAST.contains(&call.op) {
@@ -82,7 +85,7 @@ fn combine(call: &Call<'_>) -> Flow<Outcome> {
         shape = broadcast(&shape, call.shape(at)?)?;
     }
     let output = Tensor::of(shape.as_slice());
-    let data = if elements(&shape)? <= MOST_VALUES as u64 {
+    let data = if elements(&shape)? <= MOST_VALUES as u64 && call.inputs.len() <= MOST_INPUTS {
         values(call, &shape)
     } else {
         None

@@ -105,7 +105,7 @@ fn split(call: &Call<'_>) -> Flow<Outcome> {
             }
             let each = size.div_ceil(parts);
             (0..parts)
-                .map(|part| size.saturating_sub(part * each).min(each))
+                .map(|part| size.saturating_sub(part.saturating_mul(each)).min(each))
                 .collect()
         }
     };

@@ -22,13 +22,16 @@ pub fn is_standard(domain: &str) -> bool {
     domain.is_empty() || domain == "ai.onnx"
 }
 
+/// The rules of some operators; `None` where it has none for one.
+type Family = fn(&Call<'_>) -> Option<Flow<Outcome>>;
+
 /// Evaluates an operator.
 ///
 /// # Errors
 ///
 /// Why there is no result; its operations are then not counted.
 pub fn evaluate(domain: &str, call: &Call<'_>) -> Flow<Outcome> {
-    let families: &[fn(&Call<'_>) -> Option<Flow<Outcome>>] = if is_standard(domain) {
+    let families: &[Family] = if is_standard(domain) {
         &[
             elementwise::evaluate,
             arithmetic::evaluate,

@@ -165,7 +165,7 @@ fn reshape(call: &Call<'_>) -> Flow<Outcome> {
     }
     let known = product(shape.iter().flatten().copied())?;
     let total = elements(input)?;
-    let rest = if known == 0 { 0 } else { total / known };
+    let rest = total.checked_div(known).unwrap_or(0);
     if shape.iter().filter(|dim| dim.is_none()).count() > 1 {
         return bad("more than one dimension is open");
     }

@@ -25,6 +25,9 @@ pub fn evaluate_contrib(call: &Call<'_>) -> Option<Flow<Outcome>> {
     (call.op == "FusedConv").then(|| conv(call, 1))
 }
 
+/// Largest kernel, stride or dilation: far beyond what exists, and far below what would overflow.
+const LARGEST: u64 = 1 << 40;
+
 /// What slides, for each spatial dimension.
 struct Windows {
     kernel: Vec<u64>,
@@ -39,12 +42,12 @@ impl Windows {
         let or_ones = |name: &str| -> Flow<Vec<u64>> {
             let values = call.counts(name)?.filter(|values| !values.is_empty());
             let values = values.unwrap_or_else(|| vec![1; spatial]);
-            if values.len() != spatial || values.contains(&0) {
+            if values.len() != spatial || !values.iter().all(|value| (1..=LARGEST).contains(value)) {
                 return bad(format!("`{name}` does not have {spatial} values above 0"));
             }
             Ok(values)
         };
-        if kernel.len() != spatial || kernel.contains(&0) {
+        if kernel.len() != spatial || !kernel.iter().all(|size| (1..=LARGEST).contains(size)) {
             return bad(format!("a kernel of {} is not for {spatial} dimensions", show(kernel)));
         }
         let pads = call.ints("pads").filter(|pads| !pads.is_empty());
