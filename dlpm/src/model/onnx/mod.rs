@@ -2,6 +2,7 @@
 
 mod call;
 mod control;
+mod data_type;
 mod ops;
 mod parameters;
 mod proto;
@@ -18,7 +19,7 @@ use super::{
     summary::{Counts, InputTensor},
     tally::Tally,
 };
-use proto::{ValueInfo, data_type};
+use proto::ValueInfo;
 use run::Runner;
 use value::{Data, Tensor};
 

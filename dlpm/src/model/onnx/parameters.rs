@@ -9,8 +9,8 @@ use std::collections::HashMap;
 
 use super::{
     call::Call,
-    ops,
-    proto::{Attribute, Constant, Node, data_type},
+    data_type, ops,
+    proto::{Attribute, Constant, Node},
     value::{Data, Tensor, elements},
 };
 

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::super::{
     call::{Call, Outcome},
-    proto::data_type,
+    data_type,
     value::{Data, Flow, MOST_VALUES, Tensor, broadcast, elements},
 };
 
