@@ -1,7 +1,7 @@
 //! `.pt2`: a program of `torch.export`, which holds the size of every tensor.
 //!
-//! The form is that of PyTorch's `torch/_export/serde/schema.py`. Archives of PyTorch 2.8 and later have `models/NAME.json`,
-//! earlier ones `serialized_exported_program.json`.
+//! The form is that of PyTorch's `torch/_export/serde/schema.py`. Archives of PyTorch 2.15 have `models/NAME.json`;
+//! earlier ones had `serialized_exported_program.json`, of the same form.
 
 mod count;
 mod schema;
