@@ -47,7 +47,7 @@ fn what_is_malformed_is_refused() {
         b"h\x00.",
         b"(.",
         b"i.",
-        b"K\x01(u.",
+        b"}(K\x01u.",
         b"\xff",
     ] {
         read(bytes).unwrap_err();
