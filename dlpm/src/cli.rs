@@ -1,5 +1,8 @@
 //! The command line: what was typed, checked for form only. What it means is decided in `commands`.
 
+mod mark;
+mod model;
+
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{
@@ -17,9 +20,8 @@ use crate::{
     },
 };
 
-mod mark;
-
 pub use mark::{Edge, MarkArgs};
+pub use model::{ModelArgs, ModelFormat, TracedModel};
 
 /// Shortest interval: sealing every CPU has to stay a small part of it.
 pub const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
@@ -45,6 +47,8 @@ pub enum Command {
     Mark(MarkArgs),
     /// Measure the idle floor of every energy zone on a quiet machine, for `trace --idle-policy separate`.
     Calibrate(CalibrateArgs),
+    /// Count the parameters and the multiply-accumulate operations of a model file.
+    Model(ModelArgs),
     /// Prove a log from its own numbers: every line is split and added up again.
     Verify(VerifyArgs),
     /// Show the state of every source and hook, and what to do about what is missing.
@@ -144,6 +148,9 @@ pub struct TraceArgs {
     #[arg(long, short, help_heading = "Output")]
     pub quiet: bool,
 
+    /// The model that is traced.
+    #[command(flatten)]
+    pub model: TracedModel,
     /// Which GPUs are measured.
     #[command(flatten)]
     pub gpus: GpuArgs,

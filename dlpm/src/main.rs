@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use dlpm::{
     cli::{Cli, Command},
-    commands::{calibrate, doctor, mark, trace, verify},
+    commands::{calibrate, doctor, mark, model, trace, verify},
 };
 
 fn main() -> ExitCode {
@@ -20,6 +20,7 @@ fn main() -> ExitCode {
         Command::Trace(args) => trace::run(&args),
         Command::Mark(args) => mark::run(&args),
         Command::Calibrate(args) => calibrate::run(&args),
+        Command::Model(args) => model::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Doctor(args) => doctor::run(&args),
     }

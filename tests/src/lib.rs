@@ -12,6 +12,8 @@ pub mod guest;
 pub mod kernel;
 pub mod log;
 pub mod metrics;
+pub mod model_files;
+pub mod onnx_build;
 pub mod output;
 pub mod phases;
 pub mod powercap;

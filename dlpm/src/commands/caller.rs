@@ -9,6 +9,8 @@ use std::{
 use anyhow::{Context, Result, bail};
 use nix::unistd::{Gid, Uid, User, getgrouplist};
 
+use crate::sinks::writer::Identity;
+
 /// The user in whose name files are written and commands run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
@@ -51,6 +53,16 @@ impl Caller {
             return Ok(None);
         }
         Self::of_user(uid, gid).map(Some)
+    }
+
+    /// In whose name the user's files are written.
+    pub fn identity(&self) -> Identity {
+        Identity {
+            uid: self.uid,
+            gid: self.gid,
+            groups: self.groups.clone(),
+            name: self.name.clone(),
+        }
     }
 
     fn of_user(uid: u32, gid: u32) -> Result<Self> {

@@ -5,6 +5,7 @@ mod caller;
 mod child;
 pub mod doctor;
 pub mod mark;
+pub mod model;
 mod progress;
 mod signals;
 pub mod trace;

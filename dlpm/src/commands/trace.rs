@@ -48,10 +48,18 @@ pub fn run(args: &TraceArgs) -> ExitCode {
 /// Traces until something ends it. The exit status.
 async fn trace(args: &TraceArgs) -> Result<u8> {
     let program = args.command.first().map(|name| child::find(name)).transpose()?;
+    let model = super::model::of_trace(&args.model)?;
     let plan = setup::plan(args)?;
     let mut signals = signals::listen(program.is_some()).context("signals cannot be listened to")?;
     let (caller, folder) = (plan.caller.clone(), plan.folder.clone());
     let mut engine = Engine::start(plan)?;
+    if let Some(model) = model
+        && let Err(error) = super::model::write(&model, &folder, caller.as_ref())
+    {
+        engine.mute();
+        engine.finish()?;
+        return Err(error);
+    }
     let control = engine
         .take_socket()
         .map(|socket| Control::start(socket, &folder, caller.as_ref()));

@@ -104,21 +104,7 @@ impl OutputFolder {
     ///
     /// See [`FolderError`]; nothing was changed then, but for folders that were made.
     pub fn create(path: &Path, mode: FolderMode) -> Result<Self, FolderError> {
-        let failed = |what| {
-            move |source: io::Error| FolderError::Io {
-                what,
-                path: path.to_owned(),
-                source,
-            }
-        };
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o755)
-            .create(path)
-            .map_err(failed("make the folder"))?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let folder =
-            openat(CWD, path, flags, Mode::empty()).map_err(|errno| failed("open the folder")(errno.into()))?;
+        let folder = open_folder(path)?;
         let log_path = path.join(LOG_NAME);
         let mut log = open_log(&folder, &log_path, mode)?;
         let mut open_segment = false;
@@ -212,27 +198,7 @@ impl OutputFolder {
     ///
     /// The system's.
     pub fn replace(&self, name: &str, contents: &[u8]) -> io::Result<()> {
-        let temporary = format!(".{name}.tmp");
-        let unlink = || unlinkat(&self.folder, temporary.as_str(), AtFlags::empty());
-        // Left behind by a trace that was killed, or planted.
-        match unlink() {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = File::from(openat(
-            &self.folder,
-            temporary.as_str(),
-            flags,
-            Mode::from_raw_mode(0o644),
-        )?);
-        let written = io::Write::write_all(&mut &file, contents)
-            .and_then(|()| file.sync_data())
-            .and_then(|()| renameat(&self.folder, temporary.as_str(), &self.folder, name).map_err(Into::into));
-        if written.is_err() {
-            let _ = unlink();
-        }
-        written
+        replace_at(&self.folder, name, contents)
     }
 
     /// Makes the socket for marks, in the place of one that a killed trace has left: the lock of the log is held.
@@ -285,6 +251,56 @@ impl OutputFolder {
         }
         Ok(())
     }
+}
+
+/// Writes a file of a folder anew, as a whole or not at all, and makes the folder if it is not there. The log is not touched.
+///
+/// # Errors
+///
+/// The system's.
+pub fn replace_in(path: &Path, name: &str, contents: &[u8]) -> Result<(), FolderError> {
+    replace_at(&open_folder(path)?, name, contents).map_err(|source| FolderError::Io {
+        what: "write",
+        path: path.join(name),
+        source,
+    })
+}
+
+/// Opens a folder; makes it and those above it if they are not there.
+fn open_folder(path: &Path) -> Result<OwnedFd, FolderError> {
+    let failed = |what| {
+        move |source: io::Error| FolderError::Io {
+            what,
+            path: path.to_owned(),
+            source,
+        }
+    };
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(path)
+        .map_err(failed("make the folder"))?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    openat(CWD, path, flags, Mode::empty()).map_err(|errno| failed("open the folder")(errno.into()))
+}
+
+fn replace_at(folder: &OwnedFd, name: &str, contents: &[u8]) -> io::Result<()> {
+    let temporary = format!(".{name}.tmp");
+    let unlink = || unlinkat(folder, temporary.as_str(), AtFlags::empty());
+    // Left behind by a trace that was killed, or planted.
+    match unlink() {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = File::from(openat(folder, temporary.as_str(), flags, Mode::from_raw_mode(0o644))?);
+    let written = io::Write::write_all(&mut &file, contents)
+        .and_then(|()| file.sync_data())
+        .and_then(|()| renameat(folder, temporary.as_str(), folder, name).map_err(Into::into));
+    if written.is_err() {
+        let _ = unlink();
+    }
+    written
 }
 
 fn open_log(folder: &OwnedFd, path: &Path, mode: FolderMode) -> Result<File, FolderError> {

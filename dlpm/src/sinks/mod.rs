@@ -4,6 +4,7 @@
 //! ([`writer::LogWriter`]), and is added to the totals that the summary shows ([`totals::Totals`]).
 
 pub mod aipowermeter;
+pub mod beside;
 pub mod folder;
 pub mod gpu_metrics;
 pub mod line;

@@ -87,7 +87,7 @@ pub(super) fn open(options: &LogOptions) -> Result<OutputFolder, StartError> {
 }
 
 /// Gives the calling thread, and no other, the user's credentials, and with them takes its capabilities.
-fn become_user(identity: &Identity) -> io::Result<()> {
+pub(super) fn become_user(identity: &Identity) -> io::Result<()> {
     let (uid, gid) = (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
     let groups: Vec<Gid> = identity.groups.iter().copied().map(Gid::from_raw).collect();
     // In this order: without user id 0 the others cannot be changed.

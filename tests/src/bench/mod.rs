@@ -12,6 +12,7 @@ pub mod gpu;
 pub mod interval;
 pub mod log;
 pub mod overhead;
+pub mod model;
 pub mod sleepers;
 pub mod stats;
 pub mod traced;

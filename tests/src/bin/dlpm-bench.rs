@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
 use dlpm_tests::{
-    bench::{Programs, accuracy, gpu, interval, overhead, sleepers},
+    bench::{Programs, accuracy, gpu, interval, model, overhead, sleepers},
     kernel,
 };
 
@@ -31,6 +31,8 @@ enum Benchmark {
     Gpu(GpuArgs),
     /// Cost of a context switch in the kernel and of a ping-pong, beside other tools
     Overhead(OverheadArgs),
+    /// Reading a model of 100 MB beside reading and hashing its bytes
+    Model(ModelArgs),
 }
 
 #[derive(Debug, Args)]
@@ -116,6 +118,16 @@ struct OverheadArgs {
     yardsticks: PathBuf,
 }
 
+#[derive(Debug, Args)]
+struct ModelArgs {
+    /// Alternating rounds
+    #[arg(long, value_name = "N", default_value_t = 15, value_parser = at_least_one)]
+    rounds: usize,
+    /// Weights in the file, of 4 MiB each
+    #[arg(long, value_name = "N", default_value_t = 24, value_parser = at_least_one)]
+    weights: usize,
+}
+
 fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) | Err(_) => Err("a whole number from 1 on".to_owned()),
@@ -136,6 +148,9 @@ fn main() -> ExitCode {
 
 /// Whether what was measured is within its bounds.
 fn run(cli: Cli) -> Result<bool> {
+    if let Benchmark::Model(args) = &cli.benchmark {
+        return run_model(args);
+    }
     if let Err(reason) = kernel::available() {
         bail!("dlpm cannot trace here: {reason}");
     }
@@ -219,5 +234,17 @@ fn run(cli: Cli) -> Result<bool> {
             }
             Ok(within)
         }
+        Benchmark::Model(args) => run_model(&args),
     }
+}
+
+fn run_model(args: &ModelArgs) -> Result<bool> {
+    let within = model::run(&model::Rounds {
+        rounds: args.rounds,
+        layers: args.weights,
+    })?;
+    if !within {
+        eprintln!("error: the median of the ratios is not below {}", model::LARGEST_RATIO);
+    }
+    Ok(within)
 }

@@ -38,6 +38,8 @@ enum Name {
     /// Cost of a context switch in the kernel and of a ping-pong, beside bpftrace, libbpf-tools and psutil; fails beyond
     /// a third of bpftrace's, or 1.25 times that of the bare helper calls
     Overhead,
+    /// Reading a model of 100 MB beside reading and hashing its bytes; fails from a ratio of 2 on
+    Model,
 }
 
 impl Name {
@@ -48,6 +50,7 @@ impl Name {
             Self::Accuracy => "accuracy",
             Self::Gpu => "gpu",
             Self::Overhead => "overhead",
+            Self::Model => "model",
         }
     }
 }

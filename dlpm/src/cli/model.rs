@@ -1,0 +1,104 @@
+//! `dlpm model`, and the options of `dlpm trace` about a model.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use crate::model::{
+    Options,
+    input::{InputShape, InputValue},
+};
+
+const HELP: &str = "\
+Formats:
+  .onnx         parameters and operations; also what TensorFlow (tf2onnx), JAX and scikit-learn export
+  .pt2          parameters, those that are trained, and operations (torch.export.save)
+  .pt, .pth     parameters only (TorchScript, torch.save of a model or its state_dict); nothing in the file is executed
+  .safetensors  parameters only
+The format is told from the file's contents, not from its name. Weights are not loaded.
+
+What is counted:
+  Multiply-accumulate operations of one forward pass: convolutions, matrix products, Einstein sums, recurrent layers and
+  attention, without biases, elementwise operations, normalisation and pooling. That is PyTorch's FlopCounterMode
+  divided by 2; other tools count other things. Operators that cannot be counted are listed, and the total is then a
+  lower bound.
+
+Exit status: 0; 1 where the file cannot be read or its shapes are not known; 2 where the command line is wrong.
+
+Examples:
+  dlpm model resnet50.onnx
+  dlpm model detector.onnx --input 1,3,320,320 --per-layer
+  dlpm model silero_vad.onnx --input input=1,576 --input state=2,1,128 --value sr=16000
+  dlpm model resnet50.onnx --output run1      # model_summary.json beside the log, for `dlpm report`";
+
+/// `dlpm model`
+#[derive(Debug, Args)]
+#[command(after_long_help = HELP, after_help = "`dlpm model --help` tells about formats and what is counted.")]
+pub struct ModelArgs {
+    /// The model.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Shape of an input, batch included; without a name, for the inputs in their order. Needed where the file leaves a
+    /// dimension open. May be repeated.
+    #[arg(long, value_name = "[NAME=]N,N,…")]
+    pub input: Vec<InputShape>,
+    /// Value of a scalar input that a branch of the model depends on, as in sr=16000. May be repeated.
+    #[arg(long, value_name = "NAME=NUMBER")]
+    pub value: Vec<InputValue>,
+    /// List every operator that counts, too.
+    #[arg(long)]
+    pub per_layer: bool,
+    /// How the result is printed: json is the contents of model_summary.json.
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub format: ModelFormat,
+    /// Write model_summary.json into this folder, which may hold a log.
+    #[arg(long, short, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+}
+
+/// How a model is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ModelFormat {
+    /// For people.
+    #[default]
+    Table,
+    /// For programs.
+    Json,
+}
+
+impl ModelArgs {
+    /// What was asked for.
+    pub fn options(&self) -> Options {
+        Options {
+            inputs: self.input.clone(),
+            values: self.value.clone(),
+            per_layer: self.per_layer,
+        }
+    }
+}
+
+/// The options of `dlpm trace` about the model that is traced.
+#[derive(Clone, Debug, Default, Args)]
+pub struct TracedModel {
+    /// Count the parameters and operations of this model, and write model_summary.json beside the log, so that
+    /// `dlpm report` sets joules against them. `dlpm model --help` tells about formats.
+    #[arg(long = "model", id = "model_file", value_name = "FILE", help_heading = "Model")]
+    pub file: Option<PathBuf>,
+    /// Shape of an input of the model, as for `dlpm model`.
+    #[arg(long, value_name = "[NAME=]N,N,…", requires = "model_file", help_heading = "Model")]
+    pub input: Vec<InputShape>,
+    /// Value of a scalar input of the model, as for `dlpm model`.
+    #[arg(long, value_name = "NAME=NUMBER", requires = "model_file", help_heading = "Model")]
+    pub value: Vec<InputValue>,
+}
+
+impl TracedModel {
+    /// What was asked for.
+    pub fn options(&self) -> Options {
+        Options {
+            inputs: self.input.clone(),
+            values: self.value.clone(),
+            per_layer: false,
+        }
+    }
+}

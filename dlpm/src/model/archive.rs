@@ -1,0 +1,130 @@
+//! The zip archives of PyTorch: which of its formats one is, and bounded reads of what is in it.
+
+use std::{
+    cell::Cell,
+    fs::File,
+    io::{self, BufReader, Read, Seek, SeekFrom},
+    rc::Rc,
+};
+
+use zip::{CompressionMethod, ZipArchive, result::ZipError};
+
+use super::{ModelError, Options, file::ModelFile, pt2, summary::Counts, torch_script};
+
+/// Bytes of the list of files in an archive at most. The names of 100,000 weights fit.
+const LIST_BYTES: u64 = 8 << 20;
+
+/// Bytes that are read of one file in an archive at most.
+const ENTRY_BYTES: u64 = 32 << 20;
+
+/// An archive whose list of files has been read.
+pub struct Archive<'a> {
+    zip: ZipArchive<Limited<BufReader<&'a File>>>,
+    names: Vec<String>,
+    left_bytes: Rc<Cell<u64>>,
+}
+
+/// Reads up to a limit: the list of a hostile archive must not fill the memory.
+struct Limited<R> {
+    inner: R,
+    left_bytes: Rc<Cell<u64>>,
+}
+
+impl<R: Read> Read for Limited<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        let left_bytes = self.left_bytes.get().checked_sub(count as u64);
+        self.left_bytes
+            .set(left_bytes.ok_or_else(|| io::Error::other("its list of files, or a file in it, is too long"))?);
+        Ok(count)
+    }
+}
+
+impl<R: Seek> Seek for Limited<R> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.inner.seek(to)
+    }
+}
+
+/// Reads a model in an archive.
+///
+/// # Errors
+///
+/// Where it is none that dlpm knows, malformed or too large.
+pub fn read(file: &ModelFile, options: &Options) -> Result<Counts, ModelError> {
+    let mut archive = Archive::open(file)?;
+    if let Some(program) = archive.find(pt2::is_program) {
+        return pt2::read(&mut archive, &program, options);
+    }
+    if let Some(pickle) = archive.find(|name| name.ends_with("/data.pkl") || name == "data.pkl") {
+        return torch_script::read(&mut archive, &pickle);
+    }
+    Err(ModelError::Format(
+        "it is a zip archive without a program or weights of PyTorch".to_owned(),
+    ))
+}
+
+impl<'a> Archive<'a> {
+    fn open(file: &'a ModelFile) -> Result<Self, ModelError> {
+        let left_bytes = Rc::new(Cell::new(LIST_BYTES));
+        let limited = Limited {
+            inner: file.reader()?,
+            left_bytes: Rc::clone(&left_bytes),
+        };
+        let zip = ZipArchive::new(limited).map_err(malformed)?;
+        let names = zip
+            .file_names()
+            .filter_map(|name| Some(name.ok()?.into_owned()))
+            .collect();
+        Ok(Self { zip, names, left_bytes })
+    }
+
+    /// The first file with such a name, in the order of names.
+    pub fn find(&self, wanted: impl Fn(&str) -> bool) -> Option<String> {
+        self.names.iter().filter(|name| wanted(name)).min().cloned()
+    }
+
+    /// What a file holds.
+    ///
+    /// # Errors
+    ///
+    /// Where it is compressed, damaged or too large.
+    pub fn bytes(&mut self, name: &str) -> Result<Vec<u8>, ModelError> {
+        let too_large = || {
+            ModelError::TooLarge(format!(
+                "{} has more than {} MiB",
+                super::printable(name),
+                ENTRY_BYTES >> 20
+            ))
+        };
+        let at = self
+            .zip
+            .index_for_name(name)
+            .ok_or_else(|| ModelError::Malformed(format!("it has no {}", super::printable(name))))?;
+        let raw = self.zip.by_index_raw(at).map_err(malformed)?;
+        if raw.compression() != CompressionMethod::Stored {
+            return Err(ModelError::Format(format!(
+                "{} in it is compressed, which PyTorch does not do",
+                super::printable(name)
+            )));
+        }
+        if raw.size() > ENTRY_BYTES {
+            return Err(too_large());
+        }
+        drop(raw);
+        // With its own header, which is short.
+        self.left_bytes.set(ENTRY_BYTES + LIST_BYTES);
+        let mut bytes = Vec::new();
+        let mut entry = self.zip.by_index(at).map_err(malformed)?;
+        let read = (&mut entry).take(ENTRY_BYTES + 1).read_to_end(&mut bytes);
+        read.map_err(|error| ModelError::Malformed(error.to_string()))?;
+        if bytes.len() as u64 > ENTRY_BYTES {
+            return Err(too_large());
+        }
+        Ok(bytes)
+    }
+}
+
+fn malformed(error: ZipError) -> ModelError {
+    ModelError::Malformed(super::printable(&error.to_string()))
+}

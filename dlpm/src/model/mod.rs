@@ -1,0 +1,152 @@
+//! Size and work of a model, from its file: parameters, and multiply-accumulate operations of one forward pass.
+//!
+//! Nothing of a model is run, and its weights are not loaded. Files are not trusted: whatever they hold,
+//! reading them ends in bounded time and memory, with an error where they make no sense.
+
+mod archive;
+mod file;
+pub mod input;
+mod onnx;
+mod pickle;
+mod products;
+mod pt2;
+mod safetensors;
+mod summary;
+mod tally;
+mod torch_script;
+
+use std::{
+    io::{self, Read as _},
+    path::Path,
+};
+
+pub use file::MEMORY_BYTES;
+use file::ModelFile;
+use input::{InputShape, InputValue};
+pub use summary::{FILE_NAME, InputTensor, MAC_DEFINITION, Summary};
+pub use tally::{Layer, OpCount, Tally};
+
+/// What is wanted of a model, and what has to be known of it.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Shapes of inputs.
+    pub inputs: Vec<InputShape>,
+    /// Values of scalar inputs.
+    pub values: Vec<InputValue>,
+    /// Whether each operator is listed.
+    pub per_layer: bool,
+}
+
+/// Why a model cannot be read. Each says what to do, where something can be done.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// It cannot be opened.
+    #[error("cannot be opened: {0}")]
+    Open(#[source] io::Error),
+    /// It cannot be read.
+    #[error("cannot be read: {0}")]
+    Read(#[source] io::Error),
+    /// A folder, a pipe, a device.
+    #[error("is no regular file; give the file of a model")]
+    NoFile,
+    /// Somebody wrote to it.
+    #[error("was changed while it was read; try again when it is complete")]
+    Changed,
+    /// None of the formats.
+    #[error("is no model that dlpm knows: {0}; export it as ONNX, or with torch.export.save as .pt2")]
+    Format(String),
+    /// It contradicts its format.
+    #[error("is no valid model, or is cut off: {0}")]
+    Malformed(String),
+    /// It would take too much memory or time.
+    #[error("is too large for dlpm: {0}")]
+    TooLarge(String),
+    /// What the user said of the inputs does not suffice or fit.
+    #[error("{0}")]
+    Input(String),
+    /// Shapes do not go together.
+    #[error("{node}: {why}; does --input give the shapes that the model is made for?")]
+    Shapes {
+        /// The operator.
+        node: String,
+        /// What does not fit.
+        why: String,
+    },
+}
+
+/// Reads a model.
+///
+/// # Errors
+///
+/// See [`ModelError`]; the messages do not hold the file's name.
+pub fn read(path: &Path, options: &Options) -> Result<Summary, ModelError> {
+    let file = ModelFile::open(path)?;
+    let counts = match format_of(&file)? {
+        Format::Onnx => onnx::read(&file, options)?,
+        Format::SafeTensors => safetensors::read(&file)?,
+        Format::Zip => archive::read(&file, options)?,
+    };
+    file.unchanged()?;
+    let source = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+    Ok(Summary {
+        source: printable(&source),
+        sha256: file.sha256.clone(),
+        file_bytes: file.length(),
+        values: options.values.clone(),
+        counts,
+    })
+}
+
+enum Format {
+    Onnx,
+    SafeTensors,
+    Zip,
+}
+
+/// What a file is, by its begin.
+fn format_of(file: &ModelFile) -> Result<Format, ModelError> {
+    let mut begin = Vec::new();
+    file.reader()?
+        .take(16)
+        .read_to_end(&mut begin)
+        .map_err(ModelError::Read)?;
+    match begin.as_slice() {
+        [] => Err(ModelError::Format("it is empty".to_owned())),
+        [b'P', b'K', 3, 4, ..] => Ok(Format::Zip),
+        [_, _, _, _, _, 0, 0, 0, b'{', ..] => Ok(Format::SafeTensors),
+        [b'{' | b'[' | b'<' | b'#', ..] => Err(ModelError::Format("it is text".to_owned())),
+        [0x80, 2..=5, ..] => Err(ModelError::Format(
+            "it is a bare pickle, as torch.save wrote before version 1.6".to_owned(),
+        )),
+        [0x89, b'H', b'D', b'F', ..] => Err(ModelError::Format("it is HDF5, as Keras writes".to_owned())),
+        // ModelProto: the version, the producer or, where both are left out, the graph.
+        [0x08 | 0x12 | 0x1a | 0x22 | 0x28 | 0x32 | 0x3a | 0x42, ..] => Ok(Format::Onnx),
+        _ => Err(ModelError::Format("it begins like none of the formats".to_owned())),
+    }
+}
+
+/// What a reader of parameters without a program has to know.
+const NAMES_NOTE: &str = "the format does not tell parameters from buffers: tensors of floats or small integers count, \
+    but for those whose names are those of a batch normalisation's statistics";
+
+/// Whether a tensor's name is that of a statistic of a batch normalisation.
+fn is_statistic(name: &str) -> bool {
+    let last = name.rsplit('.').next();
+    matches!(last, Some("running_mean" | "running_var" | "num_batches_tracked"))
+}
+
+/// Longest name that is shown whole.
+const NAME_CHARS: usize = 120;
+
+/// Text of a file for people: it must not control the terminal, nor fill it.
+pub(crate) fn printable(text: &str) -> String {
+    let mut shown: String = text
+        .chars()
+        .take(NAME_CHARS)
+        .map(|character| if character.is_control() { '?' } else { character })
+        .collect();
+    if text.chars().nth(NAME_CHARS).is_some() {
+        shown.push('…');
+    }
+    shown
+}

@@ -1,0 +1,90 @@
+//! `.safetensors`: names and shapes of tensors, in a header of JSON.
+//!
+//! The form is described at <https://github.com/huggingface/safetensors#format>.
+
+use std::{collections::BTreeMap, io::Read as _};
+
+use serde::Deserialize;
+
+use super::{ModelError, file::ModelFile, summary::Counts};
+
+/// Longest header that is read.
+const MOST_BYTES: u64 = 8 << 20;
+
+/// A tensor, or the text that `__metadata__` holds.
+#[derive(Deserialize)]
+struct Entry {
+    dtype: Option<String>,
+    shape: Option<Vec<u64>>,
+    data_offsets: Option<(u64, u64)>,
+}
+
+/// Counts the parameters.
+///
+/// # Errors
+///
+/// Where the header is malformed, too long, or does not fit the file.
+pub fn read(file: &ModelFile) -> Result<Counts, ModelError> {
+    let mut reader = file.reader()?;
+    let mut length = [0; 8];
+    reader.read_exact(&mut length).map_err(ModelError::Read)?;
+    let length = u64::from_le_bytes(length);
+    let Some(data_bytes) = file.length().checked_sub(8).and_then(|rest| rest.checked_sub(length)) else {
+        return Err(ModelError::Malformed("its header is longer than the file".to_owned()));
+    };
+    if length > MOST_BYTES {
+        return Err(ModelError::TooLarge(format!(
+            "its header has more than {} MiB",
+            MOST_BYTES >> 20
+        )));
+    }
+    let header: BTreeMap<String, Entry> = serde_json::from_reader(reader.take(length))
+        .map_err(|error| ModelError::Malformed(super::printable(&error.to_string())))?;
+    let mut total_params = 0u64;
+    for (name, entry) in &header {
+        if name == "__metadata__" {
+            continue;
+        }
+        let malformed = |why: &str| ModelError::Malformed(format!("the tensor `{}` {why}", super::printable(name)));
+        let (Some(dtype), Some(shape), Some((begin, end))) = (&entry.dtype, &entry.shape, entry.data_offsets) else {
+            return Err(malformed("has no type, shape or place"));
+        };
+        if begin > end || end > data_bytes {
+            return Err(malformed("lies outside the file"));
+        }
+        let count = shape.iter().try_fold(1u64, |all, dim| all.checked_mul(*dim));
+        let sum = count.and_then(|count| {
+            let bits = bits(dtype).map(|bits| count.checked_mul(bits));
+            // A type that is not known may be of any size.
+            if bits.is_some_and(|bits| bits.map(|bits| bits.div_ceil(8)) != Some(end - begin)) {
+                return None;
+            }
+            let counts = is_weight(dtype) && !super::is_statistic(name);
+            total_params.checked_add(if counts { count } else { 0 })
+        });
+        total_params = sum.ok_or_else(|| malformed("has another size than its shape"))?;
+    }
+    Ok(Counts {
+        format: "safetensors",
+        inputs: Vec::new(),
+        total_params,
+        trainable_params: None,
+        tally: None,
+        notes: vec![super::NAMES_NOTE.to_owned()],
+    })
+}
+
+/// Floats, and the small integers of quantised models.
+fn is_weight(dtype: &str) -> bool {
+    dtype.starts_with('F') || matches!(dtype, "BF16" | "I8" | "U8")
+}
+
+fn bits(dtype: &str) -> Option<u64> {
+    Some(match dtype {
+        "F64" | "I64" | "U64" | "C64" => 64,
+        "F32" | "I32" | "U32" => 32,
+        "F16" | "BF16" | "I16" | "U16" => 16,
+        "I8" | "U8" | "BOOL" | "F8_E4M3" | "F8_E5M2" | "F8_E8M0" => 8,
+        _ => return None,
+    })
+}

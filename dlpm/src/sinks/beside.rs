@@ -1,0 +1,46 @@
+//! Work beside the log in the name of the user who called sudo.
+
+use std::{io, path::Path, thread};
+
+use crate::sinks::{
+    folder::{self, FolderError},
+    worker,
+    writer::Identity,
+};
+
+/// Does something with a user's credentials: on a thread of its own, since credentials belong to threads. Without an
+/// identity, it is done as it is.
+///
+/// # Errors
+///
+/// Where the thread cannot be started or not take the credentials.
+pub fn as_user<T: Send>(identity: Option<Identity>, work: impl FnOnce() -> T + Send) -> io::Result<T> {
+    let Some(identity) = identity else {
+        return Ok(work());
+    };
+    thread::scope(|scope| {
+        let work = || {
+            worker::become_user(&identity)?;
+            Ok(work())
+        };
+        let worker = thread::Builder::new()
+            .name("dlpm-beside".to_owned())
+            .spawn_scoped(scope, work)?;
+        worker
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("its thread stopped")))
+    })
+}
+
+/// Writes a file of a folder anew, as a whole or not at all, in the user's name; makes the folder if it is not there.
+///
+/// # Errors
+///
+/// The system's.
+pub fn write(path: &Path, name: &str, contents: &str, identity: Option<Identity>) -> Result<(), FolderError> {
+    as_user(identity, || folder::replace_in(path, name, contents.as_bytes())).map_err(|source| FolderError::Io {
+        what: "act as the calling user to write",
+        path: path.join(name),
+        source,
+    })?
+}
