@@ -1,7 +1,10 @@
 //! The command line: what was typed, checked for form only. What it means is decided in `commands`.
 
+mod convert;
 mod mark;
 mod model;
+mod report;
+mod result;
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
@@ -10,6 +13,10 @@ use clap::{
     builder::{PossibleValuesParser, TypedValueParser},
 };
 use regex::Regex;
+
+pub use convert::ConvertArgs;
+pub use report::{By, Format, ReportArgs};
+pub use result::ResultArgs;
 
 use crate::{
     attribution::ledger::IdlePolicy,
@@ -49,6 +56,12 @@ pub enum Command {
     Calibrate(CalibrateArgs),
     /// Count the parameters and the multiply-accumulate operations of a model file.
     Model(ModelArgs),
+    /// Add up a log: energy by zone, process, cgroup, phase and GPU, as tables, JSON or CSV.
+    Report(Box<ReportArgs>),
+    /// Add results of an experiment (accuracy, loss, …) to its folder.
+    Result(ResultArgs),
+    /// Copy a log into the form that other versions of AIPowerMeter's reader take.
+    Convert(ConvertArgs),
     /// Prove a log from its own numbers: every line is split and added up again.
     Verify(VerifyArgs),
     /// Show the state of every source and hook, and what to do about what is missing.

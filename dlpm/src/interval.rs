@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// An interval that is shorter says nothing about power: it may hold a whole step of a meter (RAPL moves about once a
 /// millisecond), or none. Marks make such intervals. Half of the shortest that can be asked for.
@@ -23,7 +23,7 @@ pub struct ProcessId {
 }
 
 /// What tells processes apart in a trace.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Identity {
     /// Thread group id and start time: a pid that is used again is another process.

@@ -9,6 +9,7 @@ pub mod commands;
 pub mod interval;
 pub mod model;
 pub mod phases;
+pub mod report;
 pub mod sinks;
 pub mod sources;
 pub mod verify;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use dlpm::{
     cli::{Cli, Command},
-    commands::{calibrate, doctor, mark, model, trace, verify},
+    commands::{calibrate, convert, doctor, mark, model, report, result, trace, verify},
 };
 
 fn main() -> ExitCode {
@@ -21,6 +21,9 @@ fn main() -> ExitCode {
         Command::Mark(args) => mark::run(&args),
         Command::Calibrate(args) => calibrate::run(&args),
         Command::Model(args) => model::run(&args),
+        Command::Report(args) => report::run(&args),
+        Command::Result(args) => result::run(&args),
+        Command::Convert(args) => convert::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Doctor(args) => doctor::run(&args),
     }

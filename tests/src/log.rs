@@ -66,6 +66,7 @@ impl Log {
             segments: 0,
             metadata,
         };
+        assert_eq!(dlpm::verify::files::check(folder), [""; 0]);
         assert!(text.ends_with('\n') || text.is_empty(), "the last line is not whole");
         let mut segment: Vec<(String, BTreeSet<String>)> = Vec::new();
         // The newest sample of the segment that is long enough to tell power.

@@ -3,10 +3,13 @@
 pub mod calibrate;
 mod caller;
 mod child;
+pub mod convert;
 pub mod doctor;
 pub mod mark;
 pub mod model;
 mod progress;
+pub mod report;
+pub mod result;
 mod signals;
 pub mod trace;
 pub mod verify;

@@ -10,8 +10,8 @@ use std::{
 
 use crate::{
     cli::VerifyArgs,
-    sinks::folder::LOG_NAME,
-    verify::{Report, verify},
+    sinks::{figures::printable, folder::LOG_NAME},
+    verify::{Report, files, verify},
 };
 
 /// Nothing could be verified.
@@ -27,9 +27,15 @@ pub fn run(args: &VerifyArgs) -> ExitCode {
     let keep = usize::try_from(args.max_failures).unwrap_or(usize::MAX);
     match File::open(&path).and_then(|file| verify(BufReader::new(file), keep)) {
         Ok(report) => {
+            let folder = path.parent().unwrap_or(Path::new("."));
+            let files = files::check(folder);
+            let mut text = text(&path, &report);
+            for failure in &files {
+                let _ = writeln!(text, "{}", printable(&folder.join(failure).display().to_string()));
+            }
             // A reader that has gone away changes nothing in the log.
-            let _ = std::io::stdout().write_all(text(&path, &report).as_bytes());
-            ExitCode::from(u8::from(report.failed_lines > 0))
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            ExitCode::from(u8::from(report.failed_lines > 0 || !files.is_empty()))
         }
         Err(error) => {
             eprintln!(
@@ -73,11 +79,4 @@ fn text(path: &Path, report: &Report) -> String {
 
 fn count(number: u64, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
-}
-
-/// What a log holds must not be able to control the terminal.
-fn printable(text: &str) -> String {
-    text.chars()
-        .map(|character| if character.is_control() { '?' } else { character })
-        .collect()
 }

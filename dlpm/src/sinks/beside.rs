@@ -44,3 +44,21 @@ pub fn write(path: &Path, name: &str, contents: &str, identity: Option<Identity>
         source,
     })?
 }
+
+/// Makes the new contents of a file from the old ones (`None` if it is not there); like [`write`].
+///
+/// # Errors
+///
+/// The outer one is the system's, the inner one that of `change`; the file is as it was then.
+pub fn update<E: Send>(
+    path: &Path,
+    name: &str,
+    identity: Option<Identity>,
+    change: impl FnOnce(Option<Vec<u8>>) -> Result<Vec<u8>, E> + Send,
+) -> Result<Result<(), E>, FolderError> {
+    as_user(identity, || folder::update_in(path, name, change)).map_err(|source| FolderError::Io {
+        what: "act as the calling user to write",
+        path: path.join(name),
+        source,
+    })?
+}

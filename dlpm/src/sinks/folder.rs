@@ -229,18 +229,7 @@ impl OutputFolder {
     ///
     /// The system's, `InvalidInput` where it is no plain file.
     pub fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let mut file = match openat(&self.folder, name, flags, Mode::empty()) {
-            Ok(file) => File::from(file),
-            Err(Errno::NOENT) => return Ok(None),
-            Err(errno) => return Err(errno.into()),
-        };
-        if let Some(what) = not_plain(&file)? {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
-        }
-        let mut contents = Vec::new();
-        file.read_to_end(&mut contents)?;
-        Ok(Some(contents))
+        read_at(&self.folder, name)
     }
 
     /// Cuts off a line that could be written in part only.
@@ -282,6 +271,51 @@ fn open_folder(path: &Path) -> Result<OwnedFd, FolderError> {
         .map_err(failed("make the folder"))?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     openat(CWD, path, flags, Mode::empty()).map_err(|errno| failed("open the folder")(errno.into()))
+}
+
+/// Makes the new contents of a file of a folder from the old ones (`None` if it is not there), while nobody else who
+/// does so can.
+///
+/// # Errors
+///
+/// The outer one is the system's, the inner one that of `change`; the file is as it was then.
+pub fn update_in<E>(
+    path: &Path,
+    name: &str,
+    change: impl FnOnce(Option<Vec<u8>>) -> Result<Vec<u8>, E>,
+) -> Result<Result<(), E>, FolderError> {
+    let folder = open_folder(path)?;
+    let failed = |what| {
+        move |source: io::Error| FolderError::Io {
+            what,
+            path: path.join(name),
+            source,
+        }
+    };
+    // Not the lock of the log, which a running trace holds.
+    flock(&folder, FlockOperation::LockExclusive).map_err(|errno| failed("lock the folder of")(errno.into()))?;
+    let old = read_at(&folder, name).map_err(failed("read"))?;
+    let new = match change(old) {
+        Ok(new) => new,
+        Err(error) => return Ok(Err(error)),
+    };
+    replace_at(&folder, name, &new).map_err(failed("write"))?;
+    Ok(Ok(()))
+}
+
+fn read_at(folder: &OwnedFd, name: &str) -> io::Result<Option<Vec<u8>>> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let mut file = match openat(folder, name, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        Err(Errno::NOENT) => return Ok(None),
+        Err(errno) => return Err(errno.into()),
+    };
+    if let Some(what) = not_plain(&file)? {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+    }
+    let mut contents = Vec::new();
+    file.read_to_end(&mut contents)?;
+    Ok(Some(contents))
 }
 
 fn replace_at(folder: &OwnedFd, name: &str, contents: &[u8]) -> io::Result<()> {

@@ -47,7 +47,7 @@ impl MeasuringCost {
     pub fn of(totals: &Totals, switch_cost: Result<SwitchCost, String>) -> Self {
         let own = totals.shares.get(&Share::SelfDlpm).copied().unwrap_or_default();
         Self {
-            self_ns: own.cpu_ns,
+            self_ns: own.amount.cpu_ns,
             switches: totals.cpu.switches,
             switch_cost,
         }

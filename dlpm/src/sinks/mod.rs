@@ -5,6 +5,7 @@
 
 pub mod aipowermeter;
 pub mod beside;
+pub mod figures;
 pub mod folder;
 pub mod gpu_metrics;
 pub mod line;

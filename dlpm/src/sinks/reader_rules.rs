@@ -5,14 +5,16 @@ use std::{fs, path::Path, time::Duration};
 use proptest::{collection::vec, prelude::*, sample::subsequence};
 
 use crate::{
-    attribution::ledger::Ledger,
-    interval::{MeterSource, ZoneKind, ZoneReading},
+    attribution::{Options, attribute, energy_tree::Carries, ledger::Ledger},
+    interval::{GpuProcess, GpuReading, Interval, MeterSource, ZoneKind, ZoneReading},
     phases::{Border, Phases, Request},
     sinks::{
         folder::{FolderMode, LOG_NAME},
         line::SEGMENT_END,
         segments::phase_events,
-        testing::{all_zones, ledger, ledger_without_memory, log_of, metadata, segmenter, segmenter_with, zone},
+        testing::{
+            all_zones, id, interval, ledger, ledger_without_memory, log_of, metadata, segmenter, segmenter_with, zone,
+        },
         writer::{BACKLOG_BYTES, LogOptions, LogWriter},
     },
     verify::verify,
@@ -193,22 +195,214 @@ proptest! {
     }
 }
 
+/// A log with one GPU, of one segment.
+fn gpu_log() -> String {
+    let gpu = GpuReading {
+        uuid: "GPU-7".to_owned(),
+        index: 0,
+        name: "GPU".to_owned(),
+        pci: String::new(),
+        energy_uj: Ok(160_000_000),
+        counter_uj: None,
+        source: MeterSource::NvmlEnergy,
+        read_at_ns: None,
+        power_mw: None,
+        utilization_percent: Some(90),
+        memory_used_bytes: Some(4_000),
+        memory_total_bytes: None,
+        mig: false,
+        sm_time: Ok(()),
+        lists: Ok(()),
+        dropped_samples: 0,
+        processes: vec![GpuProcess {
+            pid: 100,
+            sm_percent_us: 50_000_000,
+            memory_bytes: Some(3_000),
+            instances: Vec::new(),
+        }],
+    };
+    let ledgers: Vec<Ledger> = (0..3)
+        .map(|seq| {
+            let interval = Interval {
+                gpus: vec![gpu.clone()],
+                gpu_owners: [(100, (id(100), 1))].into(),
+                ..interval(seq, all_zones())
+            };
+            attribute(&interval, &Options::default(), &Carries::default())
+        })
+        .collect();
+    traced(&ledgers)
+}
+
 #[test]
-fn the_checker_finds_what_it_is_for() {
+fn gpus_are_in_every_sample() {
+    accepted(&gpu_log(), 1);
+}
+
+/// `log` with one change in its last sample, which is line `number` from 1.
+fn in_line(log: &str, number: usize, from: &str, to: &str) -> String {
+    let mut lines: Vec<String> = log.lines().map(str::to_owned).collect();
+    assert!(lines[number - 1].contains(from), "{from} is not in line {number}");
+    lines[number - 1] = lines[number - 1].replacen(from, to, 1);
+    lines.join("\n") + "\n"
+}
+
+/// Every hard rule that the reader has for the log, and a log that breaks it and nothing else that is checked before.
+#[test]
+fn each_rule_is_proved_by_a_log_that_breaks_it() {
     let good = traced(&run(0..3, &all_zones()));
     let end = format!("\"{SEGMENT_END}\"\n");
-    for bad in [
-        good.replace(&end, ""),
-        format!("{good}{end}"),
-        format!("{end}{good}"),
-        format!("{good}\n"),
-        good.replacen("+01:00", "Z", 1),
-        good.replacen("\"total_mem_use\":9000000000,", "", 1),
-        good.replacen("\"psys_power\":60.0", "\"psys_power\":null", 1),
-        good.replacen("\"per_process_cpu_uses\"", "\"other\"", 1),
-        format!("12\n{good}"),
-        format!("{{\"date\":\"x\"}}\n{good}"),
+    let whole = good.strip_suffix(&end).unwrap();
+    let dated = "{\"date\":\"2026-01-01 02:00:00.000000+01:00\",\"metrics\":{}}\n";
+    let put = |from: &str, to: &str| in_line(&good, 3, from, to);
+    let mut cases = vec![
+        // Each line is whole JSON.
+        ("no newline at the end", good.trim_end().to_owned(), "not whole"),
+        ("a torn line", format!("{whole}{}", &good[..500]), "not JSON"),
+        ("an empty line", format!("{good}\n"), "not JSON"),
+        // An object has metrics; a sample has a date.
+        ("no metrics", format!("{{\"dlpm\":{{}}}}\n{good}"), "no `metrics`"),
+        (
+            "a sample without a date",
+            put("\"date\":", "\"day\":"),
+            "date: expected",
+        ),
+        // No other kinds of lines.
+        ("a number", format!("12\n{good}"), "neither an object"),
+        ("null", format!("null\n{good}"), "neither an object"),
+        (
+            "a text that says date",
+            format!("\"no date\"\n{good}"),
+            "neither an object",
+        ),
+        (
+            "a list that holds date",
+            format!("[\"date\"]\n{good}"),
+            "neither an object",
+        ),
+        // Ends of segments.
+        ("an end first", format!("{end}{good}"), "a segment of 0 samples"),
+        ("two ends in a row", format!("{good}{end}"), "a segment of 0 samples"),
+        ("no end", whole.to_owned(), "does not end with the end of a segment"),
+        (
+            "a dated line before the end",
+            format!("{whole}{dated}{end}"),
+            "a date without them",
+        ),
+        (
+            "one sample only",
+            format!("{}\n{end}", good.lines().next().unwrap()),
+            "a segment of 1 samples",
+        ),
+        // Dates.
+        ("a date with Z", put("+01:00", "Z"), "date: expected"),
+        (
+            "nanoseconds",
+            put(".000000+01:00", ".000000000+01:00"),
+            "date: expected",
+        ),
+        // Values of metrics.cpu.
+        (
+            "a map in a map",
+            put("\"intel_power\":40.0", "\"intel_power\":{\"0\":{\"1\":40.0}}"),
+            "intel_power is neither",
+        ),
+        (
+            "a text",
+            put("\"intel_power\":40.0", "\"intel_power\":\"40\""),
+            "intel_power is neither",
+        ),
+        (
+            "null in a map",
+            put("\"rel_intel_power\":{", "\"rel_intel_power\":{\"1\":null,"),
+            "rel_intel_power is neither",
+        ),
+        (
+            "null",
+            put("\"psys_power\":60.0", "\"psys_power\":null"),
+            "psys_power is neither",
+        ),
+        (
+            "a first key that may be null",
+            put(
+                "\"cpu\":{\"per_process_cpu_uses\"",
+                "\"cpu\":{\"intel_power2\":1.0,\"per_process_cpu_uses\"",
+            ),
+            "the first key",
+        ),
+        // Memory beside DRAM, and USS beside PSS.
+        (
+            "DRAM without memory",
+            put("\"total_mem_use\":9000000000,", ""),
+            "keys of memory are missing",
+        ),
+        (
+            "PSS without USS",
+            put("\"per_process_mem_use_uss\":", "\"per_process_mem_use_us\":"),
+            "keys of memory are missing",
+        ),
+    ];
+    // The last sample of a segment has every metric.
+    for key in [
+        "psys_power",
+        "total_dram_power",
+        "uncore_power",
+        "rel_intel_power",
+        "mem_use_uss",
     ] {
-        assert!(!violations(&bad).is_empty(), "accepted:\n{bad}");
+        cases.push((
+            "a last sample that lacks a key",
+            put(&format!("\"{key}\":"), &format!("\"other_{key}\":")),
+            "the last sample of the segment that ends here lacks",
+        ));
     }
+    for (what, bad, says) in &cases {
+        let found = violations(bad);
+        assert!(found.iter().any(|what| what.contains(says)), "{what}: {found:#?}");
+    }
+}
+
+#[test]
+fn each_rule_of_gpus_is_proved_by_a_log_that_breaks_it() {
+    let good = gpu_log();
+    let put = |from: &str, to: &str| in_line(&good, 3, from, to);
+    for key in ["nvidia_power", "nvidia_use_rate", "nvidia_memory"] {
+        let bad = put(&format!("\"{key}\":"), &format!("\"other_{key}\":"));
+        let says = format!("metrics.gpu has no number {key}");
+        assert!(violations(&bad).iter().any(|what| what.contains(&says)), "{key}");
+    }
+    for key in [
+        "per_gpu_nvidia_power",
+        "per_gpu_nvidia_use_rate",
+        "per_gpu_nvidia_memory",
+    ] {
+        let says = format!("metrics.gpu has no map {key}");
+        for (from, to) in [
+            (format!("\"{key}\":"), format!("\"other_{key}\":")),
+            (
+                format!("\"{key}\":{{\"0\":"),
+                format!("\"{key}\":{{}},\"{key}_\":{{\"0\":"),
+            ),
+            (format!("\"{key}\":{{"), format!("\"{key}\":{{\"1\":null,")),
+        ] {
+            let found = violations(&put(&from, &to));
+            assert!(found.iter().any(|what| what.contains(&says)), "{from}: {found:#?}");
+        }
+    }
+    let mut without: Vec<String> = good.lines().map(str::to_owned).collect();
+    let mut last: serde_json::Value = serde_json::from_str(&without[2]).unwrap();
+    for gpu in [serde_json::json!({}), serde_json::Value::Null] {
+        last["metrics"]["gpu"] = gpu;
+        without[2] = last.to_string();
+        let found = violations(&(without.join("\n") + "\n"));
+        assert!(
+            found.iter().any(|what| what.contains("metrics.gpu has no number")),
+            "{found:#?}"
+        );
+    }
+    last["metrics"].as_object_mut().unwrap().remove("gpu");
+    without[2] = last.to_string();
+    let found = violations(&(without.join("\n") + "\n"));
+    let says = "the last sample of the segment that ends here lacks nvidia_power";
+    assert!(found.iter().any(|what| what.contains(says)), "{found:#?}");
 }

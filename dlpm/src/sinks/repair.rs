@@ -130,7 +130,7 @@ fn kind(line: &[u8]) -> Result<Kind, &'static str> {
 }
 
 /// Whether a line can be the beginning of one of ours, or zeros that a power cut left in its place.
-fn looks_torn(line: &[u8]) -> bool {
+pub fn looks_torn(line: &[u8]) -> bool {
     line.starts_with(b"{\"") || line.starts_with(b"\"") || line.trim_ascii() == b"{" || line.contains(&0)
 }
 

@@ -1,14 +1,13 @@
 //! What a trace found, as tables for a terminal.
 
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
-
 use crate::{
     attribution::ledger::RowKey,
     interval::ZoneKind,
     sinks::{
+        figures::{decimal, peak_watts, percent, printable, shortened, table, trimmed, watts},
         log_line::row_word,
         measuring_cost::MeasuringCost,
-        totals::{Amount, Share, Totals, ZoneTotal},
+        totals::{Amount, Peak, Share, Totals, Usage, ZoneTotal},
     },
 };
 
@@ -19,6 +18,8 @@ pub struct SummaryOptions {
     pub width: u16,
     /// Processes and cgroups that have a line of their own.
     pub top: usize,
+    /// Whether tables show the highest power, and the kinds of energy beside their sum.
+    pub details: bool,
     /// What else was dropped or is absent, a sentence each.
     pub notes: Vec<String>,
     /// What the measuring cost.
@@ -30,14 +31,12 @@ impl Default for SummaryOptions {
         Self {
             width: 100,
             top: 15,
+            details: false,
             notes: Vec::new(),
             cost: None,
         }
     }
 }
-
-/// Longest name of a cgroup that is shown whole.
-const CGROUP_WIDTH: usize = 32;
 
 /// The summary of a trace: biggest consumers, cgroups if there are several, energy by zone, and what is missing.
 pub fn render(totals: &Totals, options: &SummaryOptions) -> String {
@@ -63,9 +62,15 @@ pub fn render(totals: &Totals, options: &SummaryOptions) -> String {
     text
 }
 
-struct Printer<'a> {
-    totals: &'a Totals,
-    options: &'a SummaryOptions,
+/// A kind of energy: the head of its column, and which part of an amount it is.
+type Kind = (&'static str, fn(&Amount) -> u128);
+
+/// The parts of a summary.
+pub struct Printer<'a> {
+    /// What is shown.
+    pub totals: &'a Totals,
+    /// How.
+    pub options: &'a SummaryOptions,
 }
 
 impl Printer<'_> {
@@ -85,7 +90,7 @@ impl Printer<'_> {
     }
 
     /// The line above a table: every one says how idle energy is dealt with.
-    fn title(&self, what: &str) -> String {
+    pub fn title(&self, what: &str) -> String {
         let totals = self.totals;
         let estimate = if totals.is_estimate() {
             ", joules are an estimate"
@@ -100,7 +105,7 @@ impl Printer<'_> {
     }
 
     /// How the joules of a table were made that adds up leaves; the table of zones says it of each.
-    fn methods(&self) -> String {
+    pub fn methods(&self) -> String {
         let leaves = self.totals.zones.iter().filter(|zone| zone.leaf);
         let mut methods: Vec<&str> = leaves
             .flat_map(|zone| zone.methods.iter().map(|method| method.as_str()))
@@ -113,41 +118,54 @@ impl Printer<'_> {
         format!("joules by method {}\n", methods.join(" and "))
     }
 
-    fn table(&self, header: Vec<String>, left: usize) -> Table {
-        let mut table = Table::new();
-        table
-            .load_preset(presets::NOTHING)
-            .set_content_arrangement(ContentArrangement::Dynamic)
-            .set_width(self.options.width)
-            .force_no_tty()
-            .set_header(header);
-        for (position, column) in table.column_iter_mut().enumerate() {
-            column.set_padding((0, 2));
-            if position >= left {
-                column.set_cell_alignment(CellAlignment::Right);
-            }
-        }
-        table
+    /// The kinds of energy that have a column of their own: those that there are, if there are several.
+    fn kinds(&self) -> Vec<Kind> {
+        let has =
+            |wanted: &dyn Fn(ZoneKind) -> bool| self.totals.zones.iter().any(|zone| zone.leaf && wanted(zone.kind));
+        let kinds = [
+            (
+                has(&|kind| !matches!(kind, ZoneKind::Dram | ZoneKind::Gpu)),
+                "CPU J",
+                Amount::cpu_uj as fn(&Amount) -> u128,
+            ),
+            (has(&|kind| kind == ZoneKind::Dram), "DRAM J", |amount| amount.dram_uj),
+            (has(&|kind| kind == ZoneKind::Gpu), "GPU J", |amount| amount.gpu_uj),
+        ];
+        let kinds = kinds
+            .into_iter()
+            .filter(|(is_there, ..)| *is_there && self.options.details);
+        let kinds: Vec<_> = kinds.map(|(_, name, part)| (name, part)).collect();
+        if kinds.len() > 1 { kinds } else { Vec::new() }
     }
 
-    /// The columns that an amount has.
-    fn amount_header(&self) -> Vec<String> {
+    /// The columns that a usage has.
+    pub fn usage_header(&self) -> Vec<String> {
         let mut header = vec!["CPU time s".to_owned()];
         if self.totals.has_energy() {
             let estimate = if self.totals.is_estimate() { " (estimate)" } else { "" };
             header.push(format!("energy J{estimate}"));
+            header.extend(self.kinds().iter().map(|(name, _)| (*name).to_owned()));
             header.push(format!("average W{estimate}"));
+            if self.options.details {
+                header.push("peak W".to_owned());
+            }
         }
         header.push("share".to_owned());
         header
     }
 
-    fn amount(&self, amount: Amount) -> Vec<String> {
+    /// The cells of a usage, over `duration_ns`; `peak` is `None` for a sum of groups.
+    pub fn usage(&self, amount: Amount, peak: Option<Peak>, duration_ns: u128) -> Vec<String> {
         let totals = self.totals;
         let mut cells = vec![decimal(amount.cpu_ns, 9, 3)];
         if totals.has_energy() {
-            cells.push(decimal(amount.energy_uj, 6, 3));
-            cells.push(watts(amount.energy_uj, totals.duration_ns));
+            let joules = |energy_uj| decimal(energy_uj, 6, 3);
+            cells.push(joules(amount.energy_uj));
+            cells.extend(self.kinds().iter().map(|(_, part)| joules(part(&amount))));
+            cells.push(watts(amount.energy_uj, duration_ns));
+            if self.options.details {
+                cells.push(peak.map_or_else(String::new, |peak| peak_watts(&peak)));
+            }
             cells.push(percent(amount.energy_uj, totals.energy_uj()));
         } else {
             cells.push(percent(amount.cpu_ns, totals.used_ns()));
@@ -155,99 +173,97 @@ impl Printer<'_> {
         cells
     }
 
-    /// Idle time is no part of the time that was used.
-    fn amount_of(&self, share: Share, amount: Amount) -> Vec<String> {
-        let mut cells = self.amount(amount);
-        if share == Share::Idle && !self.totals.has_energy() {
-            cells.pop();
-            cells.push(String::new());
-        }
-        cells
+    /// The rows that are no processes, after `names` empty cells but one.
+    fn fixed_rows(&self, names: usize, name_at: usize) -> Vec<Vec<String>> {
+        let totals = self.totals;
+        let fixed = FIXED
+            .iter()
+            .filter_map(|(share, key)| Some((*share, key, totals.shares.get(share)?)));
+        fixed
+            .map(|(share, key, usage)| {
+                let mut cells = vec![String::new(); names];
+                cells[name_at] = format!("({})", row_word(key));
+                cells.extend(self.usage(usage.amount, Some(usage.peak), totals.duration_ns));
+                // Idle time is no part of the time that was used.
+                if share == Share::Idle && !totals.has_energy() {
+                    cells.pop();
+                    cells.push(String::new());
+                }
+                cells
+            })
+            .collect()
     }
 
-    fn processes(&self) -> String {
-        let totals = self.totals;
-        let mut listed: Vec<_> = totals.processes.iter().collect();
-        listed.sort_by(|(key_a, a), (key_b, b)| {
-            let size = |amount: Amount| (amount.energy_uj, amount.cpu_ns);
-            size(b.amount).cmp(&size(a.amount)).then(key_a.cmp(key_b))
-        });
-        let mut header = vec!["pid".to_owned(), "command".to_owned(), "cgroup".to_owned()];
-        header.extend(self.amount_header());
-        let mut table = self.table(header, 3);
-        let mut rest = totals.shares.get(&Share::Listed).copied().unwrap_or_default();
-        for ((id, cgroup), total) in listed.iter().take(self.options.top) {
-            let mut cells = vec![id.tgid.to_string(), printable(&total.comm), shortened(cgroup)];
-            cells.extend(self.amount(total.amount));
+    /// A table of groups, largest first, with what the listed processes used beside them, and the other rows.
+    pub fn groups(&self, what: &str, names: &[&str], mut groups: Vec<(Vec<String>, Usage)>, others: bool) -> String {
+        let duration_ns = self.totals.duration_ns;
+        let size = |usage: &Usage| (usage.amount.energy_uj, usage.amount.cpu_ns);
+        groups.sort_by(|(names_a, a), (names_b, b)| size(b).cmp(&size(a)).then(names_a.cmp(names_b)));
+        let mut header: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        header.extend(self.usage_header());
+        let mut table = table(header, names.len(), self.options.width);
+        let mut rest = self.totals.listed().amount;
+        for (mut cells, usage) in groups.into_iter().take(self.options.top) {
+            cells.extend(self.usage(usage.amount, Some(usage.peak), duration_ns));
             table.add_row(cells);
-            rest.cpu_ns = rest.cpu_ns.saturating_sub(total.amount.cpu_ns);
-            rest.energy_uj = rest.energy_uj.saturating_sub(total.amount.energy_uj);
+            rest = rest.without(usage.amount);
         }
-        let mut add = |name: &str, share: Share, amount: Amount| {
-            let mut cells = vec![String::new(), name.to_owned(), String::new()];
-            cells.extend(self.amount_of(share, amount));
-            table.add_row(cells);
-        };
+        let name_at = usize::from(names.len() > 1);
         if rest != Amount::default() {
-            add("(smaller ones)", Share::Listed, rest);
+            let mut cells = vec![String::new(); names.len()];
+            "(smaller ones)".clone_into(&mut cells[name_at]);
+            cells.extend(self.usage(rest, None, duration_ns));
+            table.add_row(cells);
         }
-        for (share, key) in FIXED {
-            if let Some(amount) = totals.shares.get(&share) {
-                add(&format!("({})", row_word(&key)), share, *amount);
-            }
+        if others {
+            table.add_rows(self.fixed_rows(names.len(), name_at));
         }
-        format!(
-            "{}{}{}\n",
-            self.title("Biggest consumers"),
-            self.methods(),
-            trimmed(&table)
+        format!("{}{}{}\n", self.title(what), self.methods(), trimmed(&table))
+    }
+
+    /// The processes that used most, and all that are no listed processes.
+    pub fn processes(&self) -> String {
+        let processes = self.totals.processes.iter().map(|((id, cgroup), total)| {
+            let names = vec![id.tgid.to_string(), printable(&total.comm), shortened(cgroup)];
+            let usage = Usage {
+                amount: total.amount,
+                peak: total.peak,
+            };
+            (names, usage)
+        });
+        self.groups(
+            "Biggest consumers",
+            &["pid", "command", "cgroup"],
+            processes.collect(),
+            true,
         )
     }
 
-    fn cgroups(&self) -> String {
-        let totals = self.totals;
-        let mut cgroups: Vec<_> = totals.cgroups.iter().collect();
-        cgroups.sort_by(|(name_a, a), (name_b, b)| {
-            (b.energy_uj, b.cpu_ns)
-                .cmp(&(a.energy_uj, a.cpu_ns))
-                .then(name_a.cmp(name_b))
-        });
-        let mut header = vec!["cgroup".to_owned()];
-        header.extend(self.amount_header());
-        let mut table = self.table(header, 1);
-        let mut rest = totals.folded_cgroups.1;
-        for (position, (cgroup, amount)) in cgroups.into_iter().enumerate() {
-            if position < self.options.top {
-                let mut cells = vec![printable(cgroup)];
-                cells.extend(self.amount(*amount));
-                table.add_row(cells);
-            } else {
-                rest.add(*amount);
-            }
-        }
-        if rest != Amount::default() {
-            let mut cells = vec!["(smaller ones)".to_owned()];
-            cells.extend(self.amount(rest));
-            table.add_row(cells);
-        }
-        format!(
-            "{}{}{}\n",
-            self.title("By cgroup, listed processes only"),
-            self.methods(),
-            trimmed(&table)
+    /// The cgroups that used most.
+    pub fn cgroups(&self) -> String {
+        let cgroups = self.totals.cgroups.iter();
+        let cgroups = cgroups.map(|(cgroup, usage)| (vec![printable(cgroup)], *usage));
+        self.groups(
+            "By cgroup, listed processes only",
+            &["cgroup"],
+            cgroups.collect(),
+            false,
         )
     }
 
     /// Joules of each zone, and of the rows that share them.
-    fn balance(&self) -> String {
+    pub fn balance(&self) -> String {
         let shares: Vec<Share> = Share::ALL
             .into_iter()
             .filter(|share| self.totals.shares.contains_key(share))
             .collect();
         let mut header: Vec<String> = ["zone", "method", "J", "W"].map(str::to_owned).into();
+        if self.options.details {
+            header.push("peak W".to_owned());
+        }
         header.extend(shares.iter().map(|share| share_word(*share).to_owned()));
         header.push("diff. µJ".to_owned());
-        let mut table = self.table(header, 2);
+        let mut table = table(header, 2, self.options.width);
         for zone in &self.totals.zones {
             let mut cells = vec![
                 zone.zone.clone(),
@@ -255,14 +271,17 @@ impl Printer<'_> {
                 decimal(zone.energy_uj, 6, 3),
                 watts(zone.energy_uj, zone.known_ns),
             ];
+            if self.options.details {
+                cells.push(peak_watts(&zone.peak));
+            }
             cells.extend(shares.iter().map(|share| match zone.shares_uj.get(share) {
                 Some(uj) => decimal(*uj, 6, 3),
                 None => String::new(),
             }));
-            cells.push(if matches!(zone.kind, ZoneKind::Psys | ZoneKind::SingleCore) {
-                String::new()
-            } else {
+            cells.push(if zone.has_parts() {
                 zone.difference_uj.to_string()
+            } else {
+                String::new()
             });
             table.add_row(cells);
         }
@@ -273,7 +292,8 @@ impl Printer<'_> {
         )
     }
 
-    fn notes(&self) -> Vec<String> {
+    /// What is missing or not exact, a sentence each.
+    pub fn notes(&self) -> Vec<String> {
         let totals = self.totals;
         let mut notes = Vec::new();
         if totals.is_estimate() {
@@ -333,7 +353,7 @@ fn methods_of(zone: &ZoneTotal) -> String {
 }
 
 /// The rows that are no processes, as the log calls them.
-const FIXED: [(Share, RowKey); 5] = [
+pub const FIXED: [(Share, RowKey); 5] = [
     (Share::Others, RowKey::Others),
     (Share::Kernel, RowKey::Kernel),
     (Share::SelfDlpm, RowKey::SelfDlpm),
@@ -349,56 +369,6 @@ fn share_word(share: Share) -> &'static str {
             "unattributed" => "unattr.",
             word => word,
         })
-}
-
-/// `value` in units of 10^-`digits`, rounded to `shown` decimals (half up); exact integers until here.
-fn decimal(value: u128, digits: u32, shown: u32) -> String {
-    let unit = 10u128.pow(digits - shown);
-    let rounded = value / unit + u128::from(value % unit * 2 >= unit && unit > 1);
-    let one = 10u128.pow(shown);
-    let width = usize::try_from(shown).unwrap_or(0);
-    format!("{}.{:0width$}", rounded / one, rounded % one)
-}
-
-/// Average power; µJ over ns are kilowatts.
-fn watts(energy_uj: u128, duration_ns: u128) -> String {
-    if duration_ns == 0 {
-        return "-".to_owned();
-    }
-    format!("{:.3}", energy_uj as f64 / duration_ns as f64 * 1000.0)
-}
-
-fn percent(part: u128, whole: u128) -> String {
-    if whole == 0 {
-        return "-".to_owned();
-    }
-    format!("{:.1} %", part as f64 / whole as f64 * 100.0)
-}
-
-/// A process chooses its name; it must not be able to control the terminal.
-fn printable(text: &str) -> String {
-    text.chars()
-        .map(|character| if character.is_control() { '?' } else { character })
-        .collect()
-}
-
-/// The end of a path says more than its beginning.
-fn shortened(cgroup: &str) -> String {
-    let cgroup = printable(cgroup);
-    let length = cgroup.chars().count();
-    if length <= CGROUP_WIDTH {
-        return cgroup;
-    }
-    let end: String = cgroup.chars().skip(length + 1 - CGROUP_WIDTH).collect();
-    format!("…{end}")
-}
-
-fn trimmed(table: &Table) -> String {
-    table
-        .lines()
-        .map(|line| line.trim_end().to_owned())
-        .collect::<Vec<_>>()
-        .join("\n")
 }
 
 #[cfg(test)]

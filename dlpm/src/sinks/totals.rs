@@ -1,5 +1,7 @@
 //! Sums over the ledgers of a trace, in bounded memory.
 
+mod amounts;
+
 use std::{
     cmp::{Ordering, Reverse},
     collections::BTreeMap,
@@ -8,43 +10,17 @@ use std::{
 use foldhash::HashMap;
 
 use crate::{
-    attribution::ledger::{IdlePolicy, LeafZone, Ledger, Method, RootZone, Row, RowKey},
+    attribution::ledger::{IdlePolicy, LeafZone, Ledger, Method, RootZone, RowKey},
     interval::{ProcessId, ZoneKind},
 };
+
+pub use amounts::{Amount, Peak, SHORTEST_PEAK_NS, Usage};
 
 /// Entries of processes, and of cgroups, that are kept at most.
 const ENTRIES: usize = 10_000;
 
 /// Entries that are left when there were too many.
 const ENTRIES_KEPT: usize = 9_000;
-
-/// CPU time and energy over all leaves.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Amount {
-    /// CPU time in ns.
-    pub cpu_ns: u128,
-    /// Energy in µJ.
-    pub energy_uj: u128,
-}
-
-impl Amount {
-    fn of(row: &Row) -> Self {
-        Self {
-            cpu_ns: row.cpu_ns().into(),
-            energy_uj: total_uj(&row.energy_uj),
-        }
-    }
-
-    /// Adds another amount.
-    pub fn add(&mut self, other: Self) {
-        self.cpu_ns += other.cpu_ns;
-        self.energy_uj += other.energy_uj;
-    }
-}
-
-fn total_uj(energy_uj: &[u64]) -> u128 {
-    energy_uj.iter().map(|uj| u128::from(*uj)).sum()
-}
 
 /// What a process used in one cgroup.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,6 +29,8 @@ pub struct ProcessTotal {
     pub comm: String,
     /// How much.
     pub amount: Amount,
+    /// Its highest power.
+    pub peak: Peak,
     exited: bool,
 }
 
@@ -115,6 +93,8 @@ pub struct ZoneTotal {
     pub invalid: u64,
     /// Why it was not known the last time.
     pub reason: Option<String>,
+    /// Its highest power.
+    pub peak: Peak,
     /// For leaves: what the rows got.
     pub shares_uj: BTreeMap<Share, u128>,
     /// For leaves the leaf less its rows; for packages and machine the root, with its carries, less its leaves, where
@@ -123,6 +103,11 @@ pub struct ZoneTotal {
 }
 
 impl ZoneTotal {
+    /// Whether it has leaves or rows, which have to add up to it.
+    pub fn has_parts(&self) -> bool {
+        !matches!(self.kind, ZoneKind::Psys | ZoneKind::SingleCore)
+    }
+
     /// Whether its figures are made from watts that the user gave.
     pub fn is_estimate(&self) -> bool {
         self.methods.contains(&Method::Estimate)
@@ -157,16 +142,20 @@ pub struct Totals {
     pub duration_ns: u128,
     /// CPU time.
     pub cpu: CpuTotal,
-    /// Policy for idle energy.
+    /// Policy for idle energy; of the newest trace, if there are several.
     pub idle_policy: IdlePolicy,
+    /// Whether an earlier trace had another one.
+    pub mixed_policies: bool,
+    /// Energy of all leaves, interval by interval.
+    pub peak: Peak,
     /// Zones in the order of the ledgers, roots first.
     pub zones: Vec<ZoneTotal>,
     /// Sums of the rows by kind.
-    pub shares: BTreeMap<Share, Amount>,
+    pub shares: BTreeMap<Share, Usage>,
     /// Listed processes by cgroup.
     pub processes: HashMap<(ProcessId, String), ProcessTotal>,
     /// Listed processes, merged and folded ones too, by cgroup.
-    pub cgroups: BTreeMap<String, Amount>,
+    pub cgroups: BTreeMap<String, Usage>,
     /// Listed cgroups that are no longer told apart: how many, and their sum.
     pub folded_cgroups: (u64, Amount),
     /// Process entries that are no longer told apart within their cgroup.
@@ -178,7 +167,39 @@ pub struct Totals {
 impl Totals {
     /// Adds the ledger of one interval.
     pub fn add(&mut self, ledger: &Ledger) {
+        self.add_sums(ledger);
         let length_ns = ledger.end_ns.saturating_sub(ledger.begin_ns);
+        for row in &ledger.rows {
+            if let RowKey::Process(id, cgroup) = &row.key {
+                let entry = self.processes.entry((*id, cgroup.clone())).or_default();
+                let amount = Amount::of(row, ledger);
+                entry.amount.add(amount);
+                entry.peak.see(amount.energy_uj, length_ns);
+                if let Some(shown) = &row.shown {
+                    entry.comm.clone_from(&shown.comm);
+                    entry.exited = shown.exited;
+                }
+            }
+        }
+        for sum in &ledger.cgroups {
+            let amount = Amount::new(sum.cpu_ns, &sum.energy_uj, ledger);
+            match self.cgroups.get_mut(&sum.cgroup) {
+                Some(usage) => usage.add(amount, length_ns),
+                None => self
+                    .cgroups
+                    .entry(sum.cgroup.clone())
+                    .or_default()
+                    .add(amount, length_ns),
+            }
+        }
+        self.fold_processes();
+        self.fold_cgroups();
+    }
+
+    /// Adds the ledger of one interval to what does not tell processes and cgroups apart.
+    pub fn add_sums(&mut self, ledger: &Ledger) {
+        let length_ns = ledger.end_ns.saturating_sub(ledger.begin_ns);
+        self.mixed_policies |= self.intervals > 0 && self.idle_policy != ledger.idle_policy;
         self.intervals += 1;
         self.duration_ns += u128::from(length_ns);
         self.idle_policy = ledger.idle_policy;
@@ -188,29 +209,29 @@ impl Totals {
             self.zone(&root.zone, root.kind, false, root.method)
                 .add(&root.energy_uj, length_ns, difference_uj);
         }
+        let mut all_leaves = 0;
         for (position, leaf) in ledger.leaves.iter().enumerate() {
             self.add_leaf(ledger, position, leaf, length_ns);
+            all_leaves += leaf.energy_uj.as_ref().map_or(0, |uj| u128::from(*uj));
         }
+        if !ledger.leaves.is_empty() {
+            self.peak.see(all_leaves, length_ns);
+        }
+        let mut shares: BTreeMap<Share, Amount> = BTreeMap::new();
         for row in &ledger.rows {
-            let amount = Amount::of(row);
-            self.shares.entry(Share::of(&row.key)).or_default().add(amount);
-            if let RowKey::Process(id, cgroup) = &row.key {
-                let entry = self.processes.entry((*id, cgroup.clone())).or_default();
-                entry.amount.add(amount);
-                if let Some(shown) = &row.shown {
-                    entry.comm.clone_from(&shown.comm);
-                    entry.exited = shown.exited;
-                }
-            }
+            shares
+                .entry(Share::of(&row.key))
+                .or_default()
+                .add(Amount::of(row, ledger));
         }
-        for sum in &ledger.cgroups {
-            self.cgroups.entry(sum.cgroup.clone()).or_default().add(Amount {
-                cpu_ns: sum.cpu_ns.into(),
-                energy_uj: total_uj(&sum.energy_uj),
-            });
+        for (share, amount) in shares {
+            self.shares.entry(share).or_default().add(amount, length_ns);
         }
-        self.fold_processes();
-        self.fold_cgroups();
+    }
+
+    /// What the listed processes used.
+    pub fn listed(&self) -> Usage {
+        self.shares.get(&Share::Listed).copied().unwrap_or_default()
     }
 
     /// Energy of all leaves.
@@ -276,6 +297,7 @@ impl Totals {
                 known_ns: 0,
                 invalid: 0,
                 reason: None,
+                peak: Peak::default(),
                 shares_uj: BTreeMap::new(),
                 difference_uj: 0,
             });
@@ -322,10 +344,10 @@ impl Totals {
             return;
         }
         let mut entries: Vec<_> = std::mem::take(&mut self.cgroups).into_iter().collect();
-        entries.sort_by_key(|(_, amount)| Reverse((amount.energy_uj, amount.cpu_ns)));
-        for (_, amount) in entries.split_off(ENTRIES_KEPT) {
+        entries.sort_by_key(|(_, usage)| Reverse((usage.amount.energy_uj, usage.amount.cpu_ns)));
+        for (_, usage) in entries.split_off(ENTRIES_KEPT) {
             self.folded_cgroups.0 += 1;
-            self.folded_cgroups.1.add(amount);
+            self.folded_cgroups.1.add(usage.amount);
         }
         self.cgroups = entries.into_iter().collect();
     }
@@ -337,6 +359,7 @@ impl ZoneTotal {
             Ok(uj) => {
                 self.energy_uj += u128::from(*uj);
                 self.known_ns += u128::from(length_ns);
+                self.peak.see(u128::from(*uj), length_ns);
             }
             Err(reason) => {
                 self.invalid += 1;

@@ -268,7 +268,10 @@ impl Machine {
         suspend::mark_gpus(&mut gpus, drained.slept_ns);
         let owners = self.resolve_gpu_owners(&gpus, &interval.usage);
         for (id, process) in self.gpu_owners.processes() {
-            interval.processes.entry(id).or_insert_with(|| Arc::new(process.clone()));
+            interval
+                .processes
+                .entry(id)
+                .or_insert_with(|| Arc::new(process.clone()));
         }
         let known: Vec<_> = self.describe(owners.values().map(|(process, _)| process)).collect();
         interval.processes.extend(known);

@@ -4,11 +4,13 @@
 //! microjoule that moved from one row to another is found, because the leaf is split again under the recorded policy
 //! and weights. One line is held at a time, so that a log may be of any length.
 
+mod borrowed;
 mod events;
+pub mod files;
 mod laws;
 mod metrics;
 mod phases;
-mod record;
+pub mod record;
 mod rules;
 mod sequence;
 
@@ -17,7 +19,7 @@ mod phase_tests;
 #[cfg(test)]
 mod tamper_tests;
 #[cfg(test)]
-mod test_logs;
+pub(crate) mod test_logs;
 #[cfg(test)]
 mod tests;
 

@@ -1,13 +1,17 @@
 //! The exact part of a line as it was written, and the ledger that it tells of.
+//!
+//! `dlpm verify` takes it from a [`Value`], `dlpm report` from the text of the line itself, which is faster: text
+//! without escapes then stays where it is.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::borrowed::{Energies, Text};
 use crate::{
     attribution::ledger::{CgroupSum, CpuUse, IdlePolicy, LeafZone, Ledger, Method, RootZone, Row, RowKey, Shown},
-    interval::{CpuInterval, MachineMemory, MemoryReading, MeterSource, ProcessId, ZoneKind},
+    interval::{CpuInterval, Identity, MachineMemory, MemoryReading, MeterSource, ProcessId, ZoneKind},
     sinks::{
         line::SCHEMA,
         log_gpus::{RecordedGpu, RecordedGpuUse},
@@ -17,24 +21,29 @@ use crate::{
 
 /// The object `dlpm` of a sample.
 #[derive(Debug, Deserialize)]
-pub struct Recorded {
+pub struct Recorded<'a> {
     schema: u32,
     seq: u64,
     begin_ns: u64,
     end_ns: u64,
     energy_skew_ns: u64,
     seal_ns: u64,
-    identity: String,
+    /// What tells processes apart.
+    pub identity: Identity,
     cpus: Vec<Cpu>,
-    zones: Vec<Zone>,
-    idle_policy: String,
+    #[serde(borrow)]
+    zones: Vec<Zone<'a>>,
+    #[serde(borrow)]
+    idle_policy: Text<'a>,
     smt_weight_permille: u32,
     #[serde(default)]
     gpus: Vec<RecordedGpu>,
     memory: Option<Machine>,
     /// The rows, as they were written.
-    pub rows: Vec<RecordedRow>,
-    cgroups: Vec<Cgroup>,
+    #[serde(borrow)]
+    pub rows: Vec<RecordedRow<'a>>,
+    #[serde(borrow)]
+    cgroups: Vec<Cgroup<'a>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -50,10 +59,13 @@ struct Cpu {
 }
 
 #[derive(Debug, Deserialize)]
-struct Zone {
-    zone: String,
-    role: String,
-    kind: String,
+struct Zone<'a> {
+    #[serde(borrow)]
+    zone: Text<'a>,
+    #[serde(borrow)]
+    role: Text<'a>,
+    #[serde(borrow)]
+    kind: Text<'a>,
     package: Option<u32>,
     energy_uj: Option<u64>,
     counter_uj: Option<u64>,
@@ -63,10 +75,14 @@ struct Zone {
     #[serde(default)]
     parts_outside: bool,
     idle_floor_mw: Option<u64>,
-    source: String,
-    state: String,
-    reason: Option<String>,
-    method: String,
+    #[serde(borrow)]
+    source: Text<'a>,
+    #[serde(borrow)]
+    state: Text<'a>,
+    #[serde(borrow)]
+    reason: Option<Text<'a>>,
+    #[serde(borrow)]
+    method: Text<'a>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -78,15 +94,17 @@ struct Machine {
 
 /// A row.
 #[derive(Debug, Deserialize)]
-pub struct RecordedRow {
-    row: String,
+pub struct RecordedRow<'a> {
+    #[serde(borrow)]
+    row: Text<'a>,
     tgid: Option<u32>,
     start_ns: Option<u64>,
-    #[serde(default)]
-    comm: String,
-    #[serde(default)]
-    exec_comm: String,
-    cgroup: Option<String>,
+    #[serde(borrow, default)]
+    comm: Text<'a>,
+    #[serde(borrow, default)]
+    exec_comm: Text<'a>,
+    #[serde(borrow)]
+    cgroup: Option<Text<'a>>,
     uid: Option<u32>,
     #[serde(default)]
     exited: bool,
@@ -100,7 +118,8 @@ pub struct RecordedRow {
     resident_bytes: Option<u64>,
     #[serde(default)]
     gpus: BTreeMap<String, RecordedGpuUse>,
-    energy_uj: BTreeMap<String, u64>,
+    #[serde(borrow)]
+    energy_uj: Energies<'a>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -118,27 +137,35 @@ struct Memory {
 }
 
 #[derive(Debug, Deserialize)]
-struct Cgroup {
-    cgroup: String,
+struct Cgroup<'a> {
+    #[serde(borrow)]
+    cgroup: Text<'a>,
     cpu_ns: u64,
-    energy_uj: BTreeMap<String, u64>,
+    #[serde(borrow)]
+    energy_uj: Energies<'a>,
 }
 
-impl Recorded {
+impl<'a> Recorded<'a> {
     /// The exact part that `value` holds.
     ///
     /// # Errors
     ///
     /// If a field is missing, of another kind, or of another version of the log.
-    pub fn read(value: &Value) -> Result<Self, String> {
+    pub fn read(value: &'a Value) -> Result<Self, String> {
         let recorded = Self::deserialize(value).map_err(|error| error.to_string())?;
-        if recorded.schema != SCHEMA {
-            return Err(super::differs("schema", SCHEMA, recorded.schema));
+        recorded.checked()
+    }
+
+    /// Itself, if it is of this version of the log.
+    ///
+    /// # Errors
+    ///
+    /// If it is of another one.
+    pub fn checked(self) -> Result<Self, String> {
+        if self.schema != SCHEMA {
+            return Err(super::differs("schema", SCHEMA, self.schema));
         }
-        if !["start_time", "tgid"].contains(&recorded.identity.as_str()) {
-            return Err(super::differs("identity", "start_time or tgid", &recorded.identity));
-        }
-        Ok(recorded)
+        Ok(self)
     }
 
     /// The ledger that was written.
@@ -150,7 +177,7 @@ impl Recorded {
         let mut roots = Vec::new();
         let mut leaves = Vec::new();
         for zone in &self.zones {
-            match zone.role.as_str() {
+            match &*zone.role {
                 "root" => roots.push(zone.root()?),
                 "leaf" => leaves.push(zone.leaf()?),
                 role => return Err(super::differs(&zone.zone, "role root or leaf", role)),
@@ -171,9 +198,9 @@ impl Recorded {
             .iter()
             .map(|sum| {
                 Ok(CgroupSum {
-                    cgroup: sum.cgroup.clone(),
+                    cgroup: sum.cgroup.to_string(),
                     cpu_ns: sum.cpu_ns,
-                    energy_uj: energies(&sum.energy_uj, &leaves, &format!("cgroup {}", sum.cgroup))?,
+                    energy_uj: energies(&sum.energy_uj, &leaves, || format!("cgroup {}", sum.cgroup))?,
                 })
             })
             .collect::<Result<_, String>>()?;
@@ -217,11 +244,11 @@ impl Cpu {
     }
 }
 
-impl Zone {
+impl Zone<'_> {
     fn energy(&self) -> Result<Result<u64, String>, String> {
-        match (self.state.as_str(), self.energy_uj, &self.reason) {
+        match (&*self.state, self.energy_uj, &self.reason) {
             ("ok", Some(energy_uj), None) => Ok(Ok(energy_uj)),
-            ("invalid", None, Some(reason)) => Ok(Err(reason.clone())),
+            ("invalid", None, Some(reason)) => Ok(Err(reason.to_string())),
             _ => Err(format!(
                 "{}: state `{}` does not go with its energy and reason",
                 self.zone, self.state
@@ -232,21 +259,21 @@ impl Zone {
     fn source(&self) -> Result<MeterSource, String> {
         MeterSource::ALL
             .into_iter()
-            .find(|source| source.as_str() == self.source)
+            .find(|source| source.as_str() == &*self.source)
             .ok_or_else(|| format!("{}: source `{}` is unknown", self.zone, self.source))
     }
 
     fn method(&self) -> Result<Method, String> {
         Method::ALL
             .into_iter()
-            .find(|method| method.as_str() == self.method)
+            .find(|method| method.as_str() == &*self.method)
             .ok_or_else(|| format!("{}: method `{}` is unknown", self.zone, self.method))
     }
 
     fn kind(&self) -> Result<ZoneKind, String> {
         ZoneKind::ALL
             .into_iter()
-            .find(|kind| kind.as_str() == self.kind)
+            .find(|kind| kind.as_str() == &*self.kind)
             .ok_or_else(|| format!("{}: kind `{}` is unknown", self.zone, self.kind))
     }
 
@@ -256,7 +283,7 @@ impl Zone {
             return Err(format!("{}: packages, and no others, have carries", self.zone));
         }
         Ok(RootZone {
-            zone: self.zone.clone(),
+            zone: self.zone.to_string(),
             kind,
             package: self.package,
             energy_uj: self.energy()?,
@@ -271,14 +298,14 @@ impl Zone {
     }
 
     fn leaf(&self) -> Result<LeafZone, String> {
-        let rest = self.kind == "rest";
+        let rest = &*self.kind == "rest";
         let kind = match (rest, self.package) {
             (false, _) => self.kind()?,
             (true, Some(_)) => ZoneKind::Package,
             (true, None) => ZoneKind::Machine,
         };
         Ok(LeafZone {
-            zone: self.zone.clone(),
+            zone: self.zone.to_string(),
             kind,
             rest,
             package: self.package,
@@ -292,13 +319,13 @@ impl Zone {
     }
 }
 
-impl RecordedRow {
+impl RecordedRow<'_> {
     fn key(&self) -> Result<RowKey, String> {
-        match (self.row.as_str(), self.tgid, self.start_ns, &self.cgroup) {
+        match (&*self.row, self.tgid, self.start_ns, &self.cgroup) {
             ("process", Some(tgid), Some(start_ns), Some(cgroup)) => {
-                Ok(RowKey::Process(ProcessId { tgid, start_ns }, cgroup.clone()))
+                Ok(RowKey::Process(ProcessId { tgid, start_ns }, cgroup.to_string()))
             }
-            ("merged", None, None, Some(cgroup)) => Ok(RowKey::Merged(cgroup.clone())),
+            ("merged", None, None, Some(cgroup)) => Ok(RowKey::Merged(cgroup.to_string())),
             ("others", None, None, None) => Ok(RowKey::Others),
             ("kernel", None, None, None) => Ok(RowKey::Kernel),
             ("self", None, None, None) => Ok(RowKey::SelfDlpm),
@@ -321,8 +348,8 @@ impl RecordedRow {
         let is_process = matches!(key, RowKey::Process(..));
         Ok(Row {
             shown: is_process.then(|| Shown {
-                comm: self.comm.clone(),
-                exec_comm: self.exec_comm.clone(),
+                comm: self.comm.to_string(),
+                exec_comm: self.exec_comm.to_string(),
                 uid: self.uid,
                 exited: self.exited,
             }),
@@ -349,7 +376,7 @@ impl RecordedRow {
                 .iter()
                 .map(|(zone, usage)| (zone.clone(), usage.usage()))
                 .collect(),
-            energy_uj: energies(&self.energy_uj, leaves, &name(&key))?,
+            energy_uj: energies(&self.energy_uj, leaves, || name(&key))?,
             key,
         })
     }
@@ -365,22 +392,22 @@ pub fn name(key: &RowKey) -> String {
 }
 
 /// Energies in the order of the leaves; the invalid ones, GPUs with 0, and no others, are missing.
-fn energies(by_leaf: &BTreeMap<String, u64>, leaves: &[LeafZone], whose: &str) -> Result<Vec<u64>, String> {
-    if let Some(zone) = by_leaf
-        .keys()
-        .find(|zone| leaves.iter().all(|leaf| leaf.zone != **zone))
+fn energies(by_leaf: &Energies, leaves: &[LeafZone], whose: impl Fn() -> String) -> Result<Vec<u64>, String> {
+    if let Some((zone, _)) = by_leaf
+        .iter()
+        .find(|(zone, _)| leaves.iter().all(|leaf| leaf.zone != *zone))
     {
-        return Err(format!("energy_uj of {whose} has {zone}, which is no leaf"));
+        return Err(format!("energy_uj of {} has {zone}, which is no leaf", whose()));
     }
     leaves
         .iter()
         .map(|leaf| match (&leaf.energy_uj, by_leaf.get(&leaf.zone)) {
-            (Ok(_), Some(energy_uj)) => Ok(*energy_uj),
+            (Ok(_), Some(energy_uj)) => Ok(energy_uj),
             (Err(_), None) => Ok(0),
             // Most processes use no GPU.
             (Ok(_), None) if leaf.kind == ZoneKind::Gpu => Ok(0),
-            (Ok(_), None) => Err(format!("energy_uj of {whose} lacks {}", leaf.zone)),
-            (Err(_), Some(_)) => Err(format!("energy_uj of {whose} has {}, which is invalid", leaf.zone)),
+            (Ok(_), None) => Err(format!("energy_uj of {} lacks {}", whose(), leaf.zone)),
+            (Err(_), Some(_)) => Err(format!("energy_uj of {} has {}, which is invalid", whose(), leaf.zone)),
         })
         .collect()
 }

@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
 use dlpm_tests::{
-    bench::{Programs, accuracy, gpu, interval, model, overhead, sleepers},
+    bench::{Programs, accuracy, gpu, interval, model, overhead, report, sleepers},
     kernel,
 };
 
@@ -31,6 +31,18 @@ enum Benchmark {
     Gpu(GpuArgs),
     /// Cost of a context switch in the kernel and of a ping-pong, beside other tools
     Overhead(OverheadArgs),
+    /// `dlpm report` on a day of samples, against Python's json reading the same lines
+    Report(ReportArgs),
+    /// Write the log of that benchmark
+    #[command(hide = true)]
+    WriteLog {
+        /// The file
+        path: PathBuf,
+        /// Intervals
+        lines: u64,
+        /// Rows of each
+        rows: u32,
+    },
     /// Reading a model of 100 MB beside reading and hashing its bytes
     Model(ModelArgs),
 }
@@ -119,6 +131,22 @@ struct OverheadArgs {
 }
 
 #[derive(Debug, Args)]
+struct ReportArgs {
+    /// Intervals of the log: 86400 are a day of seconds, and 3 GiB with 50 rows
+    #[arg(long, value_name = "N", default_value_t = 86_400, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    lines: u64,
+    /// Rows of each interval
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(5..=2_000))]
+    rows: u32,
+    /// Alternating rounds
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = at_least_one)]
+    rounds: usize,
+    /// Where the log is written; it is deleted afterwards [default: the directory for temporary files]
+    #[arg(long, value_name = "DIR")]
+    folder: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 struct ModelArgs {
     /// Alternating rounds
     #[arg(long, value_name = "N", default_value_t = 15, value_parser = at_least_one)]
@@ -150,6 +178,12 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<bool> {
     if let Benchmark::Model(args) = &cli.benchmark {
         return run_model(args);
+    }
+    if let Benchmark::WriteLog { path, lines, rows } = &cli.benchmark {
+        return report::write(path, *lines, *rows).map(|()| true);
+    }
+    if let Benchmark::Report(args) = cli.benchmark {
+        return run_report(cli.program, args);
     }
     if let Err(reason) = kernel::available() {
         bail!("dlpm cannot trace here: {reason}");
@@ -234,8 +268,27 @@ fn run(cli: Cli) -> Result<bool> {
             }
             Ok(within)
         }
-        Benchmark::Model(args) => run_model(&args),
+        Benchmark::Model(_) | Benchmark::WriteLog { .. } | Benchmark::Report(_) => bail!("it needs no kernel"),
     }
+}
+
+fn run_report(dlpm: PathBuf, args: ReportArgs) -> Result<bool> {
+    let within = report::run(
+        &dlpm,
+        &report::Options {
+            lines: args.lines,
+            rows: args.rows,
+            rounds: args.rounds,
+            folder: args.folder,
+        },
+    )?;
+    if !within {
+        eprintln!(
+            "error: dlpm was slower than Python, or held more than {} MiB",
+            report::LARGEST_BYTES >> 20
+        );
+    }
+    Ok(within)
 }
 
 fn run_model(args: &ModelArgs) -> Result<bool> {

@@ -40,6 +40,8 @@ enum Name {
     Overhead,
     /// Reading a model of 100 MB beside reading and hashing its bytes; fails from a ratio of 2 on
     Model,
+    /// `dlpm report` on 86,400 lines of 50 rows, against Python's json; fails where it is slower, or holds above 64 MiB
+    Report,
 }
 
 impl Name {
@@ -51,6 +53,7 @@ impl Name {
             Self::Gpu => "gpu",
             Self::Overhead => "overhead",
             Self::Model => "model",
+            Self::Report => "report",
         }
     }
 }

@@ -101,11 +101,3 @@ fn others_are_shown_under_a_filter_and_names_cannot_control_the_terminal() {
         "{text}"
     );
 }
-
-#[test]
-fn decimals_are_rounded_from_integers() {
-    assert_eq!(decimal(1_999_499, 6, 3), "1.999");
-    assert_eq!(decimal(1_999_500, 6, 3), "2.000");
-    assert_eq!(decimal(7, 6, 6), "0.000007");
-    assert_eq!(decimal(u128::from(u64::MAX), 6, 3), "18446744073709.552");
-}

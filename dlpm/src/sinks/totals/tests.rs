@@ -17,7 +17,7 @@ fn sums_close() {
     assert_eq!(totals.cpu.violations, 0);
     // Package and DRAM; psys is not added to them.
     assert_eq!(totals.energy_uj(), 3 * 48_000_000);
-    let shares: u128 = totals.shares.values().map(|amount| amount.energy_uj).sum();
+    let shares: u128 = totals.shares.values().map(|usage| usage.amount.energy_uj).sum();
     assert_eq!(shares, totals.energy_uj());
     assert!(
         totals
@@ -78,8 +78,34 @@ fn memory_is_bounded_and_sums_stay() {
     assert_eq!(totals.processes.len() as u64 + totals.folded_processes, 18_000);
     assert_eq!(totals.cgroups.len() as u64 + totals.folded_cgroups.0, 18_000);
     assert!(!totals.folded_running);
-    let listed = totals.shares[&Share::Listed];
+    let listed = totals.listed().amount;
     let mut by_cgroup = totals.folded_cgroups.1;
-    totals.cgroups.values().for_each(|amount| by_cgroup.add(*amount));
+    totals.cgroups.values().for_each(|usage| by_cgroup.add(usage.amount));
     assert_eq!(listed.cpu_ns, by_cgroup.cpu_ns);
+}
+
+#[test]
+fn a_peak_is_the_highest_power_of_a_long_interval() {
+    let mut peak = Peak::default();
+    peak.see(50, SHORTEST_PEAK_NS - 1);
+    assert_eq!(peak.interval(), None);
+    peak.see(0, SHORTEST_PEAK_NS);
+    peak.see(30, 3 * SHORTEST_PEAK_NS);
+    peak.see(40, 5 * SHORTEST_PEAK_NS);
+    assert_eq!(peak.interval(), Some((30, 3 * SHORTEST_PEAK_NS)));
+    let mut totals = Totals::default();
+    let mut more = all_zones();
+    more[0].energy_uj = Ok(70_000_000);
+    totals.add(&ledger(0, all_zones()));
+    totals.add(&ledger(1, more));
+    assert_eq!(totals.zones[0].peak.interval(), Some((70_000_000, 1_000_000_000)));
+    assert_eq!(totals.peak.interval(), Some((78_000_000, 1_000_000_000)));
+    let listed = totals.listed();
+    assert_eq!(listed.amount.cpu_uj() + listed.amount.dram_uj, listed.amount.energy_uj);
+    assert!(
+        listed
+            .peak
+            .interval()
+            .is_some_and(|(uj, _)| uj * 2 > listed.amount.energy_uj)
+    );
 }

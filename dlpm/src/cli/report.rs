@@ -1,0 +1,140 @@
+//! `dlpm report`, as it is typed.
+
+use std::{num::NonZeroU64, path::PathBuf};
+
+use clap::{Args, ValueEnum};
+
+use crate::report::{facts::Target, window::Moment};
+
+const REPORT_HELP: &str = "\
+Window:
+  --from and --to take whole intervals: those that end after the one and not after the other. A time is unix seconds
+  (1767225600), a date (\"2026-01-01 12:00\", local time without an offset), or how long after the begin of the log (+10m).
+
+Energy:
+  Joules of processes are the sum of all leaves (package parts, DRAM, GPUs); psys is shown and never added. Peak W is the
+  highest average of one interval of at least 10 ms.
+
+Formats:
+  table for people; json with exact integers (_uj, _ns) beside floats; csv is one table, that of --by (zone, if it is left
+  out). Their fields are in docs/report.md.
+
+Exit status: 0; 1 where the log cannot be read, or nothing of it is in the window; 2 where the command line is wrong.
+
+Examples:
+  dlpm report run1
+  dlpm report run1 --by phase
+  dlpm report run1 --from +10m --to +20m --format json
+  dlpm report run1 --carbon 56 --pue 1.4
+  dlpm report run1 --inferences 1000 --phase test
+  dlpm report run1 --reach accuracy=0.7";
+
+/// `dlpm report`
+#[derive(Debug, Args)]
+#[command(after_long_help = REPORT_HELP, after_help = "`dlpm report --help` tells about windows, energy and formats.")]
+pub struct ReportArgs {
+    /// Folder of the log (or its power_metrics.json); one that AIPowerMeter recorded will do.
+    #[arg(value_name = "DIR")]
+    pub folder: PathBuf,
+    /// Only this table.
+    #[arg(long, value_name = "TABLE", value_enum)]
+    pub by: Option<By>,
+    /// How it is written.
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub format: Format,
+    /// Lines of a table at most, beside those that are always there [default: 15; all in json and csv].
+    #[arg(long, value_name = "N")]
+    pub top: Option<usize>,
+    /// List the metrics that the log has, with their units.
+    #[arg(long, conflicts_with_all = ["by", "from", "to", "phase", "carbon", "pue", "inferences", "reach", "top"])]
+    pub list: bool,
+
+    /// Only what ended after this time.
+    #[arg(long, value_name = "TIME", help_heading = "Window", allow_hyphen_values = true)]
+    pub from: Option<Moment>,
+    /// Only what ended up to this time.
+    #[arg(long, value_name = "TIME", help_heading = "Window", allow_hyphen_values = true)]
+    pub to: Option<Moment>,
+    /// Only what is in this phase (`dlpm mark`).
+    #[arg(long, value_name = "LABEL", help_heading = "Window")]
+    pub phase: Option<String>,
+
+    /// Multiply kilowatt-hours by this many grams of CO2 equivalents.
+    #[arg(long, value_name = "gCO2e/kWh", value_parser = not_negative, help_heading = "Derived")]
+    pub carbon: Option<f64>,
+    /// Multiply kilowatt-hours by this power usage effectiveness: what the data centre draws for each watt of the machine.
+    #[arg(long, value_name = "F", value_parser = pue, help_heading = "Derived")]
+    pub pue: Option<f64>,
+    /// Divide the joules of the listed processes by this number of inferences, and by the multiply-adds of
+    /// model_summary.json if it is in the folder.
+    #[arg(long, value_name = "N", help_heading = "Derived")]
+    pub inferences: Option<NonZeroU64>,
+    /// Joules and time until a result (`dlpm result`) came to this value.
+    #[arg(long, value_name = "METRIC=VALUE", value_parser = target, help_heading = "Derived")]
+    pub reach: Vec<Target>,
+}
+
+/// The tables of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum By {
+    /// Energy meters and their parts.
+    Zone,
+    /// Processes.
+    Process,
+    /// Cgroups.
+    Cgroup,
+    /// Names of processes.
+    Comm,
+    /// Phases.
+    Phase,
+    /// GPUs.
+    Gpu,
+}
+
+/// How a report is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Table,
+    /// One object.
+    Json,
+    /// One table.
+    Csv,
+}
+
+fn not_negative(text: &str) -> Result<f64, String> {
+    let number = text
+        .parse()
+        .ok()
+        .filter(|number: &f64| number.is_finite() && *number >= 0.0);
+    number.ok_or_else(|| format!("`{text}` is no number from 0 on"))
+}
+
+fn pue(text: &str) -> Result<f64, String> {
+    let number = text
+        .parse()
+        .ok()
+        .filter(|number: &f64| number.is_finite() && *number >= 1.0);
+    number.ok_or_else(|| format!("`{text}` is no PUE: it is a number from 1 on, as in 1.4"))
+}
+
+fn target(text: &str) -> Result<Target, String> {
+    let (metric, value) = metric_value(text)?;
+    Ok(Target { metric, value })
+}
+
+/// `accuracy=0.7`
+pub(super) fn metric_value(text: &str) -> Result<(String, f64), String> {
+    let wrong = || format!("`{text}` is no METRIC=VALUE, as in accuracy=0.71");
+    let (metric, value) = text.split_once('=').ok_or_else(wrong)?;
+    let value: f64 = value.trim().parse().map_err(|_| wrong())?;
+    let metric = metric.trim();
+    if metric.is_empty() || metric.chars().any(char::is_control) {
+        return Err(wrong());
+    }
+    if !value.is_finite() {
+        return Err(format!("{metric} is {value}; JSON has no such number: leave it out"));
+    }
+    Ok((metric.to_owned(), value))
+}

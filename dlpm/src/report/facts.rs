@@ -1,0 +1,376 @@
+//! What a report says beside its tables: how long, how much in all, what it costs, and what is not exact.
+
+use jiff::tz::TimeZone;
+
+use super::{
+    collect::Collected,
+    model::Model,
+    results::{Reached, Spent},
+    sheet::{Cell, Record},
+    sheets::{Sheets, joules, peak_watts, share, watts, words},
+};
+use crate::sinks::{
+    figures::{decimal, printable},
+    segments,
+    summary::{Printer, SummaryOptions},
+    totals::Totals,
+};
+
+/// Joules in a kilowatt-hour.
+pub const JOULES_PER_KWH: f64 = 3.6e6;
+
+/// What energy is multiplied by to be called carbon.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Carbon {
+    /// Grams of CO₂ equivalents of a kilowatt-hour; `None` if nobody asked.
+    pub grams_per_kwh: Option<f64>,
+    /// Energy that the data centre uses for each joule of the machine.
+    pub pue: f64,
+}
+
+impl Carbon {
+    /// The multiplications, as a formula.
+    pub fn formula(&self) -> String {
+        match self.grams_per_kwh {
+            Some(grams) => format!("kWh x PUE {} x {grams} gCO2e/kWh", self.pue),
+            None => format!("kWh x PUE {}", self.pue),
+        }
+    }
+
+    /// Kilowatt-hours with the data centre's part.
+    pub fn kwh(&self, energy_uj: u128) -> f64 {
+        kwh(energy_uj) * self.pue
+    }
+
+    /// Grams of CO₂ equivalents.
+    pub fn grams(&self, energy_uj: u128) -> Option<f64> {
+        Some(self.kwh(energy_uj) * self.grams_per_kwh?)
+    }
+}
+
+/// µJ in kWh.
+pub fn kwh(energy_uj: u128) -> f64 {
+    joules(energy_uj) / JOULES_PER_KWH
+}
+
+/// A metric and the value that it is to come to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Target {
+    /// The metric.
+    pub metric: String,
+    /// The value.
+    pub value: f64,
+}
+
+/// Methods of the leaves, each once.
+pub fn methods(totals: &Totals) -> Vec<&'static str> {
+    let leaves = totals.zones.iter().filter(|zone| zone.leaf);
+    let mut methods: Vec<&str> = leaves
+        .flat_map(|zone| zone.methods.iter().map(|method| method.as_str()))
+        .collect();
+    methods.sort_unstable();
+    methods.dedup();
+    methods
+}
+
+/// The part of all CPU time that was idle, from 0 to 1.
+pub fn idle_share(totals: &Totals) -> Option<f64> {
+    share(totals.cpu.idle_ns, totals.cpu.interval_ns)
+}
+
+/// Microjoules by which roots and leaves, or leaves and rows, differ in all.
+pub fn difference_uj(totals: &Totals) -> u128 {
+    totals.zones.iter().map(|zone| zone.difference_uj.unsigned_abs()).sum()
+}
+
+/// The window, the sums, and what is missing.
+pub fn overview(collected: &Collected, timezone: &TimeZone) -> Record {
+    let totals = &collected.totals;
+    let date = |unix_ns: Option<i64>| unix_ns.map(|unix_ns| segments::date(unix_ns, timezone));
+    let record = Record::default()
+        .with("begin_date", date(collected.begin_unix_ns))
+        .with("end_date", date(collected.end_unix_ns))
+        .with("begin_unix_ns", collected.begin_unix_ns)
+        .with("end_unix_ns", collected.end_unix_ns)
+        .with("duration_ns", totals.duration_ns)
+        .with("duration_s", totals.duration_ns as f64 / 1e9)
+        .with("intervals", totals.intervals)
+        .with("intervals_outside", collected.outside)
+        .with("traces", collected.traces)
+        .with("segments", collected.segments);
+    record
+        .with("idle_policy", (totals.intervals > 0).then(|| policy(totals)))
+        .with("idle_time_share", idle_share(totals))
+        .with("estimate", totals.is_estimate())
+        .with("methods", words(methods(totals).into_iter()))
+        .with("cpu", cpu(totals))
+        .with("energy", energy(totals))
+        .with("missing", missing(collected))
+        .with(
+            "passed_over",
+            Record::default()
+                .with("torn_bytes", collected.passed_over.torn_bytes)
+                .with("unknown_events", collected.passed_over.unknown_events)
+                .with("other_lines", collected.passed_over.other_lines)
+                .with("unmatched_phase_ends", collected.phases.phases.unmatched()),
+        )
+}
+
+/// The idle policy, and whether it was another one before.
+pub fn policy(totals: &Totals) -> String {
+    let mixed = if totals.mixed_policies { " (others before)" } else { "" };
+    format!("{}{mixed}", totals.idle_policy.as_str())
+}
+
+fn cpu(totals: &Totals) -> Record {
+    let cpu = &totals.cpu;
+    Record::default()
+        .with("cpus", cpu.cpus as u64)
+        .with("interval_ns", cpu.interval_ns)
+        .with("busy_ns", cpu.busy_ns)
+        .with("idle_ns", cpu.idle_ns)
+        .with("lost_ns", cpu.lost_ns)
+        .with("time_law_violations", cpu.violations)
+}
+
+/// `null` where there is nothing to split.
+fn energy(totals: &Totals) -> Cell {
+    if !totals.has_energy() {
+        return Cell::Missing;
+    }
+    let listed = totals.listed();
+    let difference_uj = difference_uj(totals);
+    Cell::Object(
+        Record::default()
+            .with("energy_uj", totals.energy_uj())
+            .with("joules", joules(totals.energy_uj()))
+            .with("kwh", kwh(totals.energy_uj()))
+            .with("average_w", watts(totals.energy_uj(), totals.duration_ns))
+            .with("peak_w", peak_watts(totals.peak))
+            .with("listed_uj", listed.amount.energy_uj)
+            .with("listed_joules", joules(listed.amount.energy_uj))
+            .with("listed_kwh", kwh(listed.amount.energy_uj))
+            .with("listed_peak_w", peak_watts(listed.peak))
+            .with("closes", difference_uj == 0)
+            .with("difference_uj", difference_uj),
+    )
+}
+
+fn missing(collected: &Collected) -> Record {
+    let missing = &collected.missing;
+    let dropped = missing.dropped_uj.iter();
+    let dropped = dropped.fold(Record::default(), |zones, (zone, energy_uj)| {
+        zones.with(zone, *energy_uj)
+    });
+    Record::default()
+        .with("gap_intervals", missing.gaps)
+        .with("dropped_intervals", missing.dropped)
+        .with("dropped_cpu_ns", missing.dropped_cpu_ns)
+        .with("dropped_uj", dropped)
+        .with("clock_steps", missing.clock_steps)
+}
+
+/// Carbon, if it was asked for.
+pub fn carbon(carbon: &Carbon, totals: &Totals) -> Record {
+    let (all_uj, listed_uj) = (totals.energy_uj(), totals.listed().amount.energy_uj);
+    Record::default()
+        .with("formula", carbon.formula())
+        .with("pue", carbon.pue)
+        .with("grams_per_kwh", carbon.grams_per_kwh)
+        .with("kwh", carbon.kwh(all_uj))
+        .with("listed_kwh", carbon.kwh(listed_uj))
+        .with("grams", carbon.grams(all_uj))
+        .with("listed_grams", carbon.grams(listed_uj))
+}
+
+/// The model, with what it costs to run it.
+pub fn model(model: &Model, sheets: &Sheets, listed_uj: u128) -> Record {
+    Record::default()
+        .with("total_params", model.total_params)
+        .with("total_mult_adds", model.total_mult_adds)
+        .with("mult_adds_are_a_lower_bound", model.is_lower_bound())
+        .with("inferences", sheets.inferences)
+        .with("joules_of", "listed processes, all leaves")
+        .and(sheets.inference(listed_uj))
+}
+
+/// Results, and what was used until each.
+pub fn results(collected: &Collected, targets: &[Target], timezone: &TimeZone) -> Record {
+    let results = &collected.results;
+    let entries = results.entries.iter().map(|entry| {
+        let values = entry.values.iter();
+        let values = values.fold(Record::default(), |record, (metric, value)| record.with(metric, *value));
+        Record::default()
+            .with("date", segments::date(entry.unix_ns, timezone))
+            .with("values", values)
+            .and(spent(entry.spent))
+    });
+    let newest = results.newest().into_iter().map(|(metric, value, until)| {
+        Record::default()
+            .with("metric", metric)
+            .with("value", value)
+            .with("value_per_kj", value_per_kj(value, until))
+            .and(spent(until))
+    });
+    let reached = targets.iter().map(|target| {
+        let record = Record::default()
+            .with("metric", target.metric.as_str())
+            .with("value", target.value);
+        match results.reach(&target.metric, target.value) {
+            Reached::AtFirst(until) | Reached::Between(until) => record.with("reached", true).and(spent(until)),
+            Reached::Never(closest) => record.with("reached", false).with("closest", closest),
+            Reached::Unknown => record.with("reached", Cell::Missing),
+        }
+    });
+    Record::default()
+        .with("results", entries.collect::<Cell>())
+        .with("newest", newest.collect::<Cell>())
+        .with("reach", reached.collect::<Cell>())
+}
+
+/// Value for each kilojoule of the listed processes.
+pub fn value_per_kj(value: f64, spent: Spent) -> Option<f64> {
+    (spent.listed_joules > 0.0).then(|| value / (spent.listed_joules / 1000.0))
+}
+
+fn spent(spent: Spent) -> Record {
+    Record::default()
+        .with("listed_joules", spent.listed_joules)
+        .with("all_joules", spent.all_joules)
+        .with("measured_s", spent.measured_s)
+}
+
+/// What is not exact, estimated, dropped or missing: a sentence each.
+pub fn notes(collected: &Collected, options: &SummaryOptions) -> Vec<String> {
+    let totals = &collected.totals;
+    let mut notes = Printer { totals, options }.notes();
+    let missing = &collected.missing;
+    let mut say = |holds: bool, note: String| {
+        if holds {
+            notes.push(printable(&note));
+        }
+    };
+    let difference_uj = difference_uj(totals);
+    say(
+        difference_uj > 0,
+        format!("zones and rows differ by {difference_uj} µJ: the log was changed, `dlpm verify` shows where"),
+    );
+    say(
+        totals.mixed_policies,
+        "the traces in this log have several idle policies, so their sums do too".to_owned(),
+    );
+    say(
+        missing.gaps > 0,
+        format!("{} intervals are missing, and nothing is known of them", missing.gaps),
+    );
+    let dropped = missing.dropped_uj.iter();
+    let dropped: Vec<String> = dropped
+        .map(|(zone, energy_uj)| format!("{zone} {} J", decimal(*energy_uj, 6, 3)))
+        .collect();
+    say(
+        missing.dropped > 0,
+        format!(
+            "{} intervals found no room on the disk; they are in no table: {} s of CPU time, {}",
+            missing.dropped,
+            decimal(missing.dropped_cpu_ns, 9, 3),
+            if dropped.is_empty() {
+                "no energy known".to_owned()
+            } else {
+                dropped.join(", ")
+            }
+        ),
+    );
+    say(
+        missing.clock_steps > 0,
+        format!("the wall clock jumped {} times", missing.clock_steps),
+    );
+    for gpu in collected.gpus.totals.values() {
+        let reason = gpu.sm_time_missing.as_deref().unwrap_or_default();
+        say(
+            gpu.without_sm_time > 0,
+            format!(
+                "GPU {} has no SM time by process in {} intervals: {reason}",
+                gpu.index, gpu.without_sm_time
+            ),
+        );
+        say(
+            gpu.dropped_samples > 0,
+            format!(
+                "{} samples of GPU {} make no sense and are left out",
+                gpu.dropped_samples, gpu.index
+            ),
+        );
+    }
+    let passed_over = collected.passed_over;
+    say(
+        passed_over.torn_bytes > 0,
+        format!(
+            "the last line is not whole ({} bytes) and was passed over: the trace is writing it, or was killed",
+            passed_over.torn_bytes
+        ),
+    );
+    say(
+        passed_over.unknown_events > 0,
+        format!(
+            "{} events are of a later version of dlpm and were passed over",
+            passed_over.unknown_events
+        ),
+    );
+    say(
+        passed_over.other_lines > 0,
+        format!("{} lines say nothing and were passed over", passed_over.other_lines),
+    );
+    say(
+        collected.phases.phases.unmatched() > 0,
+        format!("{} phases end that had not begun", collected.phases.phases.unmatched()),
+    );
+    say(
+        collected.phases.beyond > 0,
+        format!(
+            "{} phases are not told apart: there are too many",
+            collected.phases.beyond
+        ),
+    );
+    say(
+        collected.comms.uncounted,
+        "there are too many processes to count them by name: those numbers are lower bounds".to_owned(),
+    );
+    say(
+        collected.results.no_numbers > 0,
+        format!(
+            "{} results are no numbers and were passed over",
+            collected.results.no_numbers
+        ),
+    );
+    foreign_notes(collected, &mut notes);
+    notes
+}
+
+fn foreign_notes(collected: &Collected, notes: &mut Vec<String>) {
+    let foreign = &collected.foreign;
+    if foreign.samples == 0 {
+        return;
+    }
+    notes.push(format!(
+        "{} samples have no exact part, as those that AIPowerMeter records: watts are taken to have held since the sample before; of the {} that are the \
+         first of a segment the energy is not known",
+        foreign.samples, foreign.first_samples
+    ));
+    notes.push(
+        "so there is no idle time, no balance, there are no names, cgroups or phases, and joules of processes \
+         that ended between two samples are missing"
+            .to_owned(),
+    );
+    if foreign.backwards > 0 {
+        notes.push(format!(
+            "{} samples are dated before the one before them",
+            foreign.backwards
+        ));
+    }
+    if foreign.other_pids > 0 {
+        notes.push(format!(
+            "{} values are of pids beyond the first 10000, and left out",
+            foreign.other_pids
+        ));
+    }
+}

@@ -1,0 +1,207 @@
+//! The lines of a log, one at a time: those of dlpm, and those that AIPowerMeter wrote itself.
+//!
+//! One line is held at a time, so that a log may be of any length, and may grow meanwhile. What a later version of
+//! dlpm adds is passed over and counted; what makes no sense is an error that names its line.
+
+mod date;
+mod event;
+mod line;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader, Read},
+    path::{Path, PathBuf},
+};
+
+use jiff::tz::TimeZone;
+
+pub use date::unix_ns;
+pub use event::{Event, ZoneState};
+pub use line::{Foreign, Interval, LogLine};
+
+use crate::sinks::{folder::LOG_NAME, repair};
+
+/// Longest line that is read: a log of that many rows in a line is none that dlpm writes.
+const LONGEST_LINE_BYTES: u64 = 1 << 30;
+
+/// Why a log cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// There is no log, or the system refuses.
+    #[error("{} cannot be read: {error}; give the folder that `dlpm trace --output` wrote", .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        error: io::Error,
+    },
+    /// A line that is no line of a log.
+    #[error("{}:{number}: {why}; `dlpm verify` shows all that is wrong with a log", .path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// Number of the line, from 1.
+        number: u64,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+/// What was passed over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PassedOver {
+    /// Bytes of a last line that is not whole: the trace is writing it, or was killed.
+    pub torn_bytes: u64,
+    /// Events that this version does not know.
+    pub unknown_events: u64,
+    /// Lines that say nothing, empty ones too.
+    pub other_lines: u64,
+}
+
+/// Reads a log line by line.
+#[derive(Debug)]
+pub struct LogReader<R = BufReader<File>> {
+    path: PathBuf,
+    input: R,
+    timezone: TimeZone,
+    buffer: Vec<u8>,
+    number: u64,
+    passed_over: PassedOver,
+}
+
+impl LogReader {
+    /// Opens the log of a folder, or the log itself.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::Io`].
+    pub fn open(path: &Path) -> Result<Self, LogError> {
+        let path = if path.is_dir() {
+            path.join(LOG_NAME)
+        } else {
+            path.to_owned()
+        };
+        let opened = File::open(&path).and_then(|file| {
+            // A pipe cannot be read twice, and a device has no end.
+            if file.metadata()?.is_file() {
+                Ok(file)
+            } else {
+                Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"))
+            }
+        });
+        match opened {
+            Ok(file) => Ok(Self::new(
+                path,
+                BufReader::with_capacity(1 << 18, file),
+                TimeZone::system(),
+            )),
+            Err(error) => Err(LogError::Io { path, error }),
+        }
+    }
+}
+
+impl<R: BufRead> LogReader<R> {
+    /// Reads `input`, which messages call `path`. Dates without an offset are of `timezone`.
+    pub fn new(path: PathBuf, input: R, timezone: TimeZone) -> Self {
+        Self {
+            path,
+            input,
+            timezone,
+            buffer: Vec::new(),
+            number: 0,
+            passed_over: PassedOver::default(),
+        }
+    }
+
+    /// The file, as messages call it.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Number of the newest line, from 1.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// What was passed over until now.
+    pub fn passed_over(&self) -> PassedOver {
+        self.passed_over
+    }
+
+    /// An error about the newest line.
+    pub fn error(&self, why: impl Into<String>) -> LogError {
+        LogError::Line {
+            path: self.path.clone(),
+            number: self.number,
+            why: why.into(),
+        }
+    }
+
+    /// The next line; `None` at the end of the log, and where the last line is not whole.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError`]. Reading on after one gives the lines after it.
+    pub fn next_line(&mut self) -> Result<Option<LogLine<'_>>, LogError> {
+        let io_error = |path: &Path, error| LogError::Io {
+            path: path.to_owned(),
+            error,
+        };
+        self.buffer.clear();
+        let length = (&mut self.input)
+            .take(LONGEST_LINE_BYTES)
+            .read_until(b'\n', &mut self.buffer)
+            .map_err(|error| io_error(&self.path, error))? as u64;
+        if length == 0 {
+            return Ok(None);
+        }
+        self.number += 1;
+        if length == LONGEST_LINE_BYTES {
+            return Err(self.error("it is longer than 1 GiB"));
+        }
+        without_nan(&mut self.buffer);
+        match line::read(&self.buffer, &self.timezone) {
+            Ok(line) => {
+                match &line {
+                    LogLine::Event(Event::Unknown) => self.passed_over.unknown_events += 1,
+                    LogLine::Nothing => self.passed_over.other_lines += 1,
+                    _ => {}
+                }
+                Ok(Some(line))
+            }
+            Err(wrong) => {
+                let rest = self.input.fill_buf().map_err(|error| io_error(&self.path, error))?;
+                let may_be_torn = rest.is_empty() && matches!(wrong, line::Wrong::NotJson(_));
+                if may_be_torn && repair::looks_torn(&self.buffer) {
+                    self.passed_over.torn_bytes = length;
+                    return Ok(None);
+                }
+                Err(LogError::Line {
+                    path: self.path.clone(),
+                    number: self.number,
+                    why: wrong.why(),
+                })
+            }
+        }
+    }
+}
+
+/// Python writes NaN and infinities, which JSON has not, for what is not known: `null` in their place. Only lines that
+/// Python's library has written are searched.
+fn without_nan(line: &mut Vec<u8>) {
+    if !line.starts_with(b"{\"date\": ") {
+        return;
+    }
+    if let Ok(text) = str::from_utf8(line)
+        && [": NaN", ": Infinity", ": -Infinity"]
+            .iter()
+            .any(|wrong| text.contains(wrong))
+    {
+        let text = text.replace(": NaN", ": null");
+        let text = text.replace(": Infinity", ": null").replace(": -Infinity", ": null");
+        *line = text.into_bytes();
+    }
+}

@@ -1,0 +1,112 @@
+//! What a model costs to run: joules per inference, and energy per multiply-add.
+
+use std::{
+    io::{self, Read},
+    path::Path,
+};
+
+use serde::Deserialize;
+
+/// Its file in the folder.
+pub const MODEL_NAME: &str = "model_summary.json";
+
+/// Larger files are none that dlpm writes.
+const LARGEST_BYTES: u64 = 64 << 20;
+
+/// The summary of a model.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct Model {
+    /// Number of parameters.
+    pub total_params: Option<u64>,
+    /// Multiply-adds of one inference.
+    pub total_mult_adds: Option<u64>,
+    #[serde(default)]
+    dlpm: Details,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+struct Details {
+    #[serde(default)]
+    unsupported_ops: Vec<serde_json::Value>,
+}
+
+impl Model {
+    /// The model of a folder; `None` without one.
+    ///
+    /// # Errors
+    ///
+    /// A sentence, if the file cannot be read.
+    pub fn of_folder(folder: &Path) -> Result<Option<Self>, String> {
+        let path = folder.join(MODEL_NAME);
+        let failed = |error: &dyn std::fmt::Display| {
+            format!(
+                "{} cannot be read: {error}; write it anew with `dlpm model`, or move it away",
+                path.display()
+            )
+        };
+        let Some(text) = small_file(&path, LARGEST_BYTES).map_err(|error| failed(&error))? else {
+            return Ok(None);
+        };
+        serde_json::from_slice(&text).map(Some).map_err(|error| failed(&error))
+    }
+
+    /// Whether some operations of the model were not counted, so that there are more multiply-adds.
+    pub fn is_lower_bound(&self) -> bool {
+        !self.dlpm.unsupported_ops.is_empty()
+    }
+
+    /// Energy of one multiply-add in pJ, if `energy_uj` was used for `inferences`.
+    pub fn picojoules(&self, energy_uj: u128, inferences: u64) -> Option<f64> {
+        let mult_adds = u128::from(self.total_mult_adds?) * u128::from(inferences);
+        (mult_adds > 0).then(|| energy_uj as f64 * 1e6 / mult_adds as f64)
+    }
+}
+
+/// Joules of one inference.
+pub fn joules_per_inference(energy_uj: u128, inferences: u64) -> f64 {
+    energy_uj as f64 / 1e6 / inferences as f64
+}
+
+/// What a file holds, if it is a plain file and not larger; `None` if there is none.
+///
+/// # Errors
+///
+/// The system's, `InvalidData` where it is too large or no plain file.
+pub fn small_file(path: &Path, largest_bytes: u64) -> io::Result<Option<Vec<u8>>> {
+    let file = match std::fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let status = file.metadata()?;
+    if !status.is_file() || status.len() > largest_bytes {
+        let what = format!("it is no regular file of at most {} MiB", largest_bytes >> 20);
+        return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+    }
+    let mut contents = Vec::new();
+    file.take(largest_bytes).read_to_end(&mut contents)?;
+    Ok(Some(contents))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn energy_of_a_multiply_add() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(Model::of_folder(folder.path()), Ok(None));
+        let write = |text: &str| std::fs::write(folder.path().join(MODEL_NAME), text).unwrap();
+        write("{\"total_params\":7,\"total_mult_adds\":4000000,\"dlpm\":{\"unsupported_ops\":[],\"x\":1}}");
+        let model = Model::of_folder(folder.path()).unwrap().unwrap();
+        // 8 J for 1000 inferences of 4 M multiply-adds.
+        assert_eq!(model.picojoules(8_000_000, 1000), Some(2000.0));
+        assert_eq!(joules_per_inference(8_000_000, 1000), 0.008);
+        assert!(!model.is_lower_bound());
+        write("{\"total_mult_adds\":null,\"dlpm\":{\"unsupported_ops\":[\"Loop\"]}}");
+        let model = Model::of_folder(folder.path()).unwrap().unwrap();
+        assert!(model.is_lower_bound() && model.picojoules(1, 1).is_none());
+        write("[");
+        assert!(Model::of_folder(folder.path()).is_err_and(|error| error.contains("dlpm model")));
+    }
+}

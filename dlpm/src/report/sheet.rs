@@ -1,0 +1,194 @@
+//! Tables of named cells, and how they are written as JSON and CSV. Integers stay whole.
+
+use serde::{Serialize, Serializer, ser::SerializeMap};
+
+/// One cell, or a part of one.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Cell {
+    /// Not known, or not there.
+    Missing,
+    /// Words.
+    Text(String),
+    /// A whole number.
+    Whole(u128),
+    /// A whole number that may be negative.
+    Signed(i128),
+    /// A convenience, made from whole numbers.
+    Float(f64),
+    /// Yes or no.
+    Flag(bool),
+    /// Several, each with a name.
+    Object(Record),
+    /// Several in a row.
+    List(Vec<Cell>),
+}
+
+/// Cells with their names, in order.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Record(pub Vec<(String, Cell)>);
+
+impl Record {
+    /// Adds a cell at the end.
+    #[must_use]
+    pub fn with(mut self, name: &str, cell: impl Into<Cell>) -> Self {
+        self.0.push((name.to_owned(), cell.into()));
+        self
+    }
+
+    /// Adds all cells of another one at the end.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.0.extend(other.0);
+        self
+    }
+
+    /// The cell of that name.
+    pub fn get(&self, name: &str) -> Option<&Cell> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, cell)| cell)
+    }
+}
+
+macro_rules! cell_from {
+    ($($from:ty => $cell:expr),* $(,)?) => {
+        $(impl From<$from> for Cell {
+            fn from(value: $from) -> Self {
+                $cell(value)
+            }
+        })*
+    };
+}
+
+cell_from! {
+    &str => |text: &str| Self::Text(text.to_owned()),
+    String => Self::Text,
+    u32 => |number| Self::Whole(u128::from(number)),
+    u64 => |number| Self::Whole(u128::from(number)),
+    u128 => Self::Whole,
+    i64 => |number| Self::Signed(i128::from(number)),
+    i128 => Self::Signed,
+    f64 => Self::Float,
+    bool => Self::Flag,
+    Record => Self::Object,
+    Vec<Cell> => Self::List,
+}
+
+impl<T: Into<Cell>> From<Option<T>> for Cell {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Self::Missing, Into::into)
+    }
+}
+
+impl FromIterator<Record> for Cell {
+    fn from_iter<I: IntoIterator<Item = Record>>(records: I) -> Self {
+        Self::List(records.into_iter().map(Self::Object).collect())
+    }
+}
+
+impl Serialize for Cell {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Missing => serializer.serialize_none(),
+            Self::Text(text) => serializer.serialize_str(text),
+            Self::Whole(number) => serializer.serialize_u128(*number),
+            Self::Signed(number) => serializer.serialize_i128(*number),
+            Self::Float(number) => serializer.serialize_f64(*number),
+            Self::Flag(flag) => serializer.serialize_bool(*flag),
+            Self::Object(record) => record.serialize(serializer),
+            Self::List(cells) => cells.serialize(serializer),
+        }
+    }
+}
+
+impl Serialize for Record {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (name, cell) in &self.0 {
+            map.serialize_entry(name, cell)?;
+        }
+        map.end()
+    }
+}
+
+/// Records as CSV with a line of names first. Objects become one column for each name in any of them, `outer.inner`.
+///
+/// # Errors
+///
+/// If they cannot be written, which writing to memory rules out.
+pub fn csv(records: &[Record]) -> anyhow::Result<Vec<u8>> {
+    let rows: Vec<Vec<(String, String)>> = records.iter().map(flat).collect();
+    let mut names: Vec<&str> = Vec::new();
+    for (name, _) in rows.iter().flatten() {
+        if !names.contains(&name.as_str()) {
+            names.push(name);
+        }
+    }
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    if !names.is_empty() {
+        writer.write_record(&names)?;
+    }
+    for row in &rows {
+        let cell = |name: &&str| row.iter().find(|(known, _)| known == name).map_or("", |(_, text)| text);
+        writer.write_record(names.iter().map(cell))?;
+    }
+    Ok(writer.into_inner()?)
+}
+
+fn flat(record: &Record) -> Vec<(String, String)> {
+    let mut cells = Vec::new();
+    for (name, cell) in &record.0 {
+        match cell {
+            Cell::Object(inner) => {
+                let inner = flat(inner)
+                    .into_iter()
+                    .map(|(below, text)| (format!("{name}.{below}"), text));
+                cells.extend(inner);
+            }
+            cell => cells.push((name.clone(), text(cell))),
+        }
+    }
+    cells
+}
+
+fn text(cell: &Cell) -> String {
+    match cell {
+        Cell::Text(text) => text.clone(),
+        Cell::Whole(number) => number.to_string(),
+        Cell::Signed(number) => number.to_string(),
+        Cell::Float(number) if number.is_finite() => number.to_string(),
+        Cell::Flag(flag) => flag.to_string(),
+        Cell::List(cells) => cells.iter().map(text).collect::<Vec<_>>().join("; "),
+        Cell::Missing | Cell::Float(_) | Cell::Object(_) => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_stay_whole_and_missing_is_nothing() {
+        let records = [
+            Record::default()
+                .with("name", "a \"b\", c")
+                .with("energy_uj", u128::from(u64::MAX) + 1)
+                .with("zones", Record::default().with("core", 1_u64)),
+            Record::default()
+                .with("name", None::<&str>)
+                .with("energy_uj", -5_i64)
+                .with("zones", Record::default().with("dram", 0.5).with("core", f64::NAN)),
+        ];
+        assert_eq!(
+            serde_json::to_string(&records[0]).unwrap(),
+            r#"{"name":"a \"b\", c","energy_uj":18446744073709551616,"zones":{"core":1}}"#
+        );
+        assert_eq!(
+            serde_json::to_string(&records[1]).unwrap(),
+            r#"{"name":null,"energy_uj":-5,"zones":{"dram":0.5,"core":null}}"#
+        );
+        let csv = String::from_utf8(csv(&records).unwrap()).unwrap();
+        assert_eq!(
+            csv,
+            "name,energy_uj,zones.core,zones.dram\n\"a \"\"b\"\", c\",18446744073709551616,1,\n,-5,,0.5\n"
+        );
+    }
+}
