@@ -3,6 +3,7 @@
 mod convert;
 mod mark;
 mod model;
+mod plot;
 mod report;
 mod result;
 
@@ -27,6 +28,7 @@ use crate::{
     },
 };
 
+pub use self::plot::PlotArgs;
 pub use mark::{Edge, MarkArgs};
 pub use model::{ModelArgs, ModelFormat, TracedModel};
 
@@ -64,6 +66,8 @@ pub enum Command {
     Convert(ConvertArgs),
     /// Prove a log from its own numbers: every line is split and added up again.
     Verify(VerifyArgs),
+    /// Draw curves of a log as SVG or PNG.
+    Plot(PlotArgs),
     /// Show the state of every source and hook, and what to do about what is missing.
     Doctor(DoctorArgs),
 }

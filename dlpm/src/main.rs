@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use dlpm::{
     cli::{Cli, Command},
-    commands::{calibrate, convert, doctor, mark, model, report, result, trace, verify},
+    commands::{calibrate, convert, doctor, mark, model, plot, report, result, trace, verify},
 };
 
 fn main() -> ExitCode {
@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         Command::Result(args) => result::run(&args),
         Command::Convert(args) => convert::run(&args),
         Command::Verify(args) => verify::run(&args),
+        Command::Plot(args) => plot::run(&args),
         Command::Doctor(args) => doctor::run(&args),
     }
 }

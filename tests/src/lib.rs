@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
 
 pub mod bench;
+pub mod browser;
 pub mod cgroup;
 pub mod command;
 pub mod cpus;
@@ -17,6 +18,7 @@ pub mod onnx_build;
 pub mod output;
 pub mod phases;
 pub mod powercap;
+pub mod synthetic;
 pub mod tenant;
 pub mod trace;
 pub mod worker;

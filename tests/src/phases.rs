@@ -150,9 +150,9 @@ pub fn connect(folder: &Path) -> UnixStream {
 /// Says something to the trace into a folder: the answer, without its newline.
 pub fn ask(folder: &Path, request: &[u8]) -> String {
     let mut stream = connect(folder);
-    stream.write_all(request).unwrap();
     let mut answer = String::new();
-    // A trace that does not read everything that was said resets the connection after its answer.
+    // A trace that does not read everything that is said resets the connection after its answer.
+    let _ = stream.write_all(request);
     let _ = stream.read_to_string(&mut answer);
     answer.trim_end_matches('\n').to_owned()
 }

@@ -3,6 +3,7 @@
 //! `cargo xtask COMMAND` works on a machine that has cargo and nothing else of this project: each command that builds
 //! finds a toolchain for eBPF, and where there is none it says what it installs and installs it.
 
+mod browser;
 mod commands;
 mod kernels;
 mod process;
@@ -14,7 +15,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::{
-    commands::{bench, build, install, kernels as kernels_command, lint, run, setup, test},
+    commands::{bench, build, install, kernels as kernels_command, lint, run, screenshot, setup, test},
     workspace::Workspace,
 };
 
@@ -41,6 +42,8 @@ enum Task {
     Lint,
     /// Build the program and put it where `sudo dlpm` finds it
     Install(install::Args),
+    /// Trace real work, make the HTML page of it, and take the picture that is in docs
+    Screenshot(screenshot::Args),
     /// Find a toolchain that builds for eBPF, or install one. The other commands do this by themselves
     Setup(setup::Args),
 }
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Task::Bench(args) => bench::main(&workspace, &args),
         Task::Lint => lint::main(&workspace),
         Task::Install(args) => install::main(&workspace, &args),
+        Task::Screenshot(args) => screenshot::main(&workspace, &args),
         Task::Setup(args) => setup::main(&workspace, &args),
     });
     match result {

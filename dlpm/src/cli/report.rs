@@ -24,6 +24,7 @@ Exit status: 0; 1 where the log cannot be read, or nothing of it is in the windo
 Examples:
   dlpm report run1
   dlpm report run1 --by phase
+  dlpm report run1 --html run1.html
   dlpm report run1 --from +10m --to +20m --format json
   dlpm report run1 --carbon 56 --pue 1.4
   dlpm report run1 --inferences 1000 --phase test
@@ -45,6 +46,12 @@ pub struct ReportArgs {
     /// Lines of a table at most, beside those that are always there [default: 15; all in json and csv].
     #[arg(long, value_name = "N")]
     pub top: Option<usize>,
+    /// Write everything as one page with curves, which needs no network: open it in a browser.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["by", "format", "list", "carbon", "pue", "inferences", "reach"])]
+    pub html: Option<PathBuf>,
+    /// Replace the file of --html if it exists.
+    #[arg(long, requires = "html")]
+    pub force: bool,
     /// List the metrics that the log has, with their units.
     #[arg(long, conflicts_with_all = ["by", "from", "to", "phase", "carbon", "pue", "inferences", "reach", "top"])]
     pub list: bool,

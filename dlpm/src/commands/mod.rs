@@ -7,6 +7,7 @@ pub mod convert;
 pub mod doctor;
 pub mod mark;
 pub mod model;
+pub mod plot;
 mod progress;
 pub mod report;
 pub mod result;

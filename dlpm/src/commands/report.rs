@@ -19,6 +19,7 @@ use crate::{
         text::Text,
         window::Window,
     },
+    report_html,
     sinks::{figures::printable, summary::SummaryOptions},
 };
 
@@ -58,6 +59,14 @@ fn report(args: &ReportArgs) -> Result<Vec<u8>> {
         to: args.to.clone(),
         phase: args.phase.clone(),
     };
+    if let Some(file) = &args.html {
+        let options = report_html::Options {
+            window,
+            top: args.top.unwrap_or(report_html::TOP),
+        };
+        report_html::write(&args.folder, &options, file, args.force)?;
+        return Ok(Vec::new());
+    }
     let collected = Collected::read(reader, &window, &timezone, results)?;
     check(args, &collected, &path)?;
     let output = Output {

@@ -85,7 +85,7 @@ impl Collected {
         loop {
             let why = match reader.next_line()? {
                 None => break,
-                Some(line) => collected.line(line, window, timezone).err(),
+                Some(line) => collected.line(&line, window, timezone).err(),
             };
             if let Some(why) = why {
                 return Err(reader.error(why));
@@ -101,10 +101,15 @@ impl Collected {
         self.totals.intervals == 0 && self.foreign.samples == 0
     }
 
-    fn line(&mut self, line: LogLine, window: &Window, timezone: &TimeZone) -> Result<(), String> {
+    /// Adds the next line of a log.
+    ///
+    /// # Errors
+    ///
+    /// A sentence, if what AIPowerMeter wrote cannot be read.
+    pub fn line(&mut self, line: &LogLine, window: &Window, timezone: &TimeZone) -> Result<(), String> {
         match line {
             LogLine::Interval(interval) => self.interval(&interval.ledger, window, timezone),
-            LogLine::Event(event) => self.event(&event, window),
+            LogLine::Event(event) => self.event(event, window),
             LogLine::SegmentEnd => {
                 self.segments += 1;
                 self.foreign.segment_end();
@@ -116,7 +121,7 @@ impl Collected {
                     self.foreign.skip(&sample);
                     return Ok(());
                 }
-                if let Some(spent) = self.foreign.add(&sample)? {
+                if let Some(spent) = self.foreign.add(sample)? {
                     let (listed_joules, all_joules) = (spent.listed_joules, spent.all_joules);
                     self.results
                         .interval(spent.begin_unix_ns, sample.unix_ns, listed_joules, all_joules);

@@ -62,7 +62,8 @@ impl Share {
         Self::Unattributed,
     ];
 
-    fn of(key: &RowKey) -> Self {
+    /// The kind of a row.
+    pub fn of(key: &RowKey) -> Self {
         match key {
             RowKey::Process(..) | RowKey::Merged(_) => Self::Listed,
             RowKey::Others => Self::Others,

@@ -6,5 +6,6 @@ pub mod install;
 pub mod kernels;
 pub mod lint;
 pub mod run;
+pub mod screenshot;
 pub mod setup;
 pub mod test;

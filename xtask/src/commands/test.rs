@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 
 use super::build::{self, OBJECT_VARIABLE, Profile};
 use crate::{
+    browser::{self, Browser},
     process::{as_root, is_root, run},
     workspace::Workspace,
 };
@@ -27,6 +28,13 @@ pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
         // Asked for the password now, not in the middle.
         run(&mut as_root("true")?)?;
     }
+    let browser = match browser::is_needed(&args.filter).then(Browser::ensure).transpose() {
+        Err(error) if !browser::is_required() => {
+            eprintln!("{error:#}. Tests of the HTML page are skipped.");
+            None
+        }
+        browser => browser?,
+    };
     let object = build::object(workspace)?;
     let cargo_test = || {
         let mut command = workspace.cargo();
@@ -48,6 +56,10 @@ pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     kernel
         .args(["--package", "dlpm-tests", "--tests"])
         .env(PROGRAM_VARIABLE, program);
+    if let Some(browser) = &browser {
+        let programs = [&browser.chromium, &browser.chromedriver];
+        kernel.envs(browser::VARIABLES.into_iter().zip(programs));
+    }
     if !is_root() {
         kernel.args(["--config", ROOT_RUNNER]);
     }
