@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::interval::{CpuInterval, MachineMemory, MemoryReading, MeterSource, ProcessId, SwitchCost, ZoneKind};
+use crate::interval::{CpuInterval, MachineMemory, MemoryReading, MeterSource, ProcessId, ZoneKind};
 
 /// How a figure of energy was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -302,8 +302,8 @@ pub struct Ledger {
     pub cgroups: Vec<CgroupSum>,
     /// Memory of the machine.
     pub machine_memory: Option<MachineMemory>,
-    /// What dlpm costs in each context switch, where it is known.
-    pub switch_cost: Option<SwitchCost>,
+    /// What dlpm's program costs in each context switch, where it is known.
+    pub ns_per_switch: Option<u64>,
 }
 
 impl Ledger {

@@ -107,7 +107,7 @@ pub fn attribute(interval: &Interval, options: &Options, carries: &Carries) -> L
         rows,
         cgroups,
         machine_memory: interval.machine_memory,
-        switch_cost: interval.switch_cost,
+        ns_per_switch: interval.switch_cost.map(|cost| cost.run_ns),
     }
 }
 

@@ -77,13 +77,19 @@ impl TimeTicks {
         let step_ns = STEPS_NS.into_iter().find(|step_ns| length_ns / step_ns < most);
         // Longer than a hundred years: one tick.
         let step_ns = step_ns.unwrap_or(u64::MAX);
-        let form = match step_ns {
-            ..100_000_000 => TimeForm::Seconds(2),
-            100_000_000..1_000_000_000 => TimeForm::Seconds(1),
-            1_000_000_000.. if length_ns < 120_000_000_000 => TimeForm::Seconds(0),
-            ..3_600_000_000_000 if length_ns < 3 * 3_600_000_000_000 => TimeForm::MinutesSeconds,
-            ..86_400_000_000_000 => TimeForm::HoursMinutes,
-            _ => TimeForm::Days,
+        let (second, hour) = (1_000_000_000, 3_600_000_000_000);
+        let form = if step_ns < second / 10 {
+            TimeForm::Seconds(2)
+        } else if step_ns < second {
+            TimeForm::Seconds(1)
+        } else if length_ns < 120 * second {
+            TimeForm::Seconds(0)
+        } else if step_ns < hour && length_ns < 3 * hour {
+            TimeForm::MinutesSeconds
+        } else if step_ns < 24 * hour {
+            TimeForm::HoursMinutes
+        } else {
+            TimeForm::Days
         };
         let seconds = (0..=length_ns / step_ns).map(|tick| (tick * step_ns) as f64 / 1e9);
         Self {

@@ -39,7 +39,7 @@ impl Bands {
     /// the longer one goes first.
     pub fn new(phases: impl IntoIterator<Item = (String, u64, u64)>) -> Self {
         let mut phases: Vec<_> = phases.into_iter().filter(|(_, begin, end)| begin < end).collect();
-        phases.sort_by(|a, b| (a.1, std::cmp::Reverse(a.2)).cmp(&(b.1, std::cmp::Reverse(b.2))));
+        phases.sort_by_key(|(_, begin_ns, end_ns)| (*begin_ns, std::cmp::Reverse(*end_ns)));
         let mut bands = Self::default();
         let mut ends = [0; LANES];
         let mut labels: HashMap<String, usize> = HashMap::new();

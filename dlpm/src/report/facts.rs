@@ -13,7 +13,7 @@ use crate::sinks::{
     figures::{decimal, printable},
     segments,
     summary::{Printer, SummaryOptions},
-    totals::Totals,
+    totals::{Share, Totals},
 };
 
 /// Joules in a kilowatt-hour.
@@ -130,7 +130,21 @@ fn cpu(totals: &Totals) -> Record {
         .with("busy_ns", cpu.busy_ns)
         .with("idle_ns", cpu.idle_ns)
         .with("lost_ns", cpu.lost_ns)
+        .with("self_ns", own_ns(totals))
+        .with("switches", cpu.switches)
+        .with("estimated_switches", cpu.estimated_switches)
+        .with("in_switches_estimate_ns", in_switches_ns(totals))
         .with("time_law_violations", cpu.violations)
+}
+
+/// CPU time of dlpm itself.
+pub fn own_ns(totals: &Totals) -> u128 {
+    totals.shares.get(&Share::SelfDlpm).map_or(0, |own| own.amount.cpu_ns)
+}
+
+/// What dlpm's program cost inside the context switches of all tasks, where that is known: an estimate.
+pub fn in_switches_ns(totals: &Totals) -> Option<u128> {
+    (totals.cpu.estimated_switches > 0).then_some(totals.cpu.in_switches_ns)
 }
 
 /// `null` where there is nothing to split.

@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 
 use super::{
     collect::Collected,
-    facts::{Carbon, Target, difference_uj, kwh, notes, policy, value_per_kj},
+    facts::{Carbon, Target, difference_uj, in_switches_ns, kwh, notes, own_ns, policy, value_per_kj},
     gpus::GpuUsage,
     model::{Model, joules_per_inference},
     phase_totals::PhaseTotal,
@@ -77,6 +77,7 @@ impl Text<'_> {
         }
         if totals.intervals > 0 {
             text += &self.energy();
+            text += &self.measuring_cost();
         }
         if let Some(model) = self.model {
             text += &self.model_line(model);
@@ -112,6 +113,23 @@ impl Text<'_> {
             text += &carbon_line(carbon, "all that was split", all_uj);
         }
         text
+    }
+
+    fn measuring_cost(&self) -> String {
+        let totals = &self.collected.totals;
+        let inside = in_switches_ns(totals).map_or_else(
+            || "; what it cost inside context switches is not known".to_owned(),
+            |ns| {
+                format!(
+                    ", and about {} s inside {} of {} context switches (estimate)",
+                    decimal(ns, 9, 3),
+                    totals.cpu.estimated_switches,
+                    totals.cpu.switches,
+                )
+            },
+        );
+        let own = decimal(own_ns(totals), 9, 3);
+        format!("Measuring cost: {own} s of CPU time by dlpm itself{inside}\n")
     }
 
     fn model_line(&self, model: &Model) -> String {

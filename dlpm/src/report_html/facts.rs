@@ -18,6 +18,9 @@ use crate::{
     },
 };
 
+/// Letters of a command line that are shown.
+const COMMAND: usize = 90;
+
 /// Everything in words.
 #[derive(Clone, Debug)]
 pub struct Facts {
@@ -48,7 +51,7 @@ impl Facts {
         list.extend(energy(&survey.collected.totals));
         if let Some(command) = metadata.pointer("/dlpm/command_line").and_then(Value::as_array) {
             let words: Vec<&str> = command.iter().filter_map(Value::as_str).collect();
-            list.push(("command", words.join(" ")));
+            list.push(("command", shortened(&words)));
         }
         list.extend(text("/node_id").map(|node| ("machine", node)));
         list.extend(text("/dlpm/cpu_model").map(|model| ("CPU", model)));
@@ -60,6 +63,22 @@ impl Facts {
             policy: policy(&survey.collected.totals),
         }
     }
+}
+
+/// A command line, as far as it says what was done: a script can be long, and a path of the program says nothing.
+fn shortened(command: &[&str]) -> String {
+    let words = command.iter().enumerate().flat_map(|(index, word)| {
+        match index {
+            0 => word.rsplit('/').next().unwrap_or(word),
+            _ => word,
+        }
+        .split_whitespace()
+    });
+    let line = words.collect::<Vec<_>>().join(" ");
+    if line.chars().count() <= COMMAND {
+        return line;
+    }
+    line.chars().take(COMMAND - 1).chain(['…']).collect()
 }
 
 /// What the folder tells of itself; a log is readable without.

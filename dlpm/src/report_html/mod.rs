@@ -11,9 +11,6 @@ mod page;
 mod survey;
 mod tables;
 
-#[cfg(test)]
-mod tests;
-
 use std::path::Path;
 
 use anyhow::{Result, bail};

@@ -24,7 +24,7 @@ pub struct SwitchEstimate {
 impl SwitchEstimate {
     /// Of an interval, where the cost of a switch is known.
     pub fn of(ledger: &Ledger) -> Option<Self> {
-        let ns_per_switch = ledger.switch_cost?.run_ns;
+        let ns_per_switch = ledger.ns_per_switch?;
         let switches = ledger.switches();
         Some(Self {
             switches,

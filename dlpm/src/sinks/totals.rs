@@ -12,6 +12,7 @@ use foldhash::HashMap;
 use crate::{
     attribution::ledger::{IdlePolicy, LeafZone, Ledger, Method, RootZone, RowKey},
     interval::{ProcessId, ZoneKind},
+    sinks::measuring_cost::SwitchEstimate,
 };
 
 pub use amounts::{Amount, Peak, SHORTEST_PEAK_NS, Usage};
@@ -130,6 +131,10 @@ pub struct CpuTotal {
     pub violations: u64,
     /// Context switches.
     pub switches: u128,
+    /// Of these, the ones whose cost is known.
+    pub estimated_switches: u128,
+    /// What dlpm's program cost inside those: an estimate.
+    pub in_switches_ns: u128,
     /// Largest number of CPUs in an interval.
     pub cpus: usize,
 }
@@ -263,6 +268,10 @@ impl Totals {
         let total = &mut self.cpu;
         total.cpus = total.cpus.max(ledger.cpus.len());
         total.switches += u128::from(ledger.switches());
+        if let Some(estimate) = SwitchEstimate::of(ledger) {
+            total.estimated_switches += u128::from(estimate.switches);
+            total.in_switches_ns += u128::from(estimate.estimate_ns);
+        }
         for cpu in &ledger.cpus {
             total.interval_ns += u128::from(cpu.interval_ns());
             total.busy_ns += u128::from(cpu.busy_ns);

@@ -222,8 +222,10 @@ impl<'a> Recorded<'a> {
             rows,
             cgroups,
             machine_memory,
-            // The rows have what follows from it.
-            switch_cost: None,
+            ns_per_switch: self
+                .rows
+                .iter()
+                .find_map(|row| Some(row.in_switches.as_ref()?.ns_per_switch)),
         })
     }
 }
