@@ -90,7 +90,11 @@ fn log_metadata_and_summary_show_it() {
         .collect();
     let known = estimates.iter().filter(|estimate| !estimate.is_null());
     assert!(known.clone().count() > 0, "{estimates:?}");
-    let report = Dlpm::new(["report"]).arg(&folder).args(["--format", "json"]).run().exited(0);
+    let report = Dlpm::new(["report"])
+        .arg(&folder)
+        .args(["--format", "json"])
+        .run()
+        .exited(0);
     let report: Value = serde_json::from_str(&report.stdout).unwrap();
     let sum = |field: &str| -> u64 { known.clone().map(|estimate| number(&estimate[field])).sum() };
     assert_eq!(number(&report["cpu"]["in_switches_estimate_ns"]), sum("estimate_ns"));

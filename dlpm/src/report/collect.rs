@@ -118,7 +118,7 @@ impl Collected {
                 let begin_unix_ns = *self.log_begin_unix_ns.get_or_insert(sample.unix_ns);
                 if window.phase.is_some() || !window.holds(sample.unix_ns, begin_unix_ns, timezone) {
                     self.outside += 1;
-                    self.foreign.skip(&sample);
+                    self.foreign.skip(sample);
                     return Ok(());
                 }
                 if let Some(spent) = self.foreign.add(sample)? {

@@ -1,7 +1,16 @@
 //! What runs on other kernels, and what does not and why.
 
 /// Test programs of `tests/tests` that run in the machines.
-pub const PROGRAMS: [&str; 7] = ["time_law", "cgroups", "cpus", "maps", "processes", "energy", "filters"];
+pub const PROGRAMS: [&str; 8] = [
+    "time_law",
+    "cgroups",
+    "cpus",
+    "maps",
+    "measuring_cost",
+    "processes",
+    "energy",
+    "filters",
+];
 
 /// Of these programs only some tests run: the whole of dlpm once, and what asks the kernel. The others are about dlpm's own
 /// doing, which is the same on every kernel, and each of its starts takes seconds in an emulated machine.
@@ -60,6 +69,19 @@ pub const LEFT_OUT: &[(&str, &str)] = &[
     ),
     ("sudo", "whose files these are does not depend on the kernel"),
     ("verify", "the proof of a log does not depend on the kernel"),
+    ("report", "what is read back from a log does not depend on the kernel"),
+    ("html", "what is read back from a log does not depend on the kernel"),
+    ("plot", "what is read back from a log does not depend on the kernel"),
+    ("model", "files of models do not depend on the kernel"),
+    ("model_command", "files of models do not depend on the kernel"),
+    ("model_graphs", "files of models do not depend on the kernel"),
+    ("model_mutations", "files of models do not depend on the kernel"),
+    (
+        "mark",
+        "a mark seals as the end of every interval does; its tests need Python, and milliseconds",
+    ),
+    ("mark_gpu", "a static program cannot load NVML"),
+    ("mark_situations", "the files of the log do not depend on the kernel"),
     ("gpu", "a static program cannot load NVML"),
     ("gpu_options", "a static program cannot load NVML"),
     ("gpu_source", "a static program cannot load NVML"),
