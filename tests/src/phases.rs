@@ -9,14 +9,57 @@ use std::{
 };
 
 use serde_json::Value;
+use tempfile::TempDir;
 
 use crate::{
-    command::Dlpm,
-    log::{LOG_NAME, number},
+    command::{Dlpm, Running},
+    log::{LOG_NAME, Log, number},
+    powercap::{Powercap, node},
 };
 
 /// Name of the socket in the output folder.
 pub const SOCKET_NAME: &str = ".dlpm.sock";
+
+/// A trace with meters in files, and its folder.
+pub struct Traced {
+    _directory: TempDir,
+    /// The output folder.
+    pub folder: PathBuf,
+    /// The meters.
+    pub tree: Powercap,
+}
+
+impl Traced {
+    /// Starts the meters.
+    #[expect(clippy::new_without_default, reason = "it starts something")]
+    pub fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        Self {
+            folder: directory.path().join("log"),
+            _directory: directory,
+            tree: Powercap::start(node()),
+        }
+    }
+
+    /// A trace that is yet to be started.
+    pub fn trace(&self) -> Dlpm {
+        Dlpm::trace(&self.folder).arg("--sysfs").arg(self.tree.sysfs())
+    }
+
+    /// A trace that has written lines.
+    pub fn start(&self, arguments: &[&str]) -> Running {
+        let mut dlpm = self.trace().args(arguments).start();
+        dlpm.wait_for_lines(&self.folder, 2);
+        dlpm
+    }
+
+    /// The log of a trace that has ended, which leaves no socket.
+    pub fn log(&self) -> Log {
+        let log = Log::read(&self.folder);
+        assert!(!self.folder.join(SOCKET_NAME).exists(), "the socket was left");
+        log
+    }
+}
 
 /// A phase, from border to border.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -76,10 +76,8 @@ pub const LEFT_OUT: &[(&str, &str)] = &[
     ("model_command", "files of models do not depend on the kernel"),
     ("model_graphs", "files of models do not depend on the kernel"),
     ("model_mutations", "files of models do not depend on the kernel"),
-    (
-        "mark",
-        "a mark seals as the end of every interval does; its tests need Python, and milliseconds",
-    ),
+    ("mark", "a mark seals as the end of every interval does"),
+    ("mark_python", "there is no Python in the machines"),
     ("mark_gpu", "a static program cannot load NVML"),
     ("mark_situations", "the files of the log do not depend on the kernel"),
     ("gpu", "a static program cannot load NVML"),
