@@ -13,10 +13,11 @@ use dlpm::sources::clock::monotonic_ns;
 use dlpm_tests::{
     command::Dlpm,
     log::{Log, number},
-    phases::{SOCKET_NAME, Traced, ask, border, connect, labels, mark, phases},
+    phases::{Phase, SOCKET_NAME, Traced, ask, border, connect, labels, mark, phases},
     powercap::{Powercap, node},
     require_dlpm,
 };
+use serde_json::Value;
 
 #[test]
 fn the_border_lies_between_question_and_answer() {
@@ -258,4 +259,41 @@ fn a_path_too_long_for_a_socket_has_it_under_run() {
     assert!(!socket.exists());
     assert_eq!(labels(&phases(&folder)), ["x"]);
     Log::read(&folder).is_complete();
+}
+
+#[test]
+fn a_report_has_of_each_phase_what_its_intervals_hold() {
+    require_dlpm!();
+    let traced = Traced::new();
+    let dlpm = traced.start(&[]);
+    for arguments in [
+        &["epoch 1"][..],
+        &["begin", "train"],
+        &["epoch 2"],
+        &["end", "train"],
+        &["epoch 1"],
+    ] {
+        mark(&traced.folder, arguments).run().exited(0);
+        thread::sleep(Duration::from_millis(150));
+    }
+    dlpm.end_with(libc::SIGINT).exited(0);
+    traced.log().is_complete();
+
+    let output = Dlpm::new(["report"]).arg(&traced.folder).args(["--format", "json"]);
+    let report: Value = serde_json::from_str(&output.run().exited(0).stdout).unwrap();
+    let phases = phases(&traced.folder);
+    for (label, count) in [("epoch 1", 2), ("epoch 2", 1), ("train", 1)] {
+        let reported = report["phases"].as_array().unwrap();
+        let reported = reported.iter().find(|phase| phase["phase"] == label).unwrap();
+        let sum = |of: fn(&Phase) -> u64| -> u64 {
+            let named = phases.iter().filter(|phase| phase.label == label);
+            named.map(of).sum()
+        };
+        assert_eq!(number(&reported["count"]), count);
+        assert_eq!(number(&reported["energy_uj"]), sum(|phase| phase.energy_uj));
+        assert_eq!(
+            number(&reported["duration_ns"]),
+            sum(|phase| phase.end_ns - phase.begin_ns)
+        );
+    }
 }
