@@ -152,19 +152,20 @@ impl Results {
         newest
     }
 
-    /// When `metric` came to `target`, from whichever side.
+    /// When `metric` came to `target`: upwards or downwards, as it went from its first value to its last.
     pub fn reach(&self, metric: &str, target: f64) -> Reached {
         let of_entry = |entry: &ResultEntry| {
             let value = entry.values.iter().find(|(name, _)| name == metric)?.1;
             Some((value, entry.spent))
         };
         let mut values = self.entries.iter().filter_map(of_entry);
-        let Some((mut before, mut spent_before)) = values.next() else {
+        let last = values.clone().next_back();
+        let (Some((mut before, mut spent_before)), Some((last, _))) = (values.next(), last) else {
             return Reached::Unknown;
         };
-        let rises = before < target;
+        let rises = if last == before { before < target } else { before < last };
         let is_there = |value: f64| if rises { value >= target } else { value <= target };
-        if is_there(before) && before == target {
+        if is_there(before) {
             return Reached::AtFirst(spent_before);
         }
         let mut closest = before;
@@ -247,6 +248,10 @@ mod tests {
         assert_eq!(results.reach("accuracy", 0.95), Reached::Never(0.9));
         assert_eq!(results.reach("loss", 0.5), Reached::Never(1.0));
         assert_eq!(results.reach("f1", 0.5), Reached::Unknown);
+        // Passed before there was a result, on the way up or down.
+        for (metric, passed) in [("accuracy", 0.4), ("loss", 2.5)] {
+            assert!(matches!(results.reach(metric, passed), Reached::AtFirst(spent) if spent.measured_s == 2.0));
+        }
         assert!(matches!(results.reach("accuracy", 0.5), Reached::AtFirst(spent) if spent.measured_s == 2.0));
         let newest: Vec<(&str, f64)> = results
             .newest()

@@ -186,9 +186,13 @@ impl Text<'_> {
         for target in self.targets {
             let name = format!("{} = {}", printable(&target.metric), target.value);
             text += &match results.reach(&target.metric, target.value) {
-                Reached::AtFirst(until) => format!("{name} at the first result, after {}\n", spent(until)),
+                Reached::AtFirst(until) => {
+                    format!("{name} at the first result or before, after {} at most\n", spent(until))
+                }
                 Reached::Between(until) => format!("{name} after {} (between two results)\n", spent(until)),
-                Reached::Never(closest) => format!("{name} was not reached: {closest} came closest\n"),
+                Reached::Never(closest) => {
+                    format!("{name} does not lie between two results: {closest} is the closest\n")
+                }
                 Reached::Unknown => String::new(),
             };
         }
