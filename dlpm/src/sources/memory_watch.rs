@@ -52,6 +52,7 @@ pub struct MemoryWatch {
     /// Processes that can be chosen, the largest consumer first. Kept from one choice to the next, so that choosing
     /// costs what ran meanwhile and not what exists.
     ranked: BTreeSet<(Reverse<u64>, ProcessId)>,
+    chosen: Vec<ProcessId>,
     /// Processes that ran since the last choice, each once.
     ran: Vec<ProcessId>,
     looked_at_all: Option<Instant>,
@@ -68,6 +69,7 @@ impl MemoryWatch {
             procfs: procfs.to_owned(),
             seen: HashMap::new(),
             ranked: BTreeSet::new(),
+            chosen: Vec::new(),
             ran: Vec::new(),
             looked_at_all: None,
         }
@@ -88,8 +90,8 @@ impl MemoryWatch {
         }
     }
 
-    /// Chooses anew: of all processes that `listed` accepts, or of all that ran, the largest consumers. A process that
-    /// has not run since the last choice is judged anew within [`ALL_EVERY`] only.
+    /// Chooses anew: of all processes that `listed` accepts, or of all that ran, the largest consumers (see [`places`]). A
+    /// process that has not run since the last choice is judged anew within [`ALL_EVERY`] only.
     pub fn choose(&mut self, processes: &ProcessTable, cgroups: &mut CgroupTree, listed: Option<Listed<'_>>) {
         if self.reader.is_none() {
             return;
@@ -107,12 +109,10 @@ impl MemoryWatch {
             self.judge(id, processes, cgroups, listed);
         }
         let most = if listed.is_some() { LISTED } else { LARGEST };
-        let chosen: Vec<_> = self
-            .ranked
-            .iter()
-            .take(most)
-            .map(|&(_, id)| (id, self.seen.get(&id).map_or(0, |seen| seen.cgroup_id)))
-            .collect();
+        let rank_of = |id: &ProcessId| Some((self.seen.get(id)?.rank?, *id));
+        self.chosen = places(self.chosen.iter().filter_map(rank_of).collect(), &self.ranked, most);
+        let cgroup_id_of = |id| self.seen.get(id).map_or(0, |seen| seen.cgroup_id);
+        let chosen: Vec<_> = self.chosen.iter().map(|id| (*id, cgroup_id_of(id))).collect();
         if let Some(reader) = &self.reader {
             reader.watch(&chosen);
         }
@@ -160,6 +160,29 @@ impl MemoryWatch {
     }
 }
 
+/// Who is read, of those that are ranked: who was chosen keeps the place until somebody has used twice as much. Each new
+/// one costs a reading, and among equals there would be new ones all the time.
+fn places(
+    mut chosen: BTreeSet<(u64, ProcessId)>,
+    ranked: &BTreeSet<(Reverse<u64>, ProcessId)>,
+    most: usize,
+) -> Vec<ProcessId> {
+    for &(Reverse(rank), id) in ranked {
+        if chosen.contains(&(rank, id)) {
+            continue;
+        }
+        if chosen.len() >= most {
+            let Some(&(smallest, _)) = chosen.first() else { break };
+            if rank <= smallest || rank < smallest.saturating_mul(2) {
+                break;
+            }
+            chosen.pop_first();
+        }
+        chosen.insert((rank, id));
+    }
+    chosen.into_iter().map(|(_, id)| id).collect()
+}
+
 /// Rounded down to four binary digits: ranks are right to an eighth, and a process that goes on running changes its own
 /// seldom.
 fn coarse(ns: u64) -> u64 {
@@ -176,7 +199,48 @@ pub(super) fn cgroup_id(procfs: &Path, mount_point: &Path, tgid: u32) -> Option<
 
 #[cfg(test)]
 mod tests {
-    use super::coarse;
+    use super::*;
+
+    fn process(tgid: u32) -> ProcessId {
+        ProcessId { tgid, start_ns: 1 }
+    }
+
+    /// Who has the three places after each of these rounds of CPU times, by process.
+    fn chosen(rounds: &[&[u64]]) -> Vec<Vec<u32>> {
+        let mut chosen = Vec::new();
+        let choose = |ranks: &&[u64]| {
+            let ranks: Vec<(u64, ProcessId)> = ranks.iter().copied().zip((1..).map(process)).collect();
+            let ranked = ranks.iter().map(|&(rank, id)| (Reverse(rank), id)).collect();
+            let incumbents = ranks.iter().filter(|(_, id)| chosen.contains(id)).copied().collect();
+            chosen = places(incumbents, &ranked, 3);
+            let mut tgids: Vec<u32> = chosen.iter().map(|id| id.tgid).collect();
+            tgids.sort_unstable();
+            tgids
+        };
+        rounds.iter().map(choose).collect()
+    }
+
+    #[test]
+    fn the_largest_are_chosen() {
+        assert_eq!(chosen(&[&[1, 9, 5, 7, 3]]), [[2, 3, 4]]);
+        assert_eq!(chosen(&[&[4, 2]]), [[1, 2]]);
+        assert_eq!(chosen(&[&[0, 0, 0, 0]]), [[1, 2, 3]]);
+    }
+
+    #[test]
+    fn who_is_chosen_stays_until_another_has_twice_as_much() {
+        let first: &[u64] = &[4, 4, 4, 3, 0];
+        assert_eq!(chosen(&[first, &[4, 4, 4, 7, 7]]), [[1, 2, 3], [1, 2, 3]]);
+        assert_eq!(chosen(&[first, &[4, 4, 5, 7, 8]]), [[1, 2, 3], [2, 3, 5]]);
+        assert_eq!(chosen(&[first, &[1, 2, 3, 60, 50]]), [[1, 2, 3], [3, 4, 5]]);
+        assert_eq!(chosen(&[&[0, 0, 0, 0], &[0, 0, 0, 0]]), [[1, 2, 3], [1, 2, 3]]);
+    }
+
+    #[test]
+    fn who_is_gone_leaves_its_place() {
+        assert_eq!(chosen(&[&[9, 8, 7, 1], &[9, 8]]), [vec![1, 2, 3], vec![1, 2]]);
+        assert_eq!(chosen(&[&[1, 9, 8, 7], &[1, 9, 8]]), [[2, 3, 4], [1, 2, 3]]);
+    }
 
     #[test]
     fn ranks_are_right_to_an_eighth_and_change_seldom() {
