@@ -22,6 +22,8 @@ pub mod maps {
     pub const SPILL: [&str; 2] = ["SPILL_0", "SPILL_1"];
     /// Hash of [`ProcessKey`](crate::ProcessKey) to [`ProcessRecord`](crate::ProcessRecord).
     pub const PROCESSES: &str = "PROCESSES";
+    /// Ring of [`ProcessKey`](crate::ProcessKey)s whose entries in [`PROCESSES`] have changed.
+    pub const CHANGES: &str = "CHANGES";
     /// Hash of cgroup id to [`CgroupRecord`](crate::CgroupRecord): cgroups created since the last drain.
     pub const CGROUPS: &str = "CGROUPS";
     /// Per-CPU array of counters, indexed by [`Counter`](crate::Counter).
@@ -74,10 +76,12 @@ pub enum Counter {
     CgroupsInserted = 2,
     /// cgroups that found no room in `CGROUPS`, or whose path could not be read.
     CgroupsLost = 3,
+    /// Changed entries of `PROCESSES` for which `CHANGES` had no room.
+    ChangesLost = 4,
 }
 
 /// Number of [`Counter`]s.
-pub const COUNTERS: u32 = 4;
+pub const COUNTERS: u32 = 5;
 
 /// Byte offsets in the running kernel's structures, from its BTF.
 #[repr(C)]

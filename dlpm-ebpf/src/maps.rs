@@ -4,7 +4,7 @@ use aya_ebpf::{
     Global,
     bindings::BPF_F_MMAPABLE,
     macros::map,
-    maps::{Array, HashMap, PerCpuArray},
+    maps::{Array, HashMap, PerCpuArray, RingBuf},
 };
 use dlpm_common::{
     COUNTERS as COUNTER_COUNT, CgroupRecord, Counter, CpuState, Offsets, ProcessKey, ProcessRecord, Slot, Usage,
@@ -21,6 +21,9 @@ pub static SPILL_0: HashMap<UsageKey, Usage> = HashMap::with_max_entries(1, 0);
 pub static SPILL_1: HashMap<UsageKey, Usage> = HashMap::with_max_entries(1, 0);
 #[map]
 pub static PROCESSES: HashMap<ProcessKey, ProcessRecord> = HashMap::with_max_entries(1, 0);
+/// Room for the exits of 43,000 processes in an interval; where more change, user space looks at all that ran.
+#[map]
+pub static CHANGES: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 #[map]
 pub static CGROUPS: HashMap<u64, CgroupRecord> = HashMap::with_max_entries(1, 0);
 #[map]

@@ -5,7 +5,7 @@
 //! it when its last interval has been drained.
 
 use aya_ebpf::{
-    bindings::BPF_NOEXIST,
+    bindings::{BPF_NOEXIST, BPF_RB_NO_WAKEUP},
     helpers::{
         bpf_get_current_comm, bpf_get_current_task, bpf_get_current_uid_gid, bpf_ktime_get_ns,
         bpf_probe_read_kernel_str_bytes,
@@ -15,7 +15,7 @@ use aya_ebpf::{
 use dlpm_common::{COMM_BYTES, Counter, ProcessKey, ProcessRecord};
 
 use crate::{
-    maps::{PROCESSES, count, offset},
+    maps::{CHANGES, PROCESSES, count, offset},
     task::{Charged, TaskAddress, is_leader, read},
 };
 
@@ -67,6 +67,7 @@ pub fn exec() -> Option<()> {
             (*record).uid = current_uid();
             (*record).flags = 0;
         }
+        changed(key);
         return Some(());
     }
     // Not listed yet, or its fork found the map full.
@@ -74,6 +75,7 @@ pub fn exec() -> Option<()> {
     record.exec_comm = comm;
     record.flags = 0;
     insert(key, &record);
+    changed(key);
     Some(())
 }
 
@@ -111,12 +113,14 @@ pub fn rename(context: &RawTracePointContext) -> Option<()> {
     if !is_leader(task)? {
         return None;
     }
-    let record = PROCESSES.get_ptr_mut(key(task)?)?;
+    let key = key(task)?;
+    let record = PROCESSES.get_ptr_mut(key)?;
     let mut comm: Comm = [0; COMM_BYTES];
     // SAFETY: the helper checks the address, and always terminates what it copies.
     unsafe { bpf_probe_read_kernel_str_bytes(context.arg(1), &mut comm) }.ok()?;
     // SAFETY: map memory.
     unsafe { (*record).comm = comm };
+    changed(key);
     Some(())
 }
 
@@ -127,13 +131,25 @@ pub fn exit(context: &RawTracePointContext) -> Option<()> {
     if live_threads(task)? != 0 {
         return None;
     }
-    let record = PROCESSES.get_ptr_mut(key(task)?)?;
+    let key = key(task)?;
+    let record = PROCESSES.get_ptr_mut(key)?;
     // SAFETY: map memory; only the last thread comes here.
     unsafe {
         (*record).exit_ns = bpf_ktime_get_ns();
         (*record).uid = current_uid();
     }
+    changed(key);
     Some(())
+}
+
+/// Tells user space, which looks entries up that it has not seen, and those that have changed. A new entry is not told:
+/// nobody has seen it.
+#[inline(always)]
+fn changed(key: ProcessKey) {
+    // Nobody waits for it: the ring is read once per interval.
+    if CHANGES.output::<ProcessKey>(&key, u64::from(BPF_RB_NO_WAKEUP)).is_err() {
+        count(Counter::ChangesLost);
+    }
 }
 
 #[inline(always)]

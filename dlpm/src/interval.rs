@@ -39,9 +39,9 @@ pub struct Process {
     /// The process that forked it (not the one that adopted it); `None` if unknown.
     pub parent: Option<ProcessId>,
     /// Its name now (at most 15 bytes).
-    pub comm: String,
+    pub comm: Arc<str>,
     /// Its name when it called `exec` last; inherited over `fork`.
-    pub exec_comm: String,
+    pub exec_comm: Arc<str>,
     /// Real user id; `None` if unknown.
     pub uid: Option<u32>,
     /// Descends from a tracked root (`--pid`, `-- COMMAND`), or is one.

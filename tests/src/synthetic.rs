@@ -175,8 +175,8 @@ fn usage(cpus: &[CpuInterval], ran: &[Ran<'_>], id: impl Fn(u32) -> ProcessId, l
 
 fn process(ran: &Ran<'_>) -> Process {
     Process {
-        comm: ran.comm.to_owned(),
-        exec_comm: ran.comm.to_owned(),
+        comm: ran.comm.into(),
+        exec_comm: ran.comm.into(),
         ..Process::default()
     }
 }

@@ -91,10 +91,7 @@ fn processes_that_find_no_room_are_named_from_proc() {
     );
     let id = trace.usage_of(spinner.pid()).next().unwrap().process;
     let process = &trace.seen[&id];
-    assert_eq!(
-        (process.comm.as_str(), process.exec_comm.as_str()),
-        ("dlpm-worker", "dlpm-worker")
-    );
+    assert_eq!((&*process.comm, &*process.exec_comm), ("dlpm-worker", "dlpm-worker"));
     assert_eq!(process.parent.unwrap().tgid, std::process::id());
 }
 

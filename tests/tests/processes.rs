@@ -26,8 +26,8 @@ fn each_of_5000_short_processes_has_its_time_name_and_parent() {
         .into_iter()
         .map(|(id, process)| {
             assert_eq!(process.parent, Some(parent), "{id:?} {process:?}");
-            assert_eq!(process.exec_comm, "dlpm-worker", "{id:?} {process:?}");
-            (process.comm.clone(), id)
+            assert_eq!(&*process.exec_comm, "dlpm-worker", "{id:?} {process:?}");
+            (process.comm.to_string(), id)
         })
         .collect();
     assert_eq!(found.len(), COUNT);
@@ -57,7 +57,7 @@ fn children_of_an_older_process_have_its_name_at_exec() {
     let children = trace.named(|name| name.starts_with(&unique("o")));
     assert_eq!(children.len(), COUNT);
     for (id, process) in children {
-        assert_eq!(process.exec_comm, "dlpm-worker", "{id:?} {process:?}");
+        assert_eq!(&*process.exec_comm, "dlpm-worker", "{id:?} {process:?}");
     }
 }
 
@@ -94,11 +94,40 @@ fn a_process_has_the_name_of_its_exec_and_the_one_it_took() {
     let (id, process) = renamed.iter().next().unwrap();
     assert_eq!(renamed.len(), 1);
     assert_eq!(id.tgid, worker.pid());
-    assert_eq!(process.exec_comm, "dlpm-worker");
+    assert_eq!(&*process.exec_comm, "dlpm-worker");
     assert!(
         trace.named(|name| name == unique("thread")).is_empty(),
         "a thread has renamed its process"
     );
+}
+
+/// More changes than the kernel side can tell of in one interval: then every process that ran is looked at again.
+#[test]
+fn no_change_is_missed_where_there_are_too_many() {
+    require_kernel!();
+    let mut trace = Trace::start(&Config::default());
+    let flood = worker!("flood", 60_000);
+    let renamed = worker!("rename", unique("late"), unique("thread"));
+    let pid = renamed.pid();
+    trace.step();
+    for mut worker in [flood, renamed] {
+        let seen = trace.usage_of(worker.pid()).next().unwrap().process;
+        assert_eq!(&*trace.seen[&seen].comm, "dlpm-worker");
+        worker.go();
+        worker.finish();
+    }
+    trace.step();
+    assert!(trace.cpu_time.counter(Counter::ChangesLost) > 0);
+    let renamed = trace.named(|name| name == unique("late"));
+    assert_eq!(renamed.keys().map(|id| id.tgid).collect::<Vec<_>>(), [pid]);
+    assert!(renamed.values().all(|process| process.exited));
+    // And the changes of the next interval are told again.
+    let lost = trace.cpu_time.counter(Counter::ChangesLost);
+    let mut worker = worker!("rename", unique("next"), unique("thread"));
+    trace.step();
+    trace.while_working(&mut worker, Duration::from_millis(10));
+    assert_eq!(trace.named(|name| name == unique("next")).len(), 1);
+    assert_eq!(trace.cpu_time.counter(Counter::ChangesLost), lost);
 }
 
 /// One process that calls exec twice within one interval and is gone before it ends.
@@ -111,7 +140,7 @@ fn the_last_exec_names_a_short_process() {
     trace.step();
     let usage = trace.usage_of(shell.id()).next().unwrap();
     let process = trace.seen[&usage.process].clone();
-    assert_eq!((process.comm.as_str(), process.exec_comm.as_str()), ("sleep", "sleep"));
+    assert_eq!((&*process.comm, &*process.exec_comm), ("sleep", "sleep"));
     assert_eq!(process.parent.unwrap().tgid, std::process::id());
     assert!(process.exited);
 }
@@ -158,7 +187,7 @@ fn a_pid_that_is_used_again_is_another_process() {
                 trace.usage_of(pid).any(|usage| usage.process == id),
                 "{process:?} has no time"
             );
-            process.comm.clone()
+            process.comm.to_string()
         })
         .collect();
     // All in one interval, and none has swallowed another.
@@ -191,5 +220,5 @@ fn without_start_times_a_pid_is_one_process() {
         start_ns: 0,
     };
     assert!(trace.usage_of(spinner.pid()).map(|usage| usage.ns).sum::<u64>() > 0);
-    assert_eq!(trace.seen[&spinning].comm, "dlpm-worker", "from /proc");
+    assert_eq!(&*trace.seen[&spinning].comm, "dlpm-worker", "from /proc");
 }

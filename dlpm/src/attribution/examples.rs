@@ -191,7 +191,7 @@ fn a_shared_core_counts_for_its_weight() {
     assert_eq!(energy(&ledger, &process(1, "cgroup:1")), [51_000]);
     assert_eq!(energy(&ledger, &process(2, "cgroup:1")), [11_000]);
     let shown = ledger.rows[0].shown.clone().unwrap();
-    assert_eq!((shown.comm.as_str(), shown.uid), ("", None));
+    assert_eq!((&*shown.comm, shown.uid), ("", None));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The ledger of one interval: who gets which energy. Integers that add up, and nothing else.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::interval::{CpuInterval, MachineMemory, MemoryReading, MeterSource, ProcessId, ZoneKind};
 
@@ -197,9 +197,9 @@ pub struct GpuFacts {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RowKey {
     /// One process in one cgroup (the path).
-    Process(ProcessId, String),
+    Process(ProcessId, Arc<str>),
     /// The processes of one cgroup (the path) that `--max-rows` leaves out.
-    Merged(String),
+    Merged(Arc<str>),
     /// All that the filters leave out.
     Others,
     /// kthreadd and its descendants.
@@ -216,9 +216,9 @@ pub enum RowKey {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Shown {
     /// Name now.
-    pub comm: String,
+    pub comm: Arc<str>,
     /// Name at `exec`.
-    pub exec_comm: String,
+    pub exec_comm: Arc<str>,
     /// Real user id.
     pub uid: Option<u32>,
     /// Its last thread has exited.

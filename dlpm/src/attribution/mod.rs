@@ -129,7 +129,7 @@ pub fn cgroup_sums(rows: &[Row], leaves: usize) -> Vec<CgroupSum> {
             continue;
         };
         let sum = sums.entry(cgroup).or_insert_with(|| CgroupSum {
-            cgroup: cgroup.clone(),
+            cgroup: cgroup.to_string(),
             cpu_ns: 0,
             energy_uj: vec![0; leaves],
         });

@@ -378,5 +378,5 @@ fn holds(interval: &Interval, which: usize, key: &RowKey) -> bool {
         1 | 2 => "/a".to_owned(),
         id => format!("cgroup:{id}"),
     };
-    *key == RowKey::Process(usage.process, cgroup)
+    *key == RowKey::Process(usage.process, cgroup.into())
 }

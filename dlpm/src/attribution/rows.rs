@@ -3,6 +3,7 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
 };
 
 use foldhash::HashMap;
@@ -59,7 +60,7 @@ impl<'a> Claim<'a> {
 
 /// The paths of the cgroups of an interval, numbered in their order.
 struct Paths {
-    sorted: Vec<String>,
+    sorted: Vec<Arc<str>>,
     numbers: HashMap<u64, usize>,
 }
 
@@ -78,10 +79,10 @@ impl Paths {
             }
         }
         let path = |id: &u64| {
-            let known = interval.cgroups.get(id).cloned();
-            known.unwrap_or_else(|| format!("cgroup:{id}"))
+            let known = interval.cgroups.get(id).map(|path| Arc::from(path.as_str()));
+            known.unwrap_or_else(|| format!("cgroup:{id}").into())
         };
-        let mut sorted: Vec<String> = ids.iter().map(path).collect();
+        let mut sorted: Vec<Arc<str>> = ids.iter().map(path).collect();
         sorted.sort_unstable();
         // Two ids can have one path, when a cgroup was removed and made again.
         sorted.dedup();

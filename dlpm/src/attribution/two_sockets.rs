@@ -75,7 +75,7 @@ fn interval() -> Interval {
         shared_ns,
     };
     let named = |comm: &str| Process {
-        comm: comm.to_owned(),
+        comm: comm.into(),
         ..Process::default()
     };
     Interval {

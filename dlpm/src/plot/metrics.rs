@@ -159,7 +159,7 @@ impl Metric {
             Source::Comm(comm) => rows_uj(ledger, |row| {
                 row.shown
                     .as_ref()
-                    .is_some_and(|shown| shown.comm == *comm || shown.exec_comm == *comm)
+                    .is_some_and(|shown| *shown.comm == **comm || *shown.exec_comm == **comm)
             }),
             Source::Process(pid) => rows_uj(
                 ledger,

@@ -1,6 +1,9 @@
 //! What was used of each GPU, and by which processes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use crate::{
     attribution::ledger::{Ledger, RowKey},
@@ -35,7 +38,7 @@ pub struct GpuTotal {
 #[derive(Clone, Debug, Default)]
 pub struct GpuProcess {
     /// Its newest name.
-    pub comm: String,
+    pub comm: Arc<str>,
     /// What it used.
     pub usage: GpuUsage,
 }

@@ -47,8 +47,8 @@ impl Sheets<'_> {
                 .with("row", "process")
                 .with("tgid", id.tgid)
                 .with("start_ns", id.start_ns)
-                .with("comm", total.comm.as_str())
-                .with("cgroup", cgroup.as_str());
+                .with("comm", &*total.comm)
+                .with("cgroup", &**cgroup);
             let usage = Usage {
                 amount: total.amount,
                 peak: total.peak,
@@ -165,7 +165,7 @@ impl Sheets<'_> {
                 let names = names("process")
                     .with("tgid", id.tgid)
                     .with("start_ns", id.start_ns)
-                    .with("comm", process.comm.as_str());
+                    .with("comm", &*process.comm);
                 records.push(names.and(gpu_usage(process.usage)));
             }
             let unnamed = |row: &str| {

@@ -154,8 +154,8 @@ fn consumers(survey: &Survey, top: usize) -> Table {
     for ((id, cgroup), total) in processes.into_iter().take(top) {
         let mut cells = vec![
             Cell::Number(id.tgid.to_string(), id.tgid.into()),
-            Cell::Text(total.comm.clone()),
-            Cell::Text(cgroup.clone()),
+            Cell::Text(total.comm.to_string()),
+            Cell::Text(cgroup.to_string()),
         ];
         cells.extend(amount(totals, total.amount, Some(&total.peak)));
         rows.push(cells);

@@ -302,8 +302,8 @@ struct RowEntry<'a> {
 impl<'a> RowEntry<'a> {
     fn of(row: &'a Row, leaves: &'a [LeafZone], ledger: &Ledger) -> Self {
         let (id, cgroup) = match &row.key {
-            RowKey::Process(id, cgroup) => (Some(id), Some(cgroup.as_str())),
-            RowKey::Merged(cgroup) => (None, Some(cgroup.as_str())),
+            RowKey::Process(id, cgroup) => (Some(id), Some(&**cgroup)),
+            RowKey::Merged(cgroup) => (None, Some(&**cgroup)),
             _ => (None, None),
         };
         let shown = row.shown.as_ref();
@@ -311,8 +311,8 @@ impl<'a> RowEntry<'a> {
             row: row_word(&row.key),
             tgid: id.map(|id| id.tgid),
             start_ns: id.map(|id| id.start_ns),
-            comm: shown.map(|shown| shown.comm.as_str()),
-            exec_comm: shown.map(|shown| shown.exec_comm.as_str()),
+            comm: shown.map(|shown| &*shown.comm),
+            exec_comm: shown.map(|shown| &*shown.exec_comm),
             cgroup,
             uid: shown.and_then(|shown| shown.uid),
             exited: shown.map(|shown| shown.exited),

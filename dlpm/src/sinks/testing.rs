@@ -77,8 +77,8 @@ pub fn interval(seq: u64, mut zones: Vec<ZoneReading>) -> Interval {
         shared_ns: 0,
     };
     let named = |comm: &str| Process {
-        comm: comm.to_owned(),
-        exec_comm: comm.to_owned(),
+        comm: comm.into(),
+        exec_comm: comm.into(),
         uid: Some(1000),
         ..Process::default()
     };

@@ -5,6 +5,7 @@ mod amounts;
 use std::{
     cmp::{Ordering, Reverse},
     collections::BTreeMap,
+    sync::Arc,
 };
 
 use foldhash::HashMap;
@@ -27,7 +28,7 @@ const ENTRIES_KEPT: usize = 9_000;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProcessTotal {
     /// Its newest name.
-    pub comm: String,
+    pub comm: Arc<str>,
     /// How much.
     pub amount: Amount,
     /// Its highest power.
@@ -159,7 +160,7 @@ pub struct Totals {
     /// Sums of the rows by kind.
     pub shares: BTreeMap<Share, Usage>,
     /// Listed processes by cgroup.
-    pub processes: HashMap<(ProcessId, String), ProcessTotal>,
+    pub processes: HashMap<(ProcessId, Arc<str>), ProcessTotal>,
     /// Listed processes, merged and folded ones too, by cgroup.
     pub cgroups: BTreeMap<String, Usage>,
     /// Listed cgroups that are no longer told apart: how many, and their sum.

@@ -3,7 +3,7 @@
 //! `dlpm verify` takes it from a [`Value`], `dlpm report` from the text of the line itself, which is faster: text
 //! without escapes then stays where it is.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -325,9 +325,9 @@ impl RecordedRow<'_> {
     fn key(&self) -> Result<RowKey, String> {
         match (&*self.row, self.tgid, self.start_ns, &self.cgroup) {
             ("process", Some(tgid), Some(start_ns), Some(cgroup)) => {
-                Ok(RowKey::Process(ProcessId { tgid, start_ns }, cgroup.to_string()))
+                Ok(RowKey::Process(ProcessId { tgid, start_ns }, Arc::from(&**cgroup)))
             }
-            ("merged", None, None, Some(cgroup)) => Ok(RowKey::Merged(cgroup.to_string())),
+            ("merged", None, None, Some(cgroup)) => Ok(RowKey::Merged(Arc::from(&**cgroup))),
             ("others", None, None, None) => Ok(RowKey::Others),
             ("kernel", None, None, None) => Ok(RowKey::Kernel),
             ("self", None, None, None) => Ok(RowKey::SelfDlpm),
@@ -350,8 +350,8 @@ impl RecordedRow<'_> {
         let is_process = matches!(key, RowKey::Process(..));
         Ok(Row {
             shown: is_process.then(|| Shown {
-                comm: self.comm.to_string(),
-                exec_comm: self.exec_comm.to_string(),
+                comm: Arc::from(&*self.comm),
+                exec_comm: Arc::from(&*self.exec_comm),
                 uid: self.uid,
                 exited: self.exited,
             }),

@@ -142,8 +142,8 @@ impl Machine {
             processes: (1..13)
                 .map(|tgid| {
                     let described = Process {
-                        comm: format!("task \"{tgid}\" ü"),
-                        exec_comm: "python3".to_owned(),
+                        comm: format!("task \"{tgid}\" ü").into(),
+                        exec_comm: "python3".into(),
                         uid: Some(1000),
                         kernel: tgid == 2,
                         ..Process::default()

@@ -236,8 +236,8 @@ impl Generator {
                 shared_ns: ns / 4,
             });
             let named = Process {
-                comm: format!("worker-{}", number % 12),
-                exec_comm: "python3.11".to_owned(),
+                comm: format!("worker-{}", number % 12).into(),
+                exec_comm: "python3.11".into(),
                 uid: Some(1000 + number % 3),
                 exited: number % 10 == 9,
                 ..Process::default()

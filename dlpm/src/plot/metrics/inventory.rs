@@ -45,14 +45,14 @@ impl Inventory {
 
     /// Adds the names of an interval.
     pub fn add(&mut self, ledger: &Ledger) {
-        let zones = ledger.roots.iter().map(|root| &root.zone);
+        let zones = ledger.roots.iter().map(|root| root.zone.as_str());
         insert(
             &mut self.zones,
-            zones.chain(ledger.leaves.iter().map(|leaf| &leaf.zone)),
+            zones.chain(ledger.leaves.iter().map(|leaf| leaf.zone.as_str())),
         );
-        insert(&mut self.cgroups, ledger.cgroups.iter().map(|sum| &sum.cgroup));
+        insert(&mut self.cgroups, ledger.cgroups.iter().map(|sum| sum.cgroup.as_str()));
         let shown = ledger.rows.iter().filter_map(|row| row.shown.as_ref());
-        insert(&mut self.comms, shown.map(|shown| &shown.comm));
+        insert(&mut self.comms, shown.map(|shown| &*shown.comm));
         self.has_leaves |= !ledger.leaves.is_empty();
         for row in &ledger.rows {
             if let RowKey::Process(id, _) = &row.key
@@ -122,10 +122,10 @@ impl Inventory {
     }
 }
 
-fn insert<'a>(names: &mut BTreeSet<String>, new: impl Iterator<Item = &'a String>) {
+fn insert<'a>(names: &mut BTreeSet<String>, new: impl Iterator<Item = &'a str>) {
     for name in new {
         if names.len() < NAMES && !names.contains(name) {
-            names.insert(name.clone());
+            names.insert(name.to_owned());
         }
     }
 }

@@ -79,7 +79,7 @@ fn others_are_shown_under_a_filter_and_names_cannot_control_the_terminal() {
     interval
         .processes
         .values_mut()
-        .for_each(|process| Arc::make_mut(process).comm = "\u{1b}[2J".to_owned());
+        .for_each(|process| Arc::make_mut(process).comm = "\u{1b}[2J".into());
     let mut totals = Totals::default();
     totals.add(&attribute(
         &interval,

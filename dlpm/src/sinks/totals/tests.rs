@@ -25,8 +25,8 @@ fn sums_close() {
             .iter()
             .all(|zone| zone.difference_uj == 0 && zone.invalid == 0)
     );
-    let python = &totals.processes[&(id(100), "/train.slice/a".to_owned())];
-    assert_eq!((python.comm.as_str(), python.amount.cpu_ns), ("python3", 2_100_000_000));
+    let python = &totals.processes[&(id(100), "/train.slice/a".into())];
+    assert_eq!((&*python.comm, python.amount.cpu_ns), ("python3", 2_100_000_000));
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn memory_is_bounded_and_sums_stay() {
         many.rows = (0..6_000)
             .map(|number| {
                 let mut row = row.clone();
-                row.key = RowKey::Process(id(round * 6_000 + number), format!("/{round}/{number}"));
+                row.key = RowKey::Process(id(round * 6_000 + number), format!("/{round}/{number}").into());
                 row.shown.as_mut().unwrap().exited = true;
                 row
             })

@@ -1,6 +1,6 @@
 //! The kernel's entries, and what `/proc` adds to them.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use dlpm_common::{COMM_BYTES, ProcessKey, ProcessRecord};
 
@@ -32,13 +32,13 @@ pub(super) fn parent_of(record: &ProcessRecord) -> Option<ProcessId> {
 }
 
 /// A zero-terminated name.
-pub(super) fn text(bytes: &[u8]) -> String {
+pub(super) fn text(bytes: &[u8]) -> Arc<str> {
     let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
-    String::from_utf8_lossy(&bytes[..end]).into_owned()
+    String::from_utf8_lossy(&bytes[..end]).into()
 }
 
 /// File name of the program that a process runs, cut as the kernel cuts names.
-pub(super) fn executable_name(procfs: &Path, process: ProcessId) -> Option<String> {
+pub(super) fn executable_name(procfs: &Path, process: ProcessId) -> Option<Arc<str>> {
     let target = std::fs::read_link(procfs.join(format!("{}/exe", process.tgid))).ok()?;
     let ticks = proc_fs::start_ticks(procfs, process.tgid)?;
     if process.start_ns != 0 && ticks != proc_fs::ticks_of(process.start_ns) {
@@ -46,7 +46,7 @@ pub(super) fn executable_name(procfs: &Path, process: ProcessId) -> Option<Strin
     }
     let name = target.file_name()?.to_string_lossy();
     let name = name.strip_suffix(" (deleted)").unwrap_or(&name);
-    Some(name.chars().take(COMM_BYTES - 1).collect())
+    Some(name.chars().take(COMM_BYTES - 1).collect::<String>().into())
 }
 
 #[cfg(test)]
@@ -57,9 +57,9 @@ mod tests {
 
     #[test]
     fn names_end_at_the_first_zero() {
-        assert_eq!(text(b"python3\0stale\0"), "python3");
-        assert_eq!(text(b"exactly16bytes!!"), "exactly16bytes!!");
-        assert_eq!(text(b"\0"), "");
+        assert_eq!(&*text(b"python3\0stale\0"), "python3");
+        assert_eq!(&*text(b"exactly16bytes!!"), "exactly16bytes!!");
+        assert_eq!(&*text(b"\0"), "");
     }
 
     #[test]

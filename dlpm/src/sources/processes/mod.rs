@@ -4,7 +4,9 @@
 //! processes that ran, so that the cost of an interval grows with those and not with the ones that exist. An entry is
 //! deleted when the process is gone and its last interval has been drained.
 
+mod changes;
 mod entry;
+mod known;
 
 use std::{
     collections::HashSet,
@@ -19,7 +21,9 @@ use dlpm_common::{Counter, ProcessKey, ProcessRecord, maps};
 use foldhash::{HashMap, HashMapExt};
 use rustix::time::ClockId;
 
+use changes::Changes;
 use entry::{executable_name, id, key, parent_of, text};
+use known::Known;
 
 use crate::{
     interval::{Process, ProcessId},
@@ -38,56 +42,15 @@ const BATCH_ADVANTAGE: usize = 3;
 /// it is preempted.
 const KEEP_EXITED_NS: u64 = 2_000_000_000;
 
-/// Generations until a root-owned process is asked for its user: only such a process can change it without an exec. The
-/// time doubles with each asking, since rights are given up soon after the start or hardly ever.
-const UID_FIRST: u64 = 10;
-
 /// kthreadd.
 const KTHREADD: u32 = 2;
-
-struct Known {
-    record: ProcessRecord,
-    process: Arc<Process>,
-    /// Generation in which it ran last.
-    ran: u64,
-    /// Generation in which it was asked for its user, and the one from which on it is asked again.
-    uid_asked: u64,
-    uid_due: u64,
-}
-
-impl Known {
-    /// Finds out whether a process that was root's has another user now.
-    fn refresh_uid(&mut self, process: ProcessId, generation: u64, procfs: &Path) {
-        let waited = generation - self.uid_asked;
-        self.uid_asked = generation;
-        self.uid_due = uid_due(process, generation + 2 * waited);
-        if self.process.uid != Some(0) || self.process.kernel || self.process.exited {
-            return;
-        }
-        // One system call for nearly all of them. A process that keeps root's rights under another user's id is
-        // told by its exit.
-        if proc_fs::effective_uid(procfs, process.tgid) == Some(0) {
-            return;
-        }
-        if let Some(entry) = proc_fs::read_one(procfs, process.tgid)
-            && entry.start_ticks == proc_fs::ticks_of(process.start_ns)
-        {
-            let described = Arc::make_mut(&mut self.process);
-            described.uid = entry.uid.or(described.uid);
-        }
-    }
-}
-
-/// Processes that became known together are not asked together.
-fn uid_due(process: ProcessId, generation: u64) -> u64 {
-    generation + u64::from(process.tgid) % UID_FIRST
-}
 
 /// Every process that ran since the start, until it is gone.
 pub struct ProcessTable {
     kernel: KernelMap<MapData, ProcessKey, ProcessRecord>,
     /// The same map, for reading it in batches.
     kernel_fd: OwnedFd,
+    changes: Changes,
     identity: Identity,
     procfs: PathBuf,
     known: HashMap<ProcessId, Known>,
@@ -120,10 +83,12 @@ impl ProcessTable {
         } else {
             u64::MAX
         };
+        let changes = Changes::new(cpu_time)?;
         let kernel = KernelMap::try_from(cpu_time.take_map(maps::PROCESSES)?).map_err(|_| CpuTimeError::NotBuilt)?;
         let mut table = Self {
             kernel,
             kernel_fd,
+            changes,
             identity,
             procfs: procfs.to_owned(),
             known: HashMap::new(),
@@ -163,26 +128,44 @@ impl ProcessTable {
         Some(())
     }
 
-    /// Looks up every process that ran; call once per interval, after the drain. Parents come first in `ran` (sort by
-    /// start time): a child without an entry takes from its parent what `/proc` does not tell.
+    /// Looks up the processes that ran and are new, and those that have changed; call once per interval, after the drain.
+    /// Parents come first in `ran` (sort by start time): a child without an entry takes from its parent what `/proc` does
+    /// not tell.
     ///
     /// # Errors
     ///
     /// Where the map cannot be read.
     pub fn update(&mut self, cpu_time: &CpuTime, ran: &[ProcessId], now_ns: u64) -> Result<(), CpuTimeError> {
         self.generation += 1;
+        let changed = self.changes.take(cpu_time);
+        let mut asked: Vec<ProcessId> = Vec::new();
+        for &process in ran {
+            if !self.runs_again(process) || changed.is_none() {
+                asked.push(process);
+            }
+        }
+        // A process may have changed that has not run in this interval: it began to in the one that is open.
+        let changed = changed.into_iter().flatten();
+        asked.extend(changed.filter(|process| self.known.contains_key(process)));
+        self.look_up(cpu_time, &asked)?;
+        self.forget_exited(now_ns);
+        Ok(())
+    }
+
+    /// Asks the kernel for the entries of these.
+    fn look_up(&mut self, cpu_time: &CpuTime, asked: &[ProcessId]) -> Result<(), CpuTimeError> {
         let entries = cpu_time
             .counter(Counter::ProcessesInserted)
             .saturating_sub(self.deleted);
-        let all =
-            if ran.len() > BATCH_FROM && ran.len() * BATCH_ADVANTAGE > usize::try_from(entries).unwrap_or(usize::MAX) {
-                let all: Vec<(ProcessKey, ProcessRecord)> =
-                    read_hash(self.kernel_fd.as_fd(), Batch::Lookup).map_err(unreadable)?;
-                Some(all.into_iter().collect::<HashMap<_, _>>())
-            } else {
-                None
-            };
-        for &process in ran {
+        let entries = usize::try_from(entries).unwrap_or(usize::MAX);
+        let all = if asked.len() > BATCH_FROM && asked.len() * BATCH_ADVANTAGE > entries {
+            let all: Vec<(ProcessKey, ProcessRecord)> =
+                read_hash(self.kernel_fd.as_fd(), Batch::Lookup).map_err(unreadable)?;
+            Some(all.into_iter().collect::<HashMap<_, _>>())
+        } else {
+            None
+        };
+        for &process in asked {
             let key = key(process);
             let record = match &all {
                 // An entry that moved while the map was read may be missing: ask again for that one.
@@ -194,7 +177,6 @@ impl ProcessTable {
                 None => self.see_without_record(process),
             }
         }
-        self.forget_exited(now_ns);
         Ok(())
     }
 
@@ -250,31 +232,20 @@ impl ProcessTable {
             .is_some_and(|ticks| process.start_ns == 0 || ticks == proc_fs::ticks_of(process.start_ns))
     }
 
-    /// A process that ran, with the kernel's entry of it.
+    /// Notes that a process has run, if it is known.
+    fn runs_again(&mut self, process: ProcessId) -> bool {
+        let Some(known) = self.known.get_mut(&process) else {
+            return false;
+        };
+        known.runs_again(process, self.generation, &self.procfs);
+        true
+    }
+
+    /// A process with the kernel's entry of it.
     fn see(&mut self, process: ProcessId, record: ProcessRecord) {
-        let generation = self.generation;
         if let Some(known) = self.known.get_mut(&process) {
-            known.ran = generation;
-            if known.record != record {
-                let was_there = known.record.exit_ns == 0;
-                let described = Arc::make_mut(&mut known.process);
-                described.exited = record.exit_ns != 0;
-                if record.comm != known.record.comm {
-                    described.comm = text(&record.comm);
-                }
-                if record.exec_comm != known.record.exec_comm || record.flags != known.record.flags {
-                    described.exec_comm = text(&record.exec_comm);
-                }
-                if record.uid != known.record.uid || record.exit_ns != 0 {
-                    described.uid = Some(record.uid);
-                }
-                known.record = record;
-                if was_there && record.exit_ns != 0 {
-                    self.leaving.push(process);
-                }
-            }
-            if generation >= known.uid_due {
-                known.refresh_uid(process, generation, &self.procfs);
+            if known.change(record) {
+                self.leaving.push(process);
             }
             return;
         }
@@ -313,16 +284,8 @@ impl ProcessTable {
     }
 
     fn insert(&mut self, process: ProcessId, record: ProcessRecord, described: Process) {
-        self.known.insert(
-            process,
-            Known {
-                record,
-                process: Arc::new(described),
-                ran: self.generation,
-                uid_asked: self.generation,
-                uid_due: uid_due(process, self.generation + UID_FIRST),
-            },
-        );
+        let known = Known::new(process, record, described, self.generation);
+        self.known.insert(process, known);
     }
 
     fn describe(&self, process: ProcessId, record: &ProcessRecord) -> Process {
@@ -358,12 +321,7 @@ impl ProcessTable {
     /// A process that ran and has no entry: the map is full, or there are no hooks. Then `/proc` tells, if it still can;
     /// again each time where a thread group id may have become another process.
     fn see_without_record(&mut self, process: ProcessId) {
-        let generation = self.generation;
-        let known = self
-            .known
-            .get_mut(&process)
-            .map(|known| known.ran = generation)
-            .is_some();
+        let known = self.known.contains_key(&process);
         if known && self.identity == Identity::StartTime {
             return;
         }
@@ -377,8 +335,8 @@ impl ProcessTable {
         let forked_by = parent.and_then(|parent| self.known.get(&parent));
         let described = Process {
             parent,
-            exec_comm: executable_name(&self.procfs, process).unwrap_or_else(|| entry.comm.clone()),
-            comm: entry.comm,
+            exec_comm: executable_name(&self.procfs, process).unwrap_or_else(|| entry.comm.as_str().into()),
+            comm: entry.comm.into(),
             uid: entry.uid,
             tracked: self.roots.contains(&(process.tgid, entry.start_ticks))
                 || forked_by.is_some_and(|known| known.process.tracked),
