@@ -107,7 +107,14 @@ fn a_log_is_not_touched_unless_that_is_asked_for() {
     assert_eq!(log.segments, 2);
     assert_eq!(log.metadata["description"], "the first");
 
-    trace_briefly(&folder, &tree, &["--overwrite"]).exited(0);
+    let results = folder.join("results_exp.json");
+    fs::write(&results, "{}").unwrap();
+    let output = trace_briefly(&folder, &tree, &["--overwrite"]);
+    assert!(output.stderr.contains("results_exp.json stays"), "{}", output.stderr);
+    assert!(!output.stderr.contains("model_summary.json"));
+    output.exited(0);
+    assert!(results.exists());
+    fs::remove_file(results).unwrap();
     let log = Log::read(&folder);
     assert_eq!(log.segments, 1);
     log.is_complete();

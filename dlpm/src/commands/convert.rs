@@ -12,9 +12,10 @@ use anyhow::{Context, Result, anyhow, bail};
 use super::{caller::Caller, say};
 use crate::{
     cli::ConvertArgs,
+    model::FILE_NAME,
     report::{
         conversion::{Conversion, Converted},
-        model::{MODEL_NAME, small_file},
+        model::small_file,
         results::RESULTS_NAME,
     },
     sinks::{
@@ -26,7 +27,7 @@ use crate::{
 };
 
 /// Files that are copied as they are.
-const COPIED: [&str; 3] = [METADATA_NAME, MODEL_NAME, RESULTS_NAME];
+const COPIED: [&str; 3] = [METADATA_NAME, FILE_NAME, RESULTS_NAME];
 
 /// Larger ones are not copied.
 const LARGEST_BYTES: u64 = 64 << 20;

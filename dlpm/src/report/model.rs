@@ -7,8 +7,7 @@ use std::{
 
 use serde::Deserialize;
 
-/// Its file in the folder.
-pub const MODEL_NAME: &str = "model_summary.json";
+use crate::model::FILE_NAME;
 
 /// Larger files are none that dlpm writes.
 const LARGEST_BYTES: u64 = 64 << 20;
@@ -37,7 +36,7 @@ impl Model {
     ///
     /// A sentence, if the file cannot be read.
     pub fn of_folder(folder: &Path) -> Result<Option<Self>, String> {
-        let path = folder.join(MODEL_NAME);
+        let path = folder.join(FILE_NAME);
         let failed = |error: &dyn std::fmt::Display| {
             format!(
                 "{} cannot be read: {error}; write it anew with `dlpm model`, or move it away",
@@ -96,7 +95,7 @@ mod tests {
     fn energy_of_a_multiply_add() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(Model::of_folder(folder.path()), Ok(None));
-        let write = |text: &str| std::fs::write(folder.path().join(MODEL_NAME), text).unwrap();
+        let write = |text: &str| std::fs::write(folder.path().join(FILE_NAME), text).unwrap();
         write("{\"total_params\":7,\"total_mult_adds\":4000000,\"dlpm\":{\"unsupported_ops\":[],\"x\":1}}");
         let model = Model::of_folder(folder.path()).unwrap().unwrap();
         // 8 J for 1000 inferences of 4 M multiply-adds.

@@ -7,8 +7,7 @@ use serde_json::{Map, Value};
 
 use super::{log::unix_ns, model::small_file};
 
-/// Their file in the folder.
-pub const RESULTS_NAME: &str = "results_exp.json";
+pub use crate::sinks::folder::RESULTS_NAME;
 
 /// The key of a result's date, which AIPowerMeter's reader wants.
 pub const DATE_KEY: &str = "end_training_epoch";

@@ -14,17 +14,23 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, flock, openat, renameat, unlinkat},
+    fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, flock, openat, renameat, statat, unlinkat},
     io::Errno,
 };
 
-use crate::sinks::{
-    repair::{self, Foreign},
-    socket::{self, Listening, SOCKET_NAME},
+use crate::{
+    model,
+    sinks::{
+        repair::{self, Foreign},
+        socket::{self, Listening, SOCKET_NAME},
+    },
 };
 
 /// Name of the log in its folder.
 pub const LOG_NAME: &str = "power_metrics.json";
+
+/// Name of the results of an experiment, beside the log.
+pub const RESULTS_NAME: &str = "results_exp.json";
 
 /// What to do with a log that is there already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -115,7 +121,14 @@ impl OutputFolder {
         };
         match mode {
             FolderMode::New => {}
-            FolderMode::Overwrite => log.set_len(0).map_err(log_failed("empty"))?,
+            FolderMode::Overwrite => {
+                log.set_len(0).map_err(log_failed("empty"))?;
+                let left = |name: &&&str| statat(&folder, **name, AtFlags::SYMLINK_NOFOLLOW).is_ok();
+                let stays = |name: &&str| {
+                    format!("{name} stays as it is, unless this trace writes it: see whether it is about this one")
+                };
+                notes.extend([RESULTS_NAME, model::FILE_NAME].iter().filter(left).map(stays));
+            }
             FolderMode::Append => {
                 let found =
                     repair::examine(&mut log)
