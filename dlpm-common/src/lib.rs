@@ -50,14 +50,20 @@ pub mod programs {
     pub const ON_SWITCH_BY_TGID: &str = "on_switch_by_tgid";
     /// Twin of [`SEAL`] for kernels without BTF: no start times.
     pub const SEAL_BY_TGID: &str = "seal_by_tgid";
-    /// Raw tracepoint `sched_process_fork`.
+    /// Raw tracepoint `sched_wakeup_new`.
     pub const ON_FORK: &str = "on_fork";
     /// Raw tracepoint `sched_process_exec`.
     pub const ON_EXEC: &str = "on_exec";
+    /// They run where [`ON_EXEC`] was left out.
+    pub const ON_EXEC_AGAIN: [&str; 2] = ["on_exec_2", "on_exec_3"];
     /// Raw tracepoint `task_rename`.
     pub const ON_RENAME: &str = "on_rename";
+    /// They run where [`ON_RENAME`] was left out.
+    pub const ON_RENAME_AGAIN: [&str; 2] = ["on_rename_2", "on_rename_3"];
     /// Raw tracepoint `sched_process_exit`.
     pub const ON_EXIT: &str = "on_exit";
+    /// They run where [`ON_EXIT`] was left out.
+    pub const ON_EXIT_AGAIN: [&str; 2] = ["on_exit_2", "on_exit_3"];
     /// Iterator over all tasks: the processes that are older than the trace.
     pub const LIST_TASKS: &str = "list_tasks";
     /// Raw tracepoint `cgroup_mkdir`.

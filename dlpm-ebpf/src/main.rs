@@ -53,29 +53,30 @@ pub fn seal_by_tgid(context: RawTracePointContext) -> i32 {
     0
 }
 
-#[raw_tracepoint(tracepoint = "sched_process_fork")]
+/// Not at `sched_process_fork`: here the run queue is locked and interrupts are off, so that no run is left out, see
+/// `again` below.
+#[raw_tracepoint(tracepoint = "sched_wakeup_new")]
 pub fn on_fork(context: RawTracePointContext) -> i32 {
     let _ = processes::fork(&context);
     0
 }
 
-#[raw_tracepoint(tracepoint = "sched_process_exec")]
-pub fn on_exec(_context: RawTracePointContext) -> i32 {
-    let _ = processes::exec();
-    0
+/// From Linux 7.0 on, a program at a tracepoint can be preempted, and until it goes on the kernel leaves out all other runs
+/// of it on that CPU. So programs that can be preempted are attached three times: an event is missed only where one
+/// run of each of them stands still on the same CPU. All write the same.
+macro_rules! again {
+    ($tracepoint:literal, $run:path, $($name:ident),+) => {$(
+        #[raw_tracepoint(tracepoint = $tracepoint)]
+        pub fn $name(context: RawTracePointContext) -> i32 {
+            let _ = $run(&context);
+            0
+        }
+    )+};
 }
 
-#[raw_tracepoint(tracepoint = "task_rename")]
-pub fn on_rename(context: RawTracePointContext) -> i32 {
-    let _ = processes::rename(&context);
-    0
-}
-
-#[raw_tracepoint(tracepoint = "sched_process_exit")]
-pub fn on_exit(context: RawTracePointContext) -> i32 {
-    let _ = processes::exit(&context);
-    0
-}
+again!("sched_process_exec", processes::exec, on_exec, on_exec_2, on_exec_3);
+again!("task_rename", processes::rename, on_rename, on_rename_2, on_rename_3);
+again!("sched_process_exit", processes::exit, on_exit, on_exit_2, on_exit_3);
 
 /// Task iterator. Its context is `struct bpf_iter__task { meta, task }`; the task is null at the end:
 /// <https://github.com/torvalds/linux/blob/v6.18/kernel/bpf/task_iter.c>

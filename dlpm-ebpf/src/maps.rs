@@ -73,7 +73,7 @@ pub fn offset_at(byte: usize) -> u64 {
 #[inline(always)]
 pub fn count(counter: Counter) {
     if let Some(value) = COUNTERS.get_ptr_mut(counter as u32) {
-        // SAFETY: this CPU's element; these programs do not nest on a CPU.
+        // SAFETY: this CPU's element. A program that is preempted right here can cost another one its count.
         unsafe { *value += 1 };
     }
 }

@@ -24,10 +24,10 @@ type Comm = [u8; COMM_BYTES];
 /// What an insertion answers where there is an entry already.
 const EEXIST: i32 = -17;
 
-/// `sched_process_fork(parent, child)`: threads are not processes.
+/// `sched_wakeup_new(task)`: runs as the parent, before the child can run. Threads are not processes.
 #[inline(always)]
 pub fn fork(context: &RawTracePointContext) -> Option<()> {
-    let child: TaskAddress = context.arg(1);
+    let child: TaskAddress = context.arg(0);
     if !is_leader(child)? {
         return None;
     }
@@ -56,7 +56,7 @@ pub fn fork(context: &RawTracePointContext) -> Option<()> {
 
 /// `sched_process_exec`: runs as the process that has become the new program.
 #[inline(always)]
-pub fn exec() -> Option<()> {
+pub fn exec(_context: &RawTracePointContext) -> Option<()> {
     let key = current_key()?;
     let comm: Comm = bpf_get_current_comm().unwrap_or_default();
     if let Some(record) = PROCESSES.get_ptr_mut(key) {

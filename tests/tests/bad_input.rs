@@ -347,7 +347,7 @@ fn doctor_lists_every_source_and_hook() {
         "dram-0",
         "psys",
         "sched_switch",
-        "sched_process_fork",
+        "sched_wakeup_new",
         "sched_process_exec",
         "task_rename",
         "sched_process_exit",

@@ -297,7 +297,9 @@ impl Machine {
     /// Where CPU time is lost.
     pub fn tidy(&mut self) -> Result<(), CpuTimeError> {
         let blind = self.cpu_time.identity().0 == Identity::Tgid
-            || self.cpu_time.hooks().iter().any(|hook| hook.state.is_err());
+            || self.cpu_time.hooks().iter().any(|hook| hook.state.is_err())
+            // An exit may have been missed of a process that was still to be seen at the last look.
+            || self.dropped.missed_runs > 0;
         if self.needs_sweep || (blind && self.seq.is_multiple_of(SWEEP_EVERY)) {
             self.needs_sweep = false;
             self.processes.sweep(monotonic_ns())?;

@@ -1,6 +1,13 @@
 //! Cases that only make sense in a machine of one's own.
 
-use std::{fs, io, path::Path, process::ExitCode, thread, time::Duration};
+use std::{
+    fs, io,
+    path::Path,
+    process::ExitCode,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
 
 use dlpm::{
     interval::Identity,
@@ -19,6 +26,7 @@ pub fn run(name: &str) -> ExitCode {
     // Some of them end the machine that they run on.
     assert!(Path::new(PLAN).exists(), "this is no machine of `cargo xtask kernels`");
     match name {
+        "static-keys" => static_keys(),
         "hooks" => hooks(),
         "no-btf" => no_btf(),
         "first-process" => first_process(),
@@ -36,6 +44,27 @@ pub fn run(name: &str) -> ExitCode {
         other => panic!("no such case: {other}"),
     }
     ExitCode::SUCCESS
+}
+
+/// The machine itself, without dlpm: the kernel changes code that the other processor is running, as it does for dlpm when
+/// hooks are attached and runs are counted. An emulator that is not true to that makes it panic here.
+fn static_keys() {
+    const TIMES: usize = 1_000;
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        // Each pause goes through the code that these statistics are in.
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    thread::sleep(Duration::from_micros(50));
+                }
+            });
+        }
+        for value in ["1", "0"].iter().cycle().take(TIMES) {
+            fs::write("/proc/sys/kernel/sched_schedstats", value).unwrap();
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
 }
 
 /// Every program is loaded and attached, and processes are told apart by start time.

@@ -58,6 +58,10 @@ pub struct Args {
     /// Fetch kernels and emulator anew, instead of using what is in the cache for a week
     #[arg(long)]
     refresh: bool,
+    /// What QEMU runs the machines with, as its option `-accel` takes it [default: kvm where the processor has it, else
+    /// tcg,thread=single]
+    #[arg(long, value_name = "ACCELERATOR")]
+    accel: Option<String>,
     /// Seconds after which a machine has failed
     #[arg(long, value_name = "SECONDS", default_value_t = 900)]
     timeout: u64,
@@ -132,6 +136,7 @@ struct Lab {
     folder: PathBuf,
     programs: Programs,
     filter: Vec<String>,
+    accelerator: String,
     limit: Duration,
 }
 
@@ -153,6 +158,7 @@ impl Lab {
             folder,
             programs: Programs::build(workspace, &object, &PROGRAMS)?,
             filter: args.filter.clone(),
+            accelerator: args.accel.clone().unwrap_or_else(|| machine::accelerator().to_owned()),
             limit: Duration::from_secs(args.timeout),
         })
     }
@@ -323,7 +329,7 @@ impl Lab {
         archive.write(&initramfs)?;
         // Written as it comes, so that one can look at a machine that hangs.
         let mut file = File::create(console)?;
-        let ended = machine::boot(tools, &kernel.image, &initramfs, limit, |line| {
+        let ended = machine::boot(tools, &self.accelerator, &kernel.image, &initramfs, limit, |line| {
             writeln!(file, "{line}")?;
             tell(line);
             Ok(())

@@ -22,7 +22,7 @@ const SELECTED: [&str; 4] = [
 ];
 
 /// Cases of `tests/src/guest/cases.rs` that run on every kernel.
-pub const EVERYWHERE: [&str; 3] = ["hooks", "no-btf", "first-process"];
+pub const EVERYWHERE: [&str; 4] = ["static-keys", "hooks", "no-btf", "first-process"];
 
 /// Cases that need the kernel module with energy zones.
 pub const POWERCAP: [&str; 3] = ["powercap-permissions", "powercap", "powercap-errors"];

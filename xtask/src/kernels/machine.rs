@@ -42,6 +42,7 @@ pub fn emulator(tools: &Path) -> Command {
 /// Boots a machine and lets it run to its end, or until `limit` is over. `tell` gets every line of its console.
 pub fn boot(
     tools: &Path,
+    accelerator: &str,
     kernel: &Path,
     initramfs: &Path,
     limit: Duration,
@@ -51,7 +52,7 @@ pub fn boot(
     // The vendor decides what the zones of a package mean; the module's zones are those of Intel.
     command.args([
         "-accel",
-        accelerator(),
+        accelerator,
         "-cpu",
         "max,vendor=GenuineIntel",
         "-m",
@@ -126,10 +127,13 @@ impl Drop for Running {
 }
 
 /// Hardware virtualisation where it is the processor's own. A /dev/kvm of another kind aborts or hangs.
-fn accelerator() -> &'static str {
+///
+/// Emulated processors take turns in one thread. In a thread each, one of them may go on running code that another has
+/// changed, which no real processor does: see "What was found" in `docs/kernels.md`.
+pub fn accelerator() -> &'static str {
     let own = ["kvm_intel", "kvm_amd"]
         .iter()
         .any(|module| Path::new("/sys/module").join(module).exists());
     let usable = || fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok();
-    if own && usable() { "kvm" } else { "tcg,thread=multi" }
+    if own && usable() { "kvm" } else { "tcg,thread=single" }
 }

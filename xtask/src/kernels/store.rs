@@ -15,7 +15,9 @@ use anyhow::{Context, Result, anyhow, bail};
 use super::{
     apt::Apt,
     debian::{self, Image, Series},
+    machine,
 };
+use crate::process::probe;
 
 /// Names the folder of the cache.
 pub const FOLDER_VARIABLE: &str = "DLPM_KERNELS_DIR";
@@ -72,11 +74,19 @@ impl Store {
 
     /// The folder with the emulator and busybox.
     pub fn tools(&self) -> Result<PathBuf> {
-        self.part("tools", |apt, into| {
-            apt.unpack_with_dependencies(&TOOLS, into)?;
-            Ok("tools".to_owned())
-        })
-        .map(|(folder, _)| folder)
+        let part = || {
+            self.part("tools", |apt, into| {
+                apt.unpack_with_dependencies(&TOOLS, into)?;
+                Ok("tools".to_owned())
+            })
+        };
+        let (folder, _) = part()?;
+        // What the system had of its libraries was not fetched, and may have been removed since.
+        if probe(machine::emulator(&folder).arg("--version")).is_none() {
+            fs::remove_file(folder.join(COMPLETE))?;
+            return part().map(|(folder, _)| folder);
+        }
+        Ok(folder)
     }
 
     /// A kernel of this series.

@@ -71,7 +71,8 @@ pub fn dropped(dropped: Dropped) -> Vec<String> {
         (dropped.processes_full, "processes found no room in the kernel's table, so that some names and parents are missing: see --process-entries"),
         (dropped.nameless, "processes ran that were gone before their names could be read"),
         (dropped.cgroups_lost, "cgroups were created whose paths could not be kept, and may be shown by number"),
-        (dropped.missed_runs, "runs of dlpm's programs were left out by the kernel"),
+        (dropped.missed_runs, "events at the most were not seen, since the kernel left out runs of dlpm's programs: some names may be older than \
+         the last exec"),
     ]
     .into_iter()
     .filter(|(count, _)| *count > 0)

@@ -1,6 +1,6 @@
 //! Loads the eBPF object and attaches its programs; what each of them came to is kept for the log and `dlpm doctor`.
 
-use std::{io, path::Path};
+use std::{io, iter, path::Path};
 
 use aya::{
     Btf, Ebpf, EbpfLoader,
@@ -21,6 +21,8 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/dl
 pub struct Hook {
     /// Name of the program.
     pub program: &'static str,
+    /// Other programs that do the same, for runs of the first that the kernel leaves out.
+    pub again: &'static [&'static str],
     /// Name of the tracepoint.
     pub tracepoint: &'static str,
     /// What it is there for, and what is lost without it.
@@ -79,41 +81,50 @@ pub(super) fn load(sizes: &MapSizes, cpus: u32, smt: bool, identity: Option<Iden
         Err(reason) => Err(reason.clone()),
     };
     let mut hooks = Vec::new();
-    for (program, tracepoint, purpose, ready) in [
+    for (program, again, tracepoint, purpose, ready) in [
         (
             programs::ON_EXIT,
+            &programs::ON_EXIT_AGAIN[..],
             "sched_process_exit",
             "tells that a process is gone (without it, /proc is asked)",
             &task_fields,
         ),
         (
             programs::ON_RENAME,
+            &programs::ON_RENAME_AGAIN[..],
             "task_rename",
             "names that processes give themselves (without it, the name at exec is shown)",
             &task_fields,
         ),
         (
             programs::ON_EXEC,
+            &programs::ON_EXEC_AGAIN[..],
             "sched_process_exec",
             "names at exec (without it, short processes have no name)",
             &task_fields,
         ),
         (
             programs::ON_FORK,
-            "sched_process_fork",
+            &[],
+            "sched_wakeup_new",
             "parents and process trees (without it, short processes have neither)",
             &task_fields,
         ),
         (
             programs::ON_CGROUP_MKDIR,
+            &[],
             "cgroup_mkdir",
             "names of cgroups that are removed soon (without it, they are shown by number)",
             &cgroup_fields,
         ),
     ] {
-        let state = ready.clone().and_then(|()| attach_cold(&mut ebpf, program, tracepoint));
+        let state = ready.clone().and_then(|()| {
+            let mut all = iter::once(&program).chain(again);
+            all.try_for_each(|program| attach_cold(&mut ebpf, program, tracepoint))
+        });
         hooks.push(Hook {
             program,
+            again,
             tracepoint,
             purpose,
             state,
@@ -122,6 +133,7 @@ pub(super) fn load(sizes: &MapSizes, cpus: u32, smt: bool, identity: Option<Iden
     let state = task_fields.clone().and_then(|()| list_tasks(&mut ebpf));
     hooks.push(Hook {
         program: programs::LIST_TASKS,
+        again: &[],
         tracepoint: "iter/task",
         purpose: "processes that are older than the trace (without it, /proc is asked for each)",
         state,
@@ -185,6 +197,7 @@ pub(super) fn attach_switch(loaded: &mut Loaded) -> Result<(), CpuTimeError> {
         0,
         Hook {
             program: loaded.switch,
+            again: &[],
             tracepoint: "sched_switch",
             purpose: "CPU time (without it there is no trace)",
             state: Ok(()),

@@ -13,7 +13,10 @@ mod offsets;
 mod seal;
 mod tables;
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::{
+    iter,
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
+};
 
 use aya::{
     Ebpf,
@@ -291,15 +294,16 @@ impl CpuTime {
             .map_or(0, |values| values.iter().sum())
     }
 
-    /// Runs of a program that the kernel left out because the program was running on that CPU already. Kernels before
-    /// 5.12 do not tell.
+    /// Events of which the kernel left out the run, because the program was running on that CPU already. At the most, where
+    /// a hook has several programs: what none of them has seen was left out of each. Kernels before 5.12 do not tell.
     pub fn missed_runs(&self) -> u64 {
-        let programs = self
-            .hooks
-            .iter()
-            .filter(|hook| hook.state.is_ok())
-            .map(|hook| hook.program);
-        programs.filter_map(|name| missed_runs(&self.ebpf, name)).sum()
+        let hooks = self.hooks.iter().filter(|hook| hook.state.is_ok());
+        hooks
+            .filter_map(|hook| {
+                let programs = iter::once(&hook.program).chain(hook.again);
+                programs.filter_map(|name| missed_runs(&self.ebpf, name)).min()
+            })
+            .sum()
     }
 
     /// What the program at the context switch costs on this machine, measured when it was attached; `None` while that is
