@@ -59,15 +59,17 @@ pub fn fork(context: &RawTracePointContext) -> Option<()> {
 pub fn exec(_context: &RawTracePointContext) -> Option<()> {
     let key = current_key()?;
     let comm: Comm = bpf_get_current_comm().unwrap_or_default();
+    let uid = current_uid();
     if let Some(record) = PROCESSES.get_ptr_mut(key) {
-        // SAFETY: only the process itself execs, so nobody else writes these fields now.
-        unsafe {
-            (*record).comm = comm;
-            (*record).exec_comm = comm;
-            (*record).uid = current_uid();
-            (*record).flags = 0;
+        // SAFETY: map memory; only the process itself execs, so nobody else writes these fields now.
+        let record = unsafe { &mut *record };
+        if (record.comm, record.exec_comm, record.uid, record.flags) != (comm, comm, uid, 0) {
+            record.comm = comm;
+            record.exec_comm = comm;
+            record.uid = uid;
+            record.flags = 0;
+            changed(key);
         }
-        changed(key);
         return Some(());
     }
     // Not listed yet, or its fork found the map full.
@@ -119,8 +121,11 @@ pub fn rename(context: &RawTracePointContext) -> Option<()> {
     // SAFETY: the helper checks the address, and always terminates what it copies.
     unsafe { bpf_probe_read_kernel_str_bytes(context.arg(1), &mut comm) }.ok()?;
     // SAFETY: map memory.
-    unsafe { (*record).comm = comm };
-    changed(key);
+    let record = unsafe { &mut *record };
+    if record.comm != comm {
+        record.comm = comm;
+        changed(key);
+    }
     Some(())
 }
 
@@ -134,16 +139,18 @@ pub fn exit(context: &RawTracePointContext) -> Option<()> {
     let key = key(task)?;
     let record = PROCESSES.get_ptr_mut(key)?;
     // SAFETY: map memory; only the last thread comes here.
-    unsafe {
-        (*record).exit_ns = bpf_ktime_get_ns();
-        (*record).uid = current_uid();
+    let record = unsafe { &mut *record };
+    if record.exit_ns == 0 {
+        // SAFETY: no arguments.
+        record.exit_ns = unsafe { bpf_ktime_get_ns() };
+        record.uid = current_uid();
+        changed(key);
     }
-    changed(key);
     Some(())
 }
 
 /// Tells user space, which looks entries up that it has not seen, and those that have changed. A new entry is not told:
-/// nobody has seen it.
+/// nobody has seen it. Of the programs that do the same for one event, the first that runs does this.
 #[inline(always)]
 fn changed(key: ProcessKey) {
     // Nobody waits for it: the ring is read once per interval.

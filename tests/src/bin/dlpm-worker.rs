@@ -44,7 +44,7 @@ fn main() {
         "hop" => hop(number(0), Duration::from_millis(number(1).into())),
         "storm" => storm(number(0), &rest[1]),
         "rename" => rename(&rest[0], &rest[1]),
-        "flood" => (0..number(0)).for_each(|_| name("flood")),
+        "flood" => (0..number(0)).for_each(|round| name(["ebb", "flood"][round as usize % 2])),
         "daemon" => daemon(&rest[0]),
         "reuse" => reuse(number(0), &rest[1]),
         "sleepers" => sleepers(number(0)),
