@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use dlpm::model::{self, Options, Summary};
+use dlpm_model::{self as model, Options, Summary};
 use dlpm_tests::{
     kernel::skip,
     model_files::{Published, archive, folder, safetensors},

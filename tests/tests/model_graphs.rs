@@ -2,7 +2,7 @@
 //! be counted.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
-use dlpm::model::{self, ModelError, Options, Summary};
+use dlpm_model::{self as model, ModelError, Options, Summary};
 use dlpm_tests::onnx_build::{
     AttributeProto, DataType,
     Dim::{self, Is, Named},

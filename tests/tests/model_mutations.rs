@@ -3,7 +3,7 @@
 
 use std::{cell::Cell, fs};
 
-use dlpm::model::{self, Options};
+use dlpm_model::{self as model, Options};
 use dlpm_tests::{
     model_files::{archive, folder, safetensors},
     onnx_build::{

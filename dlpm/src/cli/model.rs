@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-
-use crate::model::{
+use dlpm_model::{
     Options,
     input::{InputShape, InputValue},
 };

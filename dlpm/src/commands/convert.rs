@@ -8,11 +8,11 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail};
+use dlpm_model::FILE_NAME;
 
 use super::{caller::Caller, say};
 use crate::{
     cli::ConvertArgs,
-    model::FILE_NAME,
     report::{
         conversion::{Conversion, Converted},
         model::small_file,

@@ -4,11 +4,11 @@ use std::{io::Write as _, path::Path, process::ExitCode};
 
 use anyhow::{Context, Result};
 use comfy_table::{CellAlignment, Table, presets};
+use dlpm_model::{FILE_NAME, MAC_DEFINITION, Options, Summary, Tally};
 
 use super::{caller::Caller, say};
 use crate::{
     cli::{ModelArgs, ModelFormat, TracedModel},
-    model::{self, FILE_NAME, MAC_DEFINITION, Options, Summary, Tally},
     sinks::beside,
 };
 
@@ -47,7 +47,7 @@ pub fn of_trace(args: &TracedModel) -> Result<Option<Summary>> {
 
 /// Reads a model as the user who called sudo may; an error names its file.
 fn read(file: &Path, options: &Options, caller: Option<&Caller>) -> Result<Summary> {
-    beside::as_user(caller.map(Caller::identity), || model::read(file, options))
+    beside::as_user(caller.map(Caller::identity), || dlpm_model::read(file, options))
         .context("the model cannot be read as the calling user")?
         .with_context(|| file.display().to_string())
 }

@@ -5,9 +5,8 @@ use std::{
     path::Path,
 };
 
+use dlpm_model::FILE_NAME;
 use serde::Deserialize;
-
-use crate::model::FILE_NAME;
 
 /// Larger files are none that dlpm writes.
 const LARGEST_BYTES: u64 = 64 << 20;

@@ -18,12 +18,9 @@ use rustix::{
     io::Errno,
 };
 
-use crate::{
-    model,
-    sinks::{
-        repair::{self, Foreign},
-        socket::{self, Listening, SOCKET_NAME},
-    },
+use crate::sinks::{
+    repair::{self, Foreign},
+    socket::{self, Listening, SOCKET_NAME},
 };
 
 /// Name of the log in its folder.
@@ -127,7 +124,7 @@ impl OutputFolder {
                 let stays = |name: &&str| {
                     format!("{name} stays as it is, unless this trace writes it: see whether it is about this one")
                 };
-                notes.extend([RESULTS_NAME, model::FILE_NAME].iter().filter(left).map(stays));
+                notes.extend([RESULTS_NAME, dlpm_model::FILE_NAME].iter().filter(left).map(stays));
             }
             FolderMode::Append => {
                 let found =

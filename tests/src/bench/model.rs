@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use dlpm::model::{self, Options};
+use dlpm_model::{self as model, Options};
 use sha2::{Digest, Sha256};
 
 use super::stats::{Spread, float};

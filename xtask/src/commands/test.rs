@@ -44,8 +44,9 @@ pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     };
 
     let mut user_space = cargo_test();
-    user_space.args(["--package", "dlpm", "--package", "dlpm-common", "--package", "xtask"]);
-    user_space.args(["--package", "dlpm-fake-nvml"]);
+    for package in ["dlpm", "dlpm-model", "dlpm-common", "xtask", "dlpm-fake-nvml"] {
+        user_space.args(["--package", package]);
+    }
     user_space
         .args(["--features", "dlpm-common/user", "--"])
         .args(&args.filter);

@@ -6,7 +6,7 @@ use super::{
     schema::{Argument, Graph, Node},
     sizes::Sizes,
 };
-use crate::model::{
+use crate::{
     ModelError,
     onnx::value::{Flow, MOST_DIMS, Stop, bad, elements, product, unknown},
     products::{einsum, matmul},
@@ -39,7 +39,7 @@ pub fn graph(graph: &Graph, sizes: &Sizes, tally: &mut Tally, depth: usize) -> R
         }
         // Without the overload: `aten.linear`.
         let op = target.splitn(3, '.').take(2).collect::<Vec<_>>().join(".");
-        let op = crate::model::printable(&op);
+        let op = crate::printable(&op);
         let call = Call { node, shapes: &shapes };
         match call.mult_adds(target) {
             Ok(None) => {}
@@ -50,7 +50,7 @@ pub fn graph(graph: &Graph, sizes: &Sizes, tally: &mut Tally, depth: usize) -> R
             }
             Err(Stop::Bad(why)) => {
                 return Err(ModelError::Shapes {
-                    node: format!("{op} `{}`", crate::model::printable(call.output().unwrap_or_default())),
+                    node: format!("{op} `{}`", crate::printable(call.output().unwrap_or_default())),
                     why,
                 });
             }

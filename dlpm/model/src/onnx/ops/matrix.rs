@@ -4,7 +4,7 @@ use super::super::{
     call::{Call, Outcome},
     value::{Flow, bad, show},
 };
-use crate::model::products::{einsum, matmul};
+use crate::products::{einsum, matmul};
 
 /// Evaluates an operator of this family.
 pub fn evaluate(call: &Call<'_>) -> Option<Flow<Outcome>> {

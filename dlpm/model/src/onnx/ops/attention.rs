@@ -4,7 +4,7 @@ use super::super::{
     call::{Call, Outcome},
     value::{Flow, Stop, Tensor, bad, product, show},
 };
-use crate::model::products::matmul;
+use crate::products::matmul;
 
 /// Evaluates an operator of this family.
 pub fn evaluate(call: &Call<'_>) -> Option<Flow<Outcome>> {

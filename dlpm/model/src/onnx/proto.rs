@@ -9,7 +9,7 @@ use super::{
     value::{Data, MOST_DIMS, MOST_VALUES, Tensor},
     wire::{Field, Wire},
 };
-use crate::model::{ModelError, file::Budget, input::Dim};
+use crate::{ModelError, file::Budget, input::Dim};
 
 type Result<T> = std::result::Result<T, ModelError>;
 

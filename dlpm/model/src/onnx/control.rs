@@ -8,7 +8,7 @@ use super::{
     run::{Result, Runner, Scope},
     value::{Data, Stop, Tensor, axis},
 };
-use crate::model::ModelError;
+use crate::ModelError;
 
 /// Turns of a loop at most.
 const MOST_TURNS: u64 = 10_000;
@@ -23,7 +23,7 @@ fn stop(why: impl Into<String>) -> Inner {
 fn graph<'m>(call: &Call<'m>, name: &str) -> Result<&'m Graph> {
     call.attribute(name)
         .and_then(|attribute| attribute.graph.as_deref())
-        .ok_or_else(|| ModelError::Malformed(format!("{} has no graph `{name}`", crate::model::printable(call.op))))
+        .ok_or_else(|| ModelError::Malformed(format!("{} has no graph `{name}`", crate::printable(call.op))))
 }
 
 /// A truth value, if it is known.
@@ -118,11 +118,7 @@ impl<'m> Runner<'m> {
 
     /// The inputs that may have a value.
     fn open_values(&self) -> Option<String> {
-        let names: Vec<String> = self
-            .open_values
-            .iter()
-            .map(|name| crate::model::printable(name))
-            .collect();
+        let names: Vec<String> = self.open_values.iter().map(|name| crate::printable(name)).collect();
         (!names.is_empty()).then(|| names.join(", "))
     }
 

@@ -6,7 +6,7 @@
 
 use std::io::{BufRead, Seek};
 
-use crate::model::{ModelError, file::Budget};
+use crate::{ModelError, file::Budget};
 
 /// Messages may be nested this deep. Graphs in graphs need four levels each.
 const DEPTH: usize = 100;

@@ -9,7 +9,7 @@ use super::{
     proto::{self, Attribute, Function, Graph, Model, Node, ValueInfo},
     value::{Data, Stop, Tensor},
 };
-use crate::model::{ModelError, file::Budget, input::Dim, tally::Tally};
+use crate::{ModelError, file::Budget, input::Dim, tally::Tally};
 
 pub(super) type Result<T> = std::result::Result<T, ModelError>;
 
@@ -341,5 +341,5 @@ fn title(node: &Node) -> String {
 
 /// A name from a file: it must not control the terminal, nor fill it.
 fn printable(text: &str) -> String {
-    crate::model::printable(text)
+    crate::printable(text)
 }
