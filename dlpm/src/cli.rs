@@ -70,6 +70,11 @@ pub enum Command {
     Plot(PlotArgs),
     /// Show the state of every source and hook, and what to do about what is missing.
     Doctor(DoctorArgs),
+    /// Print the completions of a shell, for its own folder of completions.
+    Completions(CompletionsArgs),
+    /// Print the manual page of a command.
+    #[command(hide = true)]
+    Man(ManArgs),
 }
 
 const TRACE_HELP: &str = "\
@@ -290,6 +295,27 @@ pub struct DoctorArgs {
     /// Which GPUs are measured.
     #[command(flatten)]
     pub gpus: GpuArgs,
+}
+
+/// `dlpm completions`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  dlpm completions bash > ~/.local/share/bash-completion/completions/dlpm")]
+pub struct CompletionsArgs {
+    /// The shell.
+    #[arg(value_name = "SHELL", value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+/// `dlpm man`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  dlpm man trace | man -l -")]
+pub struct ManArgs {
+    /// The command; without one, the page of dlpm itself.
+    #[arg(value_name = "COMMAND")]
+    pub of: Option<String>,
+    /// Print the names of all commands that have a page.
+    #[arg(long, conflicts_with = "of")]
+    pub list: bool,
 }
 
 fn pattern(text: &str) -> Result<Regex, String> {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use dlpm::{
     cli::{Cli, Command},
-    commands::{calibrate, convert, doctor, mark, model, plot, report, result, trace, verify},
+    commands::{calibrate, convert, doctor, manual, mark, model, plot, report, result, trace, verify},
 };
 
 fn main() -> ExitCode {
@@ -27,5 +27,7 @@ fn main() -> ExitCode {
         Command::Verify(args) => verify::run(&args),
         Command::Plot(args) => plot::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Completions(args) => manual::completions(&args),
+        Command::Man(args) => manual::page(&args),
     }
 }

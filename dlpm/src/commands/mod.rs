@@ -5,6 +5,7 @@ mod caller;
 mod child;
 pub mod convert;
 pub mod doctor;
+pub mod manual;
 pub mod mark;
 pub mod model;
 pub mod plot;
