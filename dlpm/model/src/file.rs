@@ -1,4 +1,4 @@
-//! The file of a model: opened once, hashed, and read again only where that is needed.
+//! The file of a model: opened once, hashed, and read only where that is needed.
 
 use std::{
     fs::{File, Metadata},
@@ -49,18 +49,16 @@ impl Budget {
     }
 }
 
-/// An open file of known contents.
+/// An open file.
 #[derive(Debug)]
 pub struct ModelFile {
     file: File,
     length: u64,
     modified: Option<SystemTime>,
-    /// SHA-256 of all its bytes, in hexadecimal.
-    pub sha256: String,
 }
 
 impl ModelFile {
-    /// Opens and hashes a file.
+    /// Opens a file.
     ///
     /// # Errors
     ///
@@ -77,14 +75,11 @@ impl ModelFile {
         if !status.is_file() {
             return Err(ModelError::NoFile);
         }
-        let mut file = Self {
+        Ok(Self {
             length: status.len(),
             modified: status.modified().ok(),
             file,
-            sha256: String::new(),
-        };
-        file.sha256 = file.hash()?;
-        Ok(file)
+        })
     }
 
     /// Bytes in the file.
@@ -118,10 +113,15 @@ impl ModelFile {
         }
     }
 
-    fn hash(&self) -> Result<String, ModelError> {
+    /// SHA-256 of its first bytes, or of all, in hexadecimal.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub fn sha256(&self, first_bytes: u64) -> Result<String, ModelError> {
         let mut hasher = Sha256::new();
         let mut chunk = vec![0; CHUNK_BYTES];
-        let mut file = &self.file;
+        let mut file = self.reader()?.into_inner().take(first_bytes);
         loop {
             match file.read(&mut chunk) {
                 Ok(0) => break,

@@ -4,8 +4,11 @@
 //! reading them ends in bounded time and memory, with an error where they make no sense.
 
 mod archive;
+mod details;
 mod file;
+mod gguf;
 pub mod input;
+pub mod language;
 mod onnx;
 mod pickle;
 mod products;
@@ -20,6 +23,7 @@ use std::{
     path::Path,
 };
 
+pub use details::{Details, WeightSum, bits_per_element};
 pub use file::MEMORY_BYTES;
 use file::ModelFile;
 use input::{InputShape, InputValue};
@@ -35,6 +39,8 @@ pub struct Options {
     pub values: Vec<InputValue>,
     /// Whether each operator is listed.
     pub per_layer: bool,
+    /// What is asked of a language model.
+    pub language: language::Settings,
 }
 
 /// Why a model cannot be read. Each says what to do, where something can be done.
@@ -64,6 +70,15 @@ pub enum ModelError {
     /// What the user said of the inputs does not suffice or fit.
     #[error("{0}")]
     Input(String),
+    /// Another file of the same model cannot be read.
+    #[error("{part}, which belongs to it, {error}")]
+    Part {
+        /// Its name, without its folder.
+        part: String,
+        /// Why.
+        #[source]
+        error: Box<ModelError>,
+    },
     /// Shapes do not go together.
     #[error("{node}: {why}; does --input give the shapes that the model is made for?")]
     Shapes {
@@ -74,6 +89,16 @@ pub enum ModelError {
     },
 }
 
+impl ModelError {
+    /// The same error, of another file of the model.
+    fn in_part(self, part: &str) -> Self {
+        Self::Part {
+            part: part.to_owned(),
+            error: Box::new(self),
+        }
+    }
+}
+
 /// Reads a model.
 ///
 /// # Errors
@@ -81,26 +106,46 @@ pub enum ModelError {
 /// See [`ModelError`]; the messages do not hold the file's name.
 pub fn read(path: &Path, options: &Options) -> Result<Summary, ModelError> {
     let file = ModelFile::open(path)?;
-    let counts = match format_of(&file)? {
+    let format = format_of(&file)?;
+    let mut details = Details::default();
+    let counts = match format {
         Format::Onnx => onnx::read(&file, options)?,
-        Format::SafeTensors => safetensors::read(&file)?,
+        Format::SafeTensors => {
+            let counts = safetensors::read(&file)?;
+            details.header_sha256 = Some(safetensors::header_sha256(&file)?);
+            counts
+        }
         Format::Zip => archive::read(&file, options)?,
+        Format::Gguf => gguf::read(&file, path, options, &mut details)?,
     };
+    // Of these formats only the header is read, and their files are as large as disks.
+    let is_small = !matches!(format, Format::SafeTensors | Format::Gguf) || file.length() <= HASHED_BYTES;
+    let hashed = is_small && details.files.is_empty();
+    let sha256 = hashed.then(|| file.sha256(u64::MAX)).transpose()?;
     file.unchanged()?;
-    let source = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
     Ok(Summary {
-        source: printable(&source),
-        sha256: file.sha256.clone(),
-        file_bytes: file.length(),
+        source: source(path),
+        sha256,
+        file_bytes: details.files_bytes.unwrap_or(file.length()),
         values: options.values.clone(),
         counts,
+        details,
     })
 }
+
+/// The name of a model for people: that of its file or folder.
+fn source(path: &Path) -> String {
+    printable(&path.file_name().unwrap_or(path.as_os_str()).to_string_lossy())
+}
+
+/// Longest file that is hashed where only its header is read.
+const HASHED_BYTES: u64 = 64 << 20;
 
 enum Format {
     Onnx,
     SafeTensors,
     Zip,
+    Gguf,
 }
 
 /// What a file is, by its begin.
@@ -113,6 +158,7 @@ fn format_of(file: &ModelFile) -> Result<Format, ModelError> {
     match begin.as_slice() {
         [] => Err(ModelError::Format("it is empty".to_owned())),
         [b'P', b'K', 3, 4, ..] => Ok(Format::Zip),
+        [b'G', b'G', b'U', b'F', ..] => Ok(Format::Gguf),
         [_, _, _, _, _, 0, 0, 0, b'{', ..] => Ok(Format::SafeTensors),
         [b'{' | b'[' | b'<' | b'#', ..] => Err(ModelError::Format("it is text".to_owned())),
         [0x80, 2..=5, ..] => Err(ModelError::Format(

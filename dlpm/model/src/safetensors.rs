@@ -74,6 +74,17 @@ pub fn read(file: &ModelFile) -> Result<Counts, ModelError> {
     })
 }
 
+/// SHA-256 of the header, its length included.
+///
+/// # Errors
+///
+/// The system's.
+pub fn header_sha256(file: &ModelFile) -> Result<String, ModelError> {
+    let mut length = [0; 8];
+    file.reader()?.read_exact(&mut length).map_err(ModelError::Read)?;
+    file.sha256(u64::from_le_bytes(length).saturating_add(8))
+}
+
 /// Floats, and the small integers of quantised models.
 fn is_weight(dtype: &str) -> bool {
     dtype.starts_with('F') || matches!(dtype, "BF16" | "I8" | "U8")

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{
+    details::Details,
     input::{InputValue, Number},
     tally::Tally,
 };
@@ -61,14 +62,16 @@ pub struct Counts {
 pub struct Summary {
     /// Name of the file, without its folder.
     pub source: String,
-    /// SHA-256 of the file.
-    pub sha256: String,
-    /// Its length.
+    /// SHA-256 of the file; `None` where it is so large that only its header was read, and for several files.
+    pub sha256: Option<String>,
+    /// Its length, or that of all files.
     pub file_bytes: u64,
     /// Values of inputs, as the user gave them.
     pub values: Vec<InputValue>,
     /// What was found.
     pub counts: Counts,
+    /// What the format tells beyond that.
+    pub details: Details,
 }
 
 impl Summary {
@@ -158,6 +161,7 @@ impl Summary {
             }
         }
         if let Some(own) = own.as_object_mut() {
+            self.details.add_to(own);
             own.insert("notes".into(), counts.notes.clone().into());
         }
         own

@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use dlpm_model::{
     Options,
     input::{InputShape, InputValue},
+    language::{CacheType, Settings, size},
 };
 
 const HELP: &str = "\
@@ -14,6 +15,7 @@ Formats:
   .pt2          parameters, those that are trained, and operations (torch.export.save)
   .pt, .pth     parameters only (TorchScript, torch.save of a model or its state_dict); nothing in the file is executed
   .safetensors  parameters only
+  .gguf         parameters, weights by type, operations of a prompt and of each new token, the KV cache
 The format is told from the file's contents, not from its name. Weights are not loaded.
 
 What is counted:
@@ -28,6 +30,7 @@ Examples:
   dlpm model resnet50.onnx
   dlpm model detector.onnx --input 1,3,320,320 --per-layer
   dlpm model silero_vad.onnx --input input=1,576 --input state=2,1,128 --value sr=16000
+  dlpm model llama-3.2-1b-q4_k_m.gguf --batch 1,8 --context 512,4096
   dlpm model resnet50.onnx --output run1      # model_summary.json beside the log, for `dlpm report`";
 
 /// `dlpm model`
@@ -47,12 +50,45 @@ pub struct ModelArgs {
     /// List every operator that counts, too.
     #[arg(long)]
     pub per_layer: bool,
+    /// For models of language.
+    #[command(flatten)]
+    pub language: LanguageArgs,
     /// How the result is printed: json is the contents of model_summary.json.
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     pub format: ModelFormat,
     /// Write model_summary.json into this folder, which may hold a log.
     #[arg(long, short, value_name = "DIR")]
     pub output: Option<PathBuf>,
+}
+
+/// What is asked of a language model.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Language models")]
+pub struct LanguageArgs {
+    /// Sequences that are processed side by side; several numbers make a sweep [default: 1]
+    #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = size)]
+    pub batch: Vec<u64>,
+    /// Tokens in the context of a new token, itself included; several numbers make a sweep [default: those that the model
+    /// was trained for, but 4096 at most]
+    #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = size)]
+    pub context: Vec<u64>,
+    /// Tokens of the prompt of each sequence [default: as many as --context]
+    #[arg(long, value_name = "N", value_parser = size)]
+    pub tokens: Option<u64>,
+    /// Type of the cache of keys and values: f32, f16, bf16, fp8, q8_0 or q4_0
+    #[arg(long, value_name = "TYPE", default_value = "f16")]
+    pub kv_type: CacheType,
+}
+
+impl LanguageArgs {
+    fn settings(&self) -> Settings {
+        Settings {
+            batches: self.batch.clone(),
+            contexts: self.context.clone(),
+            prompt_tokens: self.tokens,
+            cache: self.kv_type,
+        }
+    }
 }
 
 /// How a model is shown.
@@ -72,6 +108,7 @@ impl ModelArgs {
             inputs: self.input.clone(),
             values: self.value.clone(),
             per_layer: self.per_layer,
+            language: self.language.settings(),
         }
     }
 }
@@ -98,6 +135,7 @@ impl TracedModel {
             inputs: self.input.clone(),
             values: self.value.clone(),
             per_layer: false,
+            ..Options::default()
         }
     }
 }

@@ -1,5 +1,7 @@
 //! `dlpm model`: size and work of a model, from its file.
 
+mod language;
+
 use std::{io::Write as _, path::Path, process::ExitCode};
 
 use anyhow::{Context, Result};
@@ -67,7 +69,13 @@ fn table(summary: &Summary) -> String {
     let counts = &summary.counts;
     let mut text = format!(
         "{} ({}, {} bytes)\nSHA-256 {}\n",
-        summary.source, counts.format, summary.file_bytes, summary.sha256
+        summary.source,
+        counts.format,
+        summary.file_bytes,
+        summary
+            .sha256
+            .as_deref()
+            .unwrap_or("not computed: only headers were read")
     );
     if !counts.inputs.is_empty() {
         let mut inputs = new_table(&["input", "type", "dimensions"], 3);
@@ -100,6 +108,10 @@ fn table(summary: &Summary) -> String {
     text += &format!("\n{}\n", totals.trim_fmt());
     if let Some(tally) = &counts.tally {
         text += &operators(tally);
+    }
+    text += &language::weights(&summary.details);
+    if let Some(view) = &summary.details.language {
+        text += &language::view(view);
     }
     let mut notes = counts.notes.clone();
     if counts.tally.is_some() {
