@@ -7,11 +7,12 @@ use jiff::{Zoned, tz::TimeZone};
 
 use crate::{
     attribution::{
-        energy_tree::{self, Carries, EnergyTree},
+        energy_tree::{self, Carries, EnergyTree, Span},
         gpus,
+        ledger::RootZone,
     },
     cli::CalibrateArgs,
-    interval::{GpuReading, ZoneReading},
+    interval::{GpuReading, ZoneKind, ZoneReading},
     sinks::segments::date,
     sources::{
         calibration::{Calibration, CpuTicks, MachineId},
@@ -114,7 +115,7 @@ fn measure(args: &CalibrateArgs, meter: &mut Meter) -> Result<(Vec<ZoneReading>,
 
 /// What is split of the zones that a meter has; their energy is of no interest here.
 pub(super) fn leaves(meter: &mut Meter) -> EnergyTree {
-    energy_tree::build(&meter.take(monotonic_ns()), &Carries::default())
+    energy_tree::build(&meter.take(monotonic_ns()), &Carries::default(), Span::default())
 }
 
 /// Refuses a GPU whose SMs were used for more than `max_busy` percent of the time.
@@ -147,7 +148,8 @@ fn floors(
         length_ns,
         busy.busy_permille(),
     );
-    let tree = energy_tree::build(readings, &Carries::default());
+    let span = Span { length_ns, skew_ns: 0 };
+    let tree = energy_tree::build(readings, &Carries::default(), span);
     let power_mw = |zone: &str, energy_uj: &Result<u64, String>| match energy_uj {
         Ok(energy_uj) => {
             // µJ over ns are kilowatts; rounded to the nearest milliwatt.
@@ -157,7 +159,10 @@ fn floors(
         }
         Err(reason) => bail!("{zone} was not measured ({reason}): see `dlpm doctor`, then try again"),
     };
-    for root in &tree.roots {
+    // A part that is not known is in the floor of its whole package.
+    let is_needed =
+        |root: &&RootZone| root.energy_uj.is_ok() || !matches!(root.kind, ZoneKind::Core | ZoneKind::Uncore);
+    for root in tree.roots.iter().filter(is_needed) {
         calibration
             .roots_mw
             .insert(root.zone.clone(), power_mw(&root.zone, &root.energy_uj)?);

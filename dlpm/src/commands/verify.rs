@@ -35,7 +35,9 @@ pub fn run(args: &VerifyArgs) -> ExitCode {
             }
             // A reader that has gone away changes nothing in the log.
             let _ = std::io::stdout().write_all(text.as_bytes());
-            ExitCode::from(u8::from(report.failed_lines > 0 || !files.is_empty()))
+            ExitCode::from(u8::from(
+                report.failed_lines > 0 || !files.is_empty() || report.proves_nothing(),
+            ))
         }
         Err(error) => {
             eprintln!(
@@ -63,6 +65,8 @@ fn text(path: &Path, report: &Report) -> String {
     }
     let found = if report.failed_lines > 0 {
         format!("{} FAIL", count(report.failed_lines, "line"))
+    } else if report.proves_nothing() {
+        "there is nothing to prove, since it has no interval".to_owned()
     } else {
         "time and energy close in all of them".to_owned()
     };
