@@ -5,6 +5,7 @@
 
 pub mod aipowermeter;
 pub mod beside;
+mod credentials;
 pub mod figures;
 pub mod folder;
 pub mod gpu_metrics;
