@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, io::Write as _, process::ExitCode, thread, time::Duration};
 
 use anyhow::{Context, Result, bail};
-use jiff::{Zoned, tz::TimeZone};
+use jiff::Timestamp;
 
 use crate::{
     attribution::{
@@ -141,10 +141,10 @@ fn floors(
     busy: CpuTicks,
     procfs: &std::path::Path,
 ) -> Result<Calibration> {
-    let now = i64::try_from(Zoned::now().timestamp().as_nanosecond()).unwrap_or(0);
+    let now = i64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(0);
     let mut calibration = Calibration::new(
         MachineId::read(procfs),
-        date(now, &TimeZone::system()),
+        date(now, super::local_timezone()),
         length_ns,
         busy.busy_permille(),
     );

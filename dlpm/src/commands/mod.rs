@@ -16,10 +16,27 @@ mod signals;
 pub mod trace;
 pub mod verify;
 
-use std::io::{Write, stderr};
+use std::{
+    io::{Write, stderr},
+    sync::Once,
+};
+
+use jiff::tz::TimeZone;
+
+use crate::sources::timezone;
 
 /// Tells the user something. A terminal or a pipe that has gone away does not end a trace, as a panic of `eprintln`
 /// would.
 fn say(text: &str) {
     let _ = stderr().write_all(format!("dlpm: {text}\n").as_bytes());
+}
+
+/// The local time zone; says once where it is not known.
+fn local_timezone() -> &'static TimeZone {
+    static SAID: Once = Once::new();
+    let local = timezone::local();
+    if let Some(note) = &local.note {
+        SAID.call_once(|| say(&format!("note: {note}")));
+    }
+    &local.timezone
 }

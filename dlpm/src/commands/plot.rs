@@ -36,6 +36,7 @@ enum Format {
 }
 
 fn plot(args: &PlotArgs) -> Result<()> {
+    super::local_timezone();
     if args.list {
         let list = figure::list(&args.folder)?;
         let mut text = list.join("\n");

@@ -45,15 +45,15 @@ pub fn run(args: &ReportArgs) -> ExitCode {
 }
 
 fn report(args: &ReportArgs) -> Result<Vec<u8>> {
+    let timezone = super::local_timezone();
     let reader = LogReader::open(&args.folder)?;
     if args.list {
         return listing::list(reader, args.format).context("the log cannot be listed");
     }
-    let timezone = TimeZone::system();
     let path = reader.path().to_owned();
     let folder = path.parent().unwrap_or(Path::new("."));
     let model = Model::of_folder(folder).map_err(anyhow::Error::msg)?;
-    let results = Results::of_folder(folder, &timezone).map_err(anyhow::Error::msg)?;
+    let results = Results::of_folder(folder, timezone).map_err(anyhow::Error::msg)?;
     let window = Window {
         from: args.from.clone(),
         to: args.to.clone(),
@@ -67,12 +67,12 @@ fn report(args: &ReportArgs) -> Result<Vec<u8>> {
         report_html::write(&args.folder, &options, file, args.force)?;
         return Ok(Vec::new());
     }
-    let collected = Collected::read(reader, &window, &timezone, results)?;
+    let collected = Collected::read(reader, &window, timezone, results)?;
     check(args, &collected, &path)?;
     let output = Output {
         args,
         collected: &collected,
-        timezone: &timezone,
+        timezone,
         model: model.as_ref(),
     };
     match args.format {

@@ -3,7 +3,7 @@
 use std::{fs, process::ExitCode};
 
 use anyhow::{Result, bail};
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::{caller::Caller, say};
@@ -36,16 +36,16 @@ fn add(args: &ResultArgs) -> Result<()> {
             log.display()
         );
     }
-    let timezone = TimeZone::system();
+    let timezone = super::local_timezone();
     let unix_ns = match &args.date {
         None => i64::try_from(Timestamp::now().as_nanosecond())?,
         Some(Moment::AfterBegin(_)) => {
             bail!("--date is a date or unix seconds: results do not know when the log began")
         }
-        Some(moment) => moment.unix_ns(0, &timezone),
+        Some(moment) => moment.unix_ns(0, timezone),
     };
     let mut entry = Map::new();
-    entry.insert(DATE_KEY.to_owned(), segments::date(unix_ns, &timezone).into());
+    entry.insert(DATE_KEY.to_owned(), segments::date(unix_ns, timezone).into());
     for (metric, value) in &args.values {
         if let Some(why) = is_reserved(metric) {
             bail!("a result cannot be called `{metric}`: {why}; choose another name");
