@@ -50,6 +50,7 @@ pub fn give(path: &Path, uid: u32) {
 pub struct Dlpm {
     command: Command,
     input: Option<Vec<u8>>,
+    keeps_input: bool,
     copy: Option<TempDir>,
 }
 
@@ -75,6 +76,7 @@ impl Dlpm {
         Self {
             command,
             input: None,
+            keeps_input: false,
             copy: None,
         }
     }
@@ -128,9 +130,21 @@ impl Dlpm {
         changed
     }
 
+    /// In a process group of its own, as a shell starts a job.
+    pub fn in_process_group(mut self) -> Self {
+        self.command.process_group(0);
+        self
+    }
+
     /// In this folder.
     pub fn inside(mut self, directory: &Path) -> Self {
         self.command.current_dir(directory);
+        self
+    }
+
+    /// With a standard input that [`Running::say`] writes to.
+    pub fn piped_input(mut self) -> Self {
+        self.keeps_input = true;
         self
     }
 
@@ -170,15 +184,15 @@ impl Dlpm {
 
     /// Starts it.
     pub fn start(mut self) -> Running {
-        let stdin = if self.input.is_some() {
+        let stdin = if self.input.is_some() || self.keeps_input {
             Stdio::piped()
         } else {
             Stdio::null()
         };
         self.command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = self.command.spawn().unwrap();
-        if let (Some(mut pipe), Some(input)) = (child.stdin.take(), self.input) {
-            pipe.write_all(&input).unwrap();
+        if let Some(input) = self.input {
+            child.stdin.take().unwrap().write_all(&input).unwrap();
         }
         let stdout = Collected::from(child.stdout.take().unwrap());
         let stderr = Collected::from(child.stderr.take().unwrap());
@@ -257,6 +271,11 @@ impl Running {
     /// Its pid.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Writes to its standard input.
+    pub fn say(&mut self, text: &str) {
+        self.child.stdin.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
     }
 
     /// Sends it a signal.

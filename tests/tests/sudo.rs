@@ -189,6 +189,57 @@ fn the_traced_command_runs_as_the_calling_user() {
     assert_eq!(owner(&home.folder().join(LOG_NAME)), (NOBODY, NOBODY));
 }
 
+/// What the kernel says to a system call of the user [`NOBODY`]: 0, or the number of an error.
+fn as_nobody(call: impl FnOnce() -> libc::c_long + Send) -> i32 {
+    // The ids of a thread: the wrappers of the C library would change the whole process.
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            // SAFETY: no memory is involved.
+            let changed = unsafe { libc::syscall(libc::SYS_setresuid, NOBODY, NOBODY, NOBODY) };
+            assert_eq!(changed, 0);
+            match call() {
+                -1 => std::io::Error::last_os_error().raw_os_error().unwrap(),
+                _ => 0,
+            }
+        });
+        thread.join().unwrap()
+    })
+}
+
+#[test]
+fn no_thread_of_dlpm_can_be_signalled_traced_or_slowed_by_the_user() {
+    require_dlpm!();
+    let home = Home::new();
+    let mut dlpm = Dlpm::trace(&home.folder()).through_sudo_of(NOBODY).start();
+    dlpm.wait_for_lines(&home.folder(), 2);
+    let pid = dlpm.pid().cast_signed();
+    let mut names = Vec::new();
+    for task in fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
+        let task = task.unwrap().path();
+        let thread: i32 = task.file_name().unwrap().to_str().unwrap().parse().unwrap();
+        names.push(fs::read_to_string(task.join("comm")).unwrap().trim().to_owned());
+        for signal in [libc::SIGKILL, libc::SIGSTOP, libc::SIGTERM, libc::SIGSEGV, 0] {
+            // SAFETY: no memory is involved.
+            let sent = as_nobody(|| unsafe { libc::syscall(libc::SYS_tgkill, pid, thread, signal) });
+            assert_eq!(sent, libc::EPERM, "signal {signal} to {names:?}");
+        }
+        // SAFETY: no memory is involved.
+        let killed = as_nobody(|| unsafe { libc::kill(thread, libc::SIGKILL).into() });
+        assert_eq!(killed, libc::EPERM, "{names:?}");
+        // SAFETY: no memory of this process is involved.
+        let traced = as_nobody(|| unsafe { libc::syscall(libc::SYS_ptrace, libc::PTRACE_SEIZE, thread, 0, 0) });
+        assert_eq!(traced, libc::EPERM, "{names:?}");
+        let priority = libc::PRIO_PROCESS;
+        // SAFETY: no memory is involved.
+        let slowed = as_nobody(|| unsafe { libc::syscall(libc::SYS_setpriority, priority, thread, 19) });
+        assert_eq!(slowed, libc::EPERM, "{names:?}");
+    }
+    assert!(names.contains(&"dlpm-log".to_owned()), "{names:?}");
+    dlpm.end_with(libc::SIGTERM).exited(0);
+    Log::read(&home.folder()).is_complete();
+    assert_eq!(owner(&home.folder().join(LOG_NAME)), (NOBODY, NOBODY));
+}
+
 #[test]
 fn a_command_gains_nothing_from_open_files_of_dlpm() {
     require_dlpm!();

@@ -252,7 +252,12 @@ mod tests {
     #[test]
     fn names_rules_and_paths_are_known() {
         let zones = Zones::new();
-        for tz in ["Europe/Berlin", ":Europe/Berlin", "CET-1CEST,M3.5.0,M10.5.0/3", "CET-1CEST"] {
+        for tz in [
+            "Europe/Berlin",
+            ":Europe/Berlin",
+            "CET-1CEST,M3.5.0,M10.5.0/3",
+            "CET-1CEST",
+        ] {
             is_known(&zones.find(tz), (1, 2));
         }
         is_known(&zones.find(zones.path("Europe/Berlin")), (1, 2));

@@ -101,7 +101,7 @@ pub fn plan(args: &TraceArgs) -> Result<Plan> {
         None => {
             let now = Timestamp::now().to_zoned(timezone.clone());
             PathBuf::from(now.strftime("dlpm-%Y%m%d-%H%M%S").to_string())
-        },
+        }
     };
     Ok(Plan {
         machine: MachineConfig {
