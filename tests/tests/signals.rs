@@ -180,10 +180,8 @@ fn a_limit_of_dlpm_s_own_cpu_time_ends_the_trace_and_not_the_command() {
     };
     let pid = dlpm.pid().cast_signed();
     // SAFETY: reads the limit alone.
-    assert_eq!(
-        unsafe { libc::prlimit(pid, libc::RLIMIT_CPU, &raw const limit, ptr::null_mut()) },
-        0
-    );
+    let set = unsafe { libc::prlimit(pid, libc::RLIMIT_CPU, &raw const limit, ptr::null_mut()) };
+    assert_eq!(set, 0);
     dlpm.wait_for_message("SIGXCPU to dlpm itself");
     dlpm.wait_for_message("Biggest consumers");
     Log::read(&folder).is_complete();
