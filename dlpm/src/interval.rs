@@ -282,6 +282,8 @@ pub struct GpuReading {
     pub lists: Result<(), String>,
     /// Samples of utilisation that were left out because they make no sense.
     pub dropped_samples: u64,
+    /// What is wrong with it or its driver, and how that is dealt with (sentences for the user).
+    pub notes: Vec<String>,
     /// The processes that used it in the interval, each once, by pid.
     pub processes: Vec<GpuProcess>,
 }

@@ -194,6 +194,8 @@ pub struct GpuFacts {
     pub lists_missing: Option<String>,
     /// Samples of utilisation that were left out because they make no sense.
     pub dropped_samples: u64,
+    /// What is wrong with it or its driver, and how that is dealt with.
+    pub notes: Vec<String>,
 }
 
 /// Who a row is about. The order is the order in the log.
