@@ -97,15 +97,15 @@ fn a_driver_with_larger_records_is_named_and_traced() {
             .iter()
             .fold(command, |command, (name, value)| command.variable(name, value))
     };
-    run(&["doctor"])
-        .run()
-        .exited(0)
-        .says(&["the NVIDIA driver 535.54.03 writes larger records of processes than its interface says"]);
+    let doctor = run(&["doctor"]).run().exited(0);
+    let named = "the NVIDIA driver 535.54.03 writes larger records of processes than its interface says";
+    assert!(doctor.stdout.contains(named), "{doctor:?}");
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("log");
-    run(&["trace", "--output"])
+    run(&["trace"])
+        .arg("--output")
         .arg(&log)
-        .args(["--", "true"])
+        .args(["--duration", "1s"])
         .run()
         .exited(0);
     let log = Log::read(&log);
