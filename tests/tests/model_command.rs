@@ -102,7 +102,7 @@ fn a_model_that_cannot_be_read_is_an_error_with_a_next_step() {
     let whole = fs::read(folder().join("encoder.onnx")).unwrap();
     for (path, parts) in [
         (directory.path().join("none.onnx"), &["none.onnx", "No such file"][..]),
-        (directory.path().to_owned(), &["is no regular file"]),
+        (directory.path().to_owned(), &["is not a regular file"]),
         (file("empty", b""), &["it is empty", "export it as ONNX"]),
         (file("a.py", b"# text"), &["it is text"]),
         (file("old.pth", b"\x80\x02\x8a\x0a"), &["bare pickle"]),

@@ -7,6 +7,7 @@ mod archive;
 mod details;
 mod file;
 mod gguf;
+mod hugging_face;
 pub mod input;
 pub mod language;
 mod onnx;
@@ -53,7 +54,7 @@ pub enum ModelError {
     #[error("cannot be read: {0}")]
     Read(#[source] io::Error),
     /// A folder, a pipe, a device.
-    #[error("is no regular file; give the file of a model")]
+    #[error("is not a regular file; give the file of a model, or a folder with config.json")]
     NoFile,
     /// Somebody wrote to it.
     #[error("was changed while it was read; try again when it is complete")]
@@ -70,6 +71,9 @@ pub enum ModelError {
     /// What the user said of the inputs does not suffice or fit.
     #[error("{0}")]
     Input(String),
+    /// A model names a file that is not in its folder.
+    #[error("lies outside the model's folder, or is a link out of it; put the file itself there")]
+    Elsewhere,
     /// Another file of the same model cannot be read.
     #[error("{part}, which belongs to it, {error}")]
     Part {
@@ -105,6 +109,9 @@ impl ModelError {
 ///
 /// See [`ModelError`]; the messages do not hold the file's name.
 pub fn read(path: &Path, options: &Options) -> Result<Summary, ModelError> {
+    if path.is_dir() && hugging_face::is_model(path) {
+        return hugging_face::read(path, options);
+    }
     let file = ModelFile::open(path)?;
     let format = format_of(&file)?;
     let mut details = Details::default();

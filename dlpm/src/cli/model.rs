@@ -15,6 +15,7 @@ Formats:
   .pt2          parameters, those that are trained, and operations (torch.export.save)
   .pt, .pth     parameters only (TorchScript, torch.save of a model or its state_dict); nothing in the file is executed
   .safetensors  parameters only
+  FOLDER        of Hugging Face: config.json and .safetensors; what is said of .gguf
   .gguf         parameters, weights by type, operations of a prompt and of each new token, the KV cache
 The format is told from the file's contents, not from its name. Weights are not loaded.
 
@@ -37,7 +38,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_long_help = HELP, after_help = "`dlpm model --help` tells about formats and what is counted.")]
 pub struct ModelArgs {
-    /// The model.
+    /// The model: a file, or a folder with config.json.
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
     /// Shape of an input, batch included; without a name, for the inputs in their order. Needed where the file leaves a
