@@ -20,14 +20,22 @@ pub use crate::output::Output;
 /// Longest time that a run of dlpm may take, on a machine however busy.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Leaves the test, visibly, where the built program is not named: for what needs no kernel.
+#[macro_export]
+macro_rules! require_program {
+    () => {
+        if std::env::var_os("DLPM_BIN").is_none() {
+            return $crate::kernel::skip("DLPM_BIN does not name the built program; `cargo xtask test` sets it");
+        }
+    };
+}
+
 /// Leaves the test, visibly, where this machine cannot trace or the built program is not named.
 #[macro_export]
 macro_rules! require_dlpm {
     () => {
         $crate::require_kernel!();
-        if std::env::var_os("DLPM_BIN").is_none() {
-            return $crate::kernel::skip("DLPM_BIN does not name the built program; `cargo xtask test` sets it");
-        }
+        $crate::require_program!();
     };
 }
 
@@ -201,6 +209,16 @@ impl Dlpm {
             stdout,
             stderr,
             _copy: self.copy,
+        }
+    }
+
+    /// Runs it to its end, with its standard output going there.
+    pub fn run_into(mut self, stdout: impl Into<Stdio>) -> Output {
+        let output = self.command.stdin(Stdio::null()).stdout(stdout).output().unwrap();
+        Output {
+            status: output.status,
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
     }
 

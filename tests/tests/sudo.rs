@@ -11,7 +11,9 @@ use std::{
 use dlpm_tests::{
     command::{Dlpm, NOBODY, give, world_readable},
     log::{LOG_NAME, Log, METADATA_NAME},
-    require_dlpm,
+    powercap::{Powercap, node},
+    require_dlpm, require_program,
+    synthetic::{Ran, SECOND_NS, Synthetic},
 };
 use tempfile::TempDir;
 
@@ -261,4 +263,123 @@ fn variables_of_sudo_that_make_no_sense_are_an_error() {
         .run()
         .fails(1, &["SUDO_UID", "somebody"]);
     assert!(!folder.exists());
+}
+
+/// Every command that writes, apart from `trace`: its arguments before the place that it writes to, and its name.
+const WRITING: [(&[&str], &str); 5] = [
+    (&["report", "log", "--html"], "page.html"),
+    (&["plot", "log", "-m", "zone:package-0", "-o"], "curve.svg"),
+    (&["plot", "log", "-m", "zone:package-0", "-o"], "curve.png"),
+    (&["convert", "log", "--naive-dates", "-o"], "copy"),
+    (&["model", "log/a.safetensors", "-o"], "model"),
+];
+
+/// A log, and a model, of the calling user.
+fn recorded(home: &Home) {
+    let mut log = Synthetic::new(&home.folder());
+    for tgid in 0..3 {
+        let ran = Ran {
+            tgid: 4000 + tgid,
+            comm: "python3",
+            cgroup: "/train.slice",
+            permille: 1500,
+        };
+        log.interval(SECOND_NS, 50, &[], &[ran]);
+    }
+    log.finish();
+    let header = br#"{"weight":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
+    let length = u64::try_from(header.len()).unwrap().to_le_bytes();
+    let model = [&length[..], header, &[0; 4]].concat();
+    fs::write(home.folder().join("a.safetensors"), model).unwrap();
+    give(&home.folder(), NOBODY);
+}
+
+#[test]
+fn every_command_writes_as_the_calling_user() {
+    require_program!();
+    for (arguments, name) in WRITING {
+        let home = Home::new();
+        recorded(&home);
+        let run = |place: &Path| {
+            Dlpm::new(arguments)
+                .arg(place)
+                .inside(home.directory.path())
+                .through_sudo_of(NOBODY)
+                .run()
+        };
+        // Where the user may not write, by its name or through a link.
+        symlink(home.victims.path(), home.directory.path().join("link")).unwrap();
+        for place in [home.victims.path().to_owned(), home.directory.path().join("link")] {
+            run(&place.join(name)).exited(1).says(&["ermission denied"]);
+            home.victim_is_unchanged();
+        }
+        let place = home.directory.path().join(name);
+        run(&place).exited(0);
+        assert_eq!(owner(&place), (NOBODY, NOBODY), "{name}");
+    }
+}
+
+#[test]
+fn a_file_of_root_is_not_replaced_by_force() {
+    require_program!();
+    let home = Home::new();
+    recorded(&home);
+    for (arguments, name) in WRITING.iter().take(3) {
+        let place = home.victims.path().join(name);
+        fs::write(&place, "of root").unwrap();
+        Dlpm::new(*arguments)
+            .arg(&place)
+            .arg("--force")
+            .inside(home.directory.path())
+            .through_sudo_of(NOBODY)
+            .run()
+            .fails(1, &["nobody", "ermission denied"]);
+        assert_eq!(fs::read_to_string(&place).unwrap(), "of root");
+        fs::remove_file(&place).unwrap();
+    }
+    home.victim_is_unchanged();
+}
+
+#[test]
+fn results_and_a_floor_are_written_as_the_calling_user() {
+    require_program!();
+    let home = Home::new();
+    recorded(&home);
+    let result = |folder: &Path| {
+        Dlpm::new(["result"])
+            .arg(folder)
+            .arg("accuracy=1")
+            .through_sudo_of(NOBODY)
+    };
+    result(&home.folder()).run().exited(0);
+    assert_eq!(owner(&home.folder().join("results_exp.json")), (NOBODY, NOBODY));
+    give(&home.folder(), 0);
+    result(&home.folder()).run().fails(1, &["ermission denied"]);
+    give(&home.folder(), NOBODY);
+
+    let tree = Powercap::start(node());
+    let calibrate = |file: &Path| {
+        Dlpm::new([
+            "calibrate",
+            "--duration",
+            "1s",
+            "--max-busy",
+            "100",
+            "--gpu",
+            "none",
+            "--output",
+        ])
+        .arg(file)
+        .arg("--sysfs")
+        .arg(tree.sysfs())
+        .through_sudo_of(NOBODY)
+    };
+    let floor = home.directory.path().join("floor.json");
+    calibrate(&floor).run().exited(0);
+    assert_eq!(owner(&floor), (NOBODY, NOBODY));
+    calibrate(&home.victims.path().join("floor.json"))
+        .run()
+        .exited(1)
+        .says(&["ermission denied"]);
+    home.victim_is_unchanged();
 }

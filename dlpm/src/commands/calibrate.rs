@@ -1,10 +1,11 @@
 //! `dlpm calibrate`: the power of the idle machine, zone by zone.
 
-use std::{fmt::Write as _, io::Write as _, process::ExitCode, thread, time::Duration};
+use std::{fmt::Write as _, path::Path, process::ExitCode, thread, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
 
+use super::caller;
 use crate::{
     attribution::{
         energy_tree::{self, Carries, EnergyTree, Span},
@@ -13,9 +14,13 @@ use crate::{
     },
     cli::CalibrateArgs,
     interval::{GpuReading, ZoneKind, ZoneReading},
-    sinks::segments::date,
+    sinks::{
+        beside::as_user,
+        segments::date,
+        terminal::{print, say},
+    },
     sources::{
-        calibration::{Calibration, CpuTicks, MachineId},
+        calibration::{Calibration, CpuTicks, DEFAULT_PATH, MachineId},
         clock::monotonic_ns,
         energy::meter::{Meter, find_meter},
         gpu::Gpus,
@@ -27,17 +32,7 @@ const STEP: Duration = Duration::from_secs(1);
 
 /// Runs the command; its errors are printed.
 pub fn run(args: &CalibrateArgs) -> ExitCode {
-    match calibrate(args) {
-        Ok(text) => {
-            // A reader that has gone away changes nothing in the file.
-            let _ = std::io::stdout().write_all(text.as_bytes());
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("dlpm: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    super::status(calibrate(args).and_then(|text| Ok(print(&text)?)))
 }
 
 fn calibrate(args: &CalibrateArgs) -> Result<String> {
@@ -52,24 +47,29 @@ fn calibrate(args: &CalibrateArgs) -> Result<String> {
         );
     }
     for note in notes.iter().chain(gpus.notes()) {
-        eprintln!("dlpm: note: {note}");
+        say(&format!("note: {note}"));
     }
-    eprintln!(
-        "dlpm: measuring for {:?}: let the machine do nothing else meanwhile",
+    say(&format!(
+        "measuring for {:?}: let the machine do nothing else meanwhile",
         args.duration
-    );
+    ));
     // The baseline.
     drop(gpus.take());
     let (readings, length_ns, busy) = measure(args, &mut meter)?;
     let of_gpus = gpus.take();
     quiet(&of_gpus, length_ns, args.max_busy)?;
     let calibration = floors(&readings, &of_gpus, length_ns, busy, &args.roots.procfs)?;
-    calibration.store(&args.output).with_context(|| {
-        format!(
-            "{} cannot be written: run as root, or name another file with --output",
-            args.output.display()
-        )
-    })?;
+    // Where every trace looks for it is root's; a file that the user names is the user's.
+    let is_default = args.output == Path::new(DEFAULT_PATH);
+    let identity = if is_default { None } else { caller::identity()? };
+    as_user(identity, || calibration.store(&args.output))
+        .and_then(|stored| stored)
+        .with_context(|| {
+            format!(
+                "{} cannot be written: run as root, or name another file with --output",
+                args.output.display()
+            )
+        })?;
     Ok(text(args, &calibration))
 }
 
@@ -139,7 +139,7 @@ fn floors(
     of_gpus: &[GpuReading],
     length_ns: u64,
     busy: CpuTicks,
-    procfs: &std::path::Path,
+    procfs: &Path,
 ) -> Result<Calibration> {
     let now = i64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(0);
     let mut calibration = Calibration::new(

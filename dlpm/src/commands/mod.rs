@@ -16,19 +16,21 @@ mod signals;
 pub mod trace;
 pub mod verify;
 
-use std::{
-    io::{Write, stderr},
-    sync::Once,
-};
+use std::{process::ExitCode, sync::Once};
 
 use jiff::tz::TimeZone;
 
-use crate::sources::timezone;
+use crate::{sinks::terminal::say, sources::timezone};
 
-/// Tells the user something. A terminal or a pipe that has gone away does not end a trace, as a panic of `eprintln`
-/// would.
-fn say(text: &str) {
-    let _ = stderr().write_all(format!("dlpm: {text}\n").as_bytes());
+/// The exit status of a command that succeeds or fails; its error is printed.
+fn status<T>(result: anyhow::Result<T>) -> ExitCode {
+    match result {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// The local time zone; says once where it is not known.

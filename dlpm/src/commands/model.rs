@@ -2,27 +2,22 @@
 
 mod language;
 
-use std::{io::Write as _, path::Path, process::ExitCode};
+use std::{path::Path, process::ExitCode};
 
 use anyhow::{Context, Result};
 use comfy_table::{CellAlignment, Table, presets};
 use dlpm_model::{FILE_NAME, MAC_DEFINITION, Options, Summary, Tally};
 
-use super::{caller::Caller, say};
+use super::caller::Caller;
 use crate::{
     cli::{ModelArgs, ModelFormat, TracedModel},
-    sinks::beside,
+    printable,
+    sinks::{beside, terminal::print},
 };
 
 /// Runs the command; its errors are printed.
 pub fn run(args: &ModelArgs) -> ExitCode {
-    match show(args) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            say(&format!("{error:#}"));
-            ExitCode::FAILURE
-        }
-    }
+    super::status(show(args))
 }
 
 fn show(args: &ModelArgs) -> Result<()> {
@@ -35,9 +30,7 @@ fn show(args: &ModelArgs) -> Result<()> {
         ModelFormat::Json => contents(&summary),
         ModelFormat::Table => table(&summary),
     };
-    // A reader that has gone away needs no more of it.
-    let _ = std::io::stdout().write_all(text.as_bytes());
-    Ok(())
+    Ok(print(&text)?)
 }
 
 /// Reads the model of a trace, if one was named.
@@ -62,7 +55,7 @@ pub fn write(summary: &Summary, folder: &Path, caller: Option<&Caller>) -> Resul
 
 /// The contents of the file.
 fn contents(summary: &Summary) -> String {
-    format!("{:#}\n", summary.to_json())
+    format!("{}\n", printable::json(&format!("{:#}", summary.to_json())))
 }
 
 fn table(summary: &Summary) -> String {

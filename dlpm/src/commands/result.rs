@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use super::{caller::Caller, say};
+use super::caller;
 use crate::{
     cli::ResultArgs,
     report::{
@@ -19,13 +19,7 @@ use crate::{
 
 /// Runs the command; its errors are printed.
 pub fn run(args: &ResultArgs) -> ExitCode {
-    match add(args) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            say(&format!("{error:#}"));
-            ExitCode::FAILURE
-        }
-    }
+    super::status(add(args))
 }
 
 fn add(args: &ResultArgs) -> Result<()> {
@@ -54,7 +48,7 @@ fn add(args: &ResultArgs) -> Result<()> {
             bail!("{metric} is given twice; add results of two moments one after the other, with --date");
         }
     }
-    let identity = Caller::of_sudo()?.as_ref().map(Caller::identity);
+    let identity = caller::identity()?;
     beside::update(&args.folder, RESULTS_NAME, identity, |old| added(old, entry))?.map_err(|why| {
         anyhow::anyhow!(
             "{} cannot be continued: {why}; mend it, or move it away and begin anew. It was left as it is",

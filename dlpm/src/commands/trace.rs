@@ -16,10 +16,9 @@ use tokio::{
 
 use super::{
     child::{self, CommandError},
-    say,
     signals::{self, Action, Signal},
 };
-use crate::cli::TraceArgs;
+use crate::{cli::TraceArgs, sinks::terminal::say};
 use control::{Control, Mark};
 use engine::Engine;
 

@@ -7,11 +7,11 @@ use serde_json::value::RawValue;
 use super::timeline::{Span, Timeline};
 use crate::{
     attribution::ledger::Ledger,
+    printable::printable,
     report::{
         log::{LogError, LogLine, LogReader, PassedOver},
         window::Window,
     },
-    sinks::figures::printable,
     sources::timezone::local,
 };
 

@@ -19,6 +19,7 @@ pub mod repair;
 pub mod segments;
 pub mod socket;
 pub mod summary;
+pub mod terminal;
 pub mod totals;
 mod worker;
 pub mod writer;

@@ -8,7 +8,8 @@ use crate::{
         ledger::{Ledger, RootZone},
     },
     interval::ZoneKind,
-    sinks::figures::{decimal, printable},
+    printable::printable,
+    sinks::figures::decimal,
 };
 
 /// Losses of a zone that are told of; the summary counts all.
