@@ -173,7 +173,21 @@ fn unpack_all(archives: &Path, into: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::sources;
+    use std::path::Path;
+
+    use super::{configuration, sources};
+
+    #[test]
+    fn what_is_installed_makes_no_difference() {
+        let text = configuration(Path::new("/cache/apt"));
+        for line in [
+            r#"Dir::State::status "/cache/apt/status";"#,
+            r#"Dir::Etc::preferencesparts "-";"#,
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
+        assert!(!text.contains("/var/lib/dpkg"), "{text}");
+    }
 
     #[test]
     fn sources_are_those_of_the_system() {
