@@ -32,7 +32,7 @@ const MEMBER_BYTES: usize = 12;
 const MAX_DEPTH: u32 = 16;
 
 /// Members that are looked at for one field, at the most: `task_struct` has some 300.
-const MAX_MEMBERS: u32 = 100_000;
+const MAX_MEMBERS: u32 = 10_000;
 
 /// Kinds of types, by their number in the format.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -150,24 +150,18 @@ impl KernelTypes {
         None
     }
 
-    /// Information for aya that holds these types alone, each with its id in the kernel; what lies between them are
-    /// pointers to nothing.
+    /// Information for aya that holds these types alone, as far as the kernel has them, each with its id in the kernel;
+    /// what lies between them are pointers to nothing.
     ///
     /// aya asks a `Btf` for the id of what a program is attached to, and nothing else of it; but it builds one from all
     /// that the kernel knows.
     ///
     /// # Errors
     ///
-    /// A sentence, where the kernel lacks one of these types.
+    /// A sentence, where aya refuses it.
     pub(super) fn for_aya<const N: usize>(&self, wanted: [(Kind, &str); N]) -> Result<Btf, String> {
-        let mut types = Vec::new();
-        for (id, (kind, name)) in self.find(wanted).into_iter().zip(wanted) {
-            types.push((
-                id.ok_or_else(|| format!("this kernel's type information lacks {name}"))?,
-                kind,
-                name,
-            ));
-        }
+        let found = self.find(wanted).into_iter().zip(wanted);
+        let mut types: Vec<_> = found.filter_map(|(id, (kind, name))| Some((id?, kind, name))).collect();
         types.sort_unstable_by_key(|(id, ..)| *id);
         let (mut bytes, mut names) = (Vec::new(), vec![0]);
         let mut next = 1;

@@ -3,7 +3,7 @@
 use std::{io, iter, path::Path};
 
 use aya::{
-    Ebpf, EbpfLoader,
+    Btf, Ebpf, EbpfLoader,
     programs::{BtfTracePoint, Iter, ProgramError, RawTracePoint},
 };
 use dlpm_common::{globals, maps, programs};
@@ -17,11 +17,11 @@ use super::{
 /// The eBPF object, aligned as the ELF parser wants it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/dlpm.bpf.o"));
 
-/// Tracepoint of the hot path, and its type in the kernel.
-const SWITCH: (&str, (Kind, &str)) = ("sched_switch", (Kind::Typedef, "btf_trace_sched_switch"));
+/// What the hot path is attached to, as a type of the kernel.
+const SWITCH_TYPE: (Kind, &str) = (Kind::Typedef, "btf_trace_sched_switch");
 
-/// What is iterated over, and the type of its iterator in the kernel.
-const TASKS: (&str, (Kind, &str)) = ("task", (Kind::Function, "bpf_iter_task"));
+/// What the list of tasks is attached to.
+const TASKS_TYPE: (Kind, &str) = (Kind::Function, "bpf_iter_task");
 
 /// One place in the kernel where a program of dlpm runs.
 #[derive(Clone, Debug)]
@@ -60,7 +60,10 @@ pub(super) fn load(sizes: &MapSizes, cpus: u32, smt: bool, identity: Option<Iden
         Some(Identity::Tgid) => Err("start times were not asked for".to_owned()),
         _ => KernelTypes::read(Path::new(KERNEL_BTF)),
     };
-    let kernel = types.map(|types| (KernelOffsets::of(&types), types));
+    let kernel = types.and_then(|types| {
+        let attached_to = types.for_aya([SWITCH_TYPE, TASKS_TYPE])?;
+        Ok((KernelOffsets::of(&types), attached_to))
+    });
     let mut ebpf = load_object(sizes, cpus, smt, kernel.as_ref().ok().map(|(offsets, _)| offsets))?;
 
     let by_start_time = match &kernel {
@@ -68,7 +71,7 @@ pub(super) fn load(sizes: &MapSizes, cpus: u32, smt: bool, identity: Option<Iden
         Ok((found, _)) if !found.missing_task_fields.is_empty() => {
             Err(format!("this kernel has no {}", found.missing_task_fields.join(", ")))
         }
-        Ok((_, types)) => load_by_start_time(&mut ebpf, types),
+        Ok((_, attached_to)) => load_by_start_time(&mut ebpf, attached_to),
     };
     let (identity, switch, seal) = if by_start_time.is_ok() {
         (Identity::StartTime, programs::ON_SWITCH, programs::SEAL)
@@ -139,7 +142,7 @@ pub(super) fn load(sizes: &MapSizes, cpus: u32, smt: bool, identity: Option<Iden
         });
     }
     let state = task_fields.clone().and_then(|()| match &kernel {
-        Ok((_, types)) => list_tasks(&mut ebpf, types),
+        Ok((_, attached_to)) => list_tasks(&mut ebpf, attached_to),
         Err(reason) => Err(reason.clone()),
     });
     hooks.push(Hook {
@@ -178,15 +181,13 @@ fn load_object(sizes: &MapSizes, cpus: u32, smt: bool, offsets: Option<&KernelOf
     loader.load(OBJECT).map_err(CpuTimeError::object)
 }
 
-fn load_by_start_time(ebpf: &mut Ebpf, types: &KernelTypes) -> Result<(), String> {
-    let (tracepoint, kernel_type) = SWITCH;
-    let btf = types.for_aya([kernel_type])?;
+fn load_by_start_time(ebpf: &mut Ebpf, attached_to: &Btf) -> Result<(), String> {
     let program: &mut BtfTracePoint = ebpf
         .program_mut(programs::ON_SWITCH)
         .ok_or_else(|| missing(programs::ON_SWITCH))?
         .try_into()
         .map_err(describe)?;
-    program.load(tracepoint, &btf).map_err(describe)?;
+    program.load("sched_switch", attached_to).map_err(describe)?;
     raw_tracepoint(ebpf, programs::SEAL)
         .and_then(|program| program.load())
         .map_err(describe)
@@ -233,15 +234,13 @@ pub(super) fn raw_tracepoint<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a m
 }
 
 /// Runs the task iterator once: the other hooks are in place, so that from now on no process is missed.
-fn list_tasks(ebpf: &mut Ebpf, types: &KernelTypes) -> Result<(), String> {
-    let (kind, kernel_type) = TASKS;
-    let btf = types.for_aya([kernel_type])?;
+fn list_tasks(ebpf: &mut Ebpf, attached_to: &Btf) -> Result<(), String> {
     let program: &mut Iter = ebpf
         .program_mut(programs::LIST_TASKS)
         .ok_or_else(|| missing(programs::LIST_TASKS))?
         .try_into()
         .map_err(describe)?;
-    program.load(kind, &btf).map_err(describe)?;
+    program.load("task", attached_to).map_err(describe)?;
     let link = program.attach().map_err(describe)?;
     let mut file = program
         .take_link(link)
