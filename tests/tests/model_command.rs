@@ -105,7 +105,7 @@ fn a_model_that_cannot_be_read_is_an_error_with_a_next_step() {
         (directory.path().to_owned(), &["is not a regular file"]),
         (file("empty", b""), &["it is empty", "export it as ONNX"]),
         (file("a.py", b"# text"), &["it is text"]),
-        (file("old.pth", b"\x80\x02\x8a\x0a"), &["bare pickle"]),
+        (file("a.pkl", b"\x80\x02}q\x00."), &["it is a pickle"]),
         (file("half.onnx", &whole[..whole.len() / 2]), &["cut off"]),
         (file("a.zip", b"PK\x03\x04"), &["is no valid model, or is cut off"]),
     ] {

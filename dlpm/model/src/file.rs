@@ -145,6 +145,18 @@ impl ModelFile {
         Ok(bytes)
     }
 
+    /// The first bytes of a file, or all.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub fn bytes_up_to(&self, most: u64) -> Result<Vec<u8>, ModelError> {
+        let mut bytes = Vec::new();
+        let read = self.reader()?.take(most).read_to_end(&mut bytes);
+        read.map_err(ModelError::Read)?;
+        Ok(bytes)
+    }
+
     /// Whether the file is still what was hashed, as far as its length and time of modification tell.
     ///
     /// # Errors

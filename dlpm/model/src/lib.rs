@@ -10,6 +10,7 @@ mod gguf;
 mod hugging_face;
 pub mod input;
 pub mod language;
+mod legacy_torch;
 mod onnx;
 mod pickle;
 mod products;
@@ -123,6 +124,7 @@ pub fn read(path: &Path, options: &Options) -> Result<Summary, ModelError> {
             counts
         }
         Format::Zip => archive::read(&file, options)?,
+        Format::LegacyTorch => legacy_torch::read(&file)?,
         Format::Gguf => gguf::read(&file, path, options, &mut details)?,
     };
     // Of these formats only the header is read, and their files are as large as disks.
@@ -153,6 +155,7 @@ enum Format {
     SafeTensors,
     Zip,
     Gguf,
+    LegacyTorch,
 }
 
 /// What a file is, by its begin.
@@ -168,8 +171,9 @@ fn format_of(file: &ModelFile) -> Result<Format, ModelError> {
         [b'G', b'G', b'U', b'F', ..] => Ok(Format::Gguf),
         [_, _, _, _, _, 0, 0, 0, b'{', ..] => Ok(Format::SafeTensors),
         [b'{' | b'[' | b'<' | b'#', ..] => Err(ModelError::Format("it is text".to_owned())),
+        begin if legacy_torch::is_begin(begin) => Ok(Format::LegacyTorch),
         [0x80, 2..=5, ..] => Err(ModelError::Format(
-            "it is a bare pickle, as torch.save wrote before version 1.6".to_owned(),
+            "it is a pickle, but not one of torch.save".to_owned(),
         )),
         [0x89, b'H', b'D', b'F', ..] => Err(ModelError::Format("it is HDF5, as Keras writes".to_owned())),
         // ModelProto: the version, the producer or, where both are left out, the graph.
