@@ -2,8 +2,7 @@
 //!
 //! Data goes one way: [`sources`] read, an [`interval::Interval`] holds what they saw, [`attribution`] makes a ledger
 //! of it, [`sinks`] write the ledger, and [`verify`] proves what they wrote. [`commands`] drive that; [`cli`] is what
-//! users type; [`printable`] keeps foreign text from controlling a terminal. The crate `dlpm-model` counts what a model file asks for.
-#![warn(clippy::print_stderr, clippy::print_stdout)]
+//! users type. The crate `dlpm-model` counts what a model file asks for.
 
 pub mod attribution;
 pub mod cli;
@@ -11,7 +10,6 @@ pub mod commands;
 pub mod interval;
 pub mod phases;
 pub mod plot;
-pub mod printable;
 pub mod report;
 pub mod report_html;
 pub mod sinks;

@@ -6,8 +6,6 @@ use clap::Parser;
 use dlpm::{
     cli::{Cli, Command},
     commands::{calibrate, convert, doctor, manual, mark, model, plot, report, result, trace, verify},
-    printable::printable,
-    sinks::terminal,
 };
 
 fn main() -> ExitCode {
@@ -15,14 +13,10 @@ fn main() -> ExitCode {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn"))
         .format(|out, record| {
             use std::io::Write;
-            writeln!(out, "dlpm: {}", printable(&record.args().to_string()))
+            writeln!(out, "dlpm: {}", record.args())
         })
         .init();
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(usage) => return ExitCode::from(terminal::show_usage(&usage)),
-    };
-    match cli.command {
+    match Cli::parse().command {
         Command::Trace(args) => trace::run(&args),
         Command::Mark(args) => mark::run(&args),
         Command::Calibrate(args) => calibrate::run(&args),

@@ -53,11 +53,6 @@ impl Objects {
         self.all.get(id).unwrap_or(&Object::Other)
     }
 
-    /// All, in the order in which they were made.
-    pub fn iter(&self) -> impl Iterator<Item = &Object> {
-        self.all.iter()
-    }
-
     /// How many there are.
     pub fn len(&self) -> usize {
         self.all.len()
@@ -105,15 +100,6 @@ type Result<T> = std::result::Result<T, ModelError>;
 ///
 /// Where it is malformed, too large, or has operations that PyTorch does not write.
 pub fn read(bytes: &[u8]) -> Result<Objects> {
-    read_first(bytes).map(|(objects, _)| objects)
-}
-
-/// Reads the first of several pickles, and tells what follows it.
-///
-/// # Errors
-///
-/// As [`read`].
-pub fn read_first(bytes: &[u8]) -> Result<(Objects, &[u8])> {
     let mut machine = Machine {
         rest: bytes,
         objects: Vec::new(),
@@ -125,11 +111,10 @@ pub fn read_first(bytes: &[u8]) -> Result<(Objects, &[u8])> {
         let [operation] = machine.array()?;
         if operation == b'.' {
             let root = machine.pop()?;
-            let objects = Objects {
+            return Ok(Objects {
                 all: machine.objects,
                 root,
-            };
-            return Ok((objects, machine.rest));
+            });
         }
         machine.step(operation)?;
     }
@@ -177,22 +162,13 @@ impl Machine<'_> {
                 let length = u64::from_le_bytes(self.array()?);
                 self.text(length)?;
             }
-            b'B' => {
+            b'B' | b'T' => {
                 let length = u32::from_le_bytes(self.array()?);
                 self.skip(length.into())?;
             }
-            b'C' => {
+            b'C' | b'U' => {
                 let [length] = self.array()?;
                 self.skip(length.into())?;
-            }
-            // Texts of Python 2, which wrote the oldest of PyTorch's files.
-            b'T' => {
-                let length = u32::from_le_bytes(self.array()?);
-                self.text(length.into())?;
-            }
-            b'U' => {
-                let [length] = self.array()?;
-                self.text(length.into())?;
             }
             b'c' => {
                 let name = format!("{}.{}", self.line()?, self.line()?);

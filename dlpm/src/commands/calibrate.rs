@@ -1,26 +1,20 @@
 //! `dlpm calibrate`: the power of the idle machine, zone by zone.
 
-use std::{fmt::Write as _, path::Path, process::ExitCode, thread, time::Duration};
+use std::{fmt::Write as _, io::Write as _, process::ExitCode, thread, time::Duration};
 
 use anyhow::{Context, Result, bail};
-use jiff::Timestamp;
+use jiff::{Zoned, tz::TimeZone};
 
-use super::caller;
 use crate::{
     attribution::{
-        energy_tree::{self, Carries, EnergyTree, Span},
+        energy_tree::{self, Carries, EnergyTree},
         gpus,
-        ledger::RootZone,
     },
     cli::CalibrateArgs,
-    interval::{GpuReading, ZoneKind, ZoneReading},
-    sinks::{
-        beside::as_user,
-        segments::date,
-        terminal::{print, say},
-    },
+    interval::{GpuReading, ZoneReading},
+    sinks::segments::date,
     sources::{
-        calibration::{Calibration, CpuTicks, DEFAULT_PATH, MachineId},
+        calibration::{Calibration, CpuTicks, MachineId},
         clock::monotonic_ns,
         energy::meter::{Meter, find_meter},
         gpu::Gpus,
@@ -32,7 +26,17 @@ const STEP: Duration = Duration::from_secs(1);
 
 /// Runs the command; its errors are printed.
 pub fn run(args: &CalibrateArgs) -> ExitCode {
-    super::status(calibrate(args).and_then(|text| Ok(print(&text)?)))
+    match calibrate(args) {
+        Ok(text) => {
+            // A reader that has gone away changes nothing in the file.
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("dlpm: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn calibrate(args: &CalibrateArgs) -> Result<String> {
@@ -47,29 +51,24 @@ fn calibrate(args: &CalibrateArgs) -> Result<String> {
         );
     }
     for note in notes.iter().chain(gpus.notes()) {
-        say(&format!("note: {note}"));
+        eprintln!("dlpm: note: {note}");
     }
-    say(&format!(
-        "measuring for {:?}: let the machine do nothing else meanwhile",
+    eprintln!(
+        "dlpm: measuring for {:?}: let the machine do nothing else meanwhile",
         args.duration
-    ));
+    );
     // The baseline.
     drop(gpus.take());
     let (readings, length_ns, busy) = measure(args, &mut meter)?;
     let of_gpus = gpus.take();
     quiet(&of_gpus, length_ns, args.max_busy)?;
     let calibration = floors(&readings, &of_gpus, length_ns, busy, &args.roots.procfs)?;
-    // Where every trace looks for it is root's; a file that the user names is the user's.
-    let is_default = args.output == Path::new(DEFAULT_PATH);
-    let identity = if is_default { None } else { caller::identity()? };
-    as_user(identity, || calibration.store(&args.output))
-        .and_then(|stored| stored)
-        .with_context(|| {
-            format!(
-                "{} cannot be written: run as root, or name another file with --output",
-                args.output.display()
-            )
-        })?;
+    calibration.store(&args.output).with_context(|| {
+        format!(
+            "{} cannot be written: run as root, or name another file with --output",
+            args.output.display()
+        )
+    })?;
     Ok(text(args, &calibration))
 }
 
@@ -115,7 +114,7 @@ fn measure(args: &CalibrateArgs, meter: &mut Meter) -> Result<(Vec<ZoneReading>,
 
 /// What is split of the zones that a meter has; their energy is of no interest here.
 pub(super) fn leaves(meter: &mut Meter) -> EnergyTree {
-    energy_tree::build(&meter.take(monotonic_ns()), &Carries::default(), Span::default())
+    energy_tree::build(&meter.take(monotonic_ns()), &Carries::default())
 }
 
 /// Refuses a GPU whose SMs were used for more than `max_busy` percent of the time.
@@ -139,17 +138,16 @@ fn floors(
     of_gpus: &[GpuReading],
     length_ns: u64,
     busy: CpuTicks,
-    procfs: &Path,
+    procfs: &std::path::Path,
 ) -> Result<Calibration> {
-    let now = i64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(0);
+    let now = i64::try_from(Zoned::now().timestamp().as_nanosecond()).unwrap_or(0);
     let mut calibration = Calibration::new(
         MachineId::read(procfs),
-        date(now, super::local_timezone()),
+        date(now, &TimeZone::system()),
         length_ns,
         busy.busy_permille(),
     );
-    let span = Span { length_ns, skew_ns: 0 };
-    let tree = energy_tree::build(readings, &Carries::default(), span);
+    let tree = energy_tree::build(readings, &Carries::default());
     let power_mw = |zone: &str, energy_uj: &Result<u64, String>| match energy_uj {
         Ok(energy_uj) => {
             // µJ over ns are kilowatts; rounded to the nearest milliwatt.
@@ -159,10 +157,7 @@ fn floors(
         }
         Err(reason) => bail!("{zone} was not measured ({reason}): see `dlpm doctor`, then try again"),
     };
-    // A part that is not known is in the floor of its whole package.
-    let is_needed =
-        |root: &&RootZone| root.energy_uj.is_ok() || !matches!(root.kind, ZoneKind::Core | ZoneKind::Uncore);
-    for root in tree.roots.iter().filter(is_needed) {
+    for root in &tree.roots {
         calibration
             .roots_mw
             .insert(root.zone.clone(), power_mw(&root.zone, &root.energy_uj)?);

@@ -1,19 +1,17 @@
 //! `dlpm plot`: curves of a log as a picture.
 
 use std::{
+    io::Write,
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use anyhow::{Context, Result, bail};
 
-use super::caller;
 use crate::{
     cli::PlotArgs,
     plot::{chart, figure, output, png},
-    printable,
     report::window::Window,
-    sinks::terminal::print,
 };
 
 /// Dots to a pixel: a page of paper shows about twice as many as a screen.
@@ -21,7 +19,13 @@ const PNG_SCALE: f32 = 2.0;
 
 /// Runs the command; its errors are printed.
 pub fn run(args: &PlotArgs) -> ExitCode {
-    super::status(plot(args))
+    match plot(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            super::say(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// By the name of the file.
@@ -32,7 +36,6 @@ enum Format {
 }
 
 fn plot(args: &PlotArgs) -> Result<()> {
-    super::local_timezone();
     if args.list {
         let list = figure::list(&args.folder)?;
         let mut text = list.join("\n");
@@ -40,13 +43,14 @@ fn plot(args: &PlotArgs) -> Result<()> {
             bail!("{} holds no interval yet; trace something first", args.folder.display());
         }
         text.push('\n');
-        return Ok(print(&text)?);
+        // A reader that has gone away changes nothing.
+        let _ = std::io::stdout().write_all(text.as_bytes());
+        return Ok(());
     }
     let path: &PathBuf = args.output.as_ref().context("name the file with -o")?;
     // Before a long log is read.
     let format = format_of(path)?;
-    let identity = caller::identity()?;
-    output::check(path, args.force, identity.clone())?;
+    output::check(path, args.force)?;
     let request = figure::Request {
         metrics: args.metric.clone(),
         window: Window {
@@ -59,10 +63,10 @@ fn plot(args: &PlotArgs) -> Result<()> {
     };
     let drawing = chart::draw(&figure::chart(&args.folder, &request)?)?;
     let contents = match format {
-        Format::Svg => printable::page(&drawing.svg).into_owned().into_bytes(),
+        Format::Svg => drawing.svg.into_bytes(),
         Format::Png => png::from_svg(&drawing.svg, PNG_SCALE)?,
     };
-    output::write(path, &contents, args.force, identity)
+    output::write(path, &contents, args.force)
 }
 
 fn format_of(path: &Path) -> Result<Format> {

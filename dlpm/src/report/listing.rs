@@ -11,8 +11,7 @@ use super::{
 };
 use crate::{
     cli::Format,
-    printable::{self, printable},
-    sinks::figures::{table, trimmed},
+    sinks::figures::{printable, table, trimmed},
 };
 
 /// AIPowerMeter's names and their units.
@@ -77,7 +76,7 @@ struct Metric {
 /// # Errors
 ///
 /// Where the log cannot be read.
-pub fn list<R: BufRead>(mut reader: LogReader<R>, format: Format) -> Result<String> {
+pub fn list<R: BufRead>(mut reader: LogReader<R>, format: Format) -> Result<Vec<u8>> {
     let mut metrics: BTreeMap<(u8, String), Metric> = BTreeMap::new();
     let mut add = |rank: u8, name: &str, unit: &'static str, per: &'static str| {
         let metric = metrics
@@ -125,10 +124,7 @@ pub fn list<R: BufRead>(mut reader: LogReader<R>, format: Format) -> Result<Stri
         })
         .collect();
     match format {
-        Format::Json => Ok(format!(
-            "{}\n",
-            printable::json(&serde_json::to_string_pretty(&records)?)
-        )),
+        Format::Json => Ok(serde_json::to_vec_pretty(&records)?),
         Format::Csv => sheet::csv(&records),
         Format::Table => {
             let mut table = table(
@@ -144,7 +140,7 @@ pub fn list<R: BufRead>(mut reader: LogReader<R>, format: Format) -> Result<Stri
                     metric.samples.to_string(),
                 ]);
             }
-            Ok(format!("{}\n", trimmed(&table)))
+            Ok(format!("{}\n", trimmed(&table)).into_bytes())
         }
     }
 }

@@ -15,10 +15,9 @@ use super::{
 };
 use crate::{
     interval::ProcessId,
-    printable::printable,
     report::gpus::GpuProcess,
     sinks::{
-        figures::{decimal, peak_watts, percent, table, trimmed, watts},
+        figures::{decimal, peak_watts, percent, printable, table, trimmed, watts},
         segments,
         summary::{Printer, SummaryOptions},
         totals::{SHORTEST_PEAK_NS, Share},

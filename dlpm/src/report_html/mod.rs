@@ -17,9 +17,7 @@ use anyhow::{Result, bail};
 
 use crate::{
     plot::{output, scan},
-    printable,
     report::window::Window,
-    sinks::writer::Identity,
 };
 
 /// Rows of a table at most, where nothing else is asked for.
@@ -43,15 +41,15 @@ impl Default for Options {
     }
 }
 
-/// Writes the page of the log in `folder` to `file`, in the user's name if one is given.
+/// Writes the page of the log in `folder` to `file`.
 ///
 /// # Errors
 ///
 /// If the log cannot be read or holds nothing, or the file exists and `force` is not given, or cannot be written.
-pub fn write(folder: &Path, options: &Options, file: &Path, force: bool, identity: Option<Identity>) -> Result<()> {
+pub fn write(folder: &Path, options: &Options, file: &Path, force: bool) -> Result<()> {
     // Before a long log is read.
-    output::check(file, force, identity.clone())?;
-    output::write(file, render(folder, options)?.as_bytes(), force, identity)
+    output::check(file, force)?;
+    output::write(file, render(folder, options)?.as_bytes(), force)
 }
 
 /// The page of the log in `folder`.
@@ -69,11 +67,10 @@ pub fn render(folder: &Path, options: &Options) -> Result<String> {
     };
     let figures = figures::read(folder, &options.window, &survey, span)?;
     let facts = facts::Facts::of(folder, &survey, span);
-    let page = page::render(&page::Page {
+    Ok(page::render(&page::Page {
         facts: &facts,
         survey: &survey,
         figures: &figures,
         top: options.top,
-    });
-    Ok(printable::page(&page).into_owned())
+    }))
 }

@@ -14,5 +14,4 @@ pub mod memory_watch;
 pub mod proc_fs;
 pub mod processes;
 pub mod suspend;
-pub mod timezone;
 pub mod topology;

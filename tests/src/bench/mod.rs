@@ -15,7 +15,6 @@ pub mod model;
 pub mod overhead;
 pub mod report;
 pub mod sleepers;
-pub mod start;
 pub mod stats;
 pub mod traced;
 

@@ -9,8 +9,7 @@ use anyhow::{Context, Result, bail};
 use aya::sys::{Stats, enable_stats};
 use rustix::process::Pid;
 
-pub use self::contender::Tracefs;
-use self::contender::{Contender, Running};
+use self::contender::{Contender, Running, Tracefs};
 use super::{Programs, stats::Spread};
 use crate::{cpus, worker::Worker};
 

@@ -2,7 +2,8 @@
 
 use std::{
     collections::VecDeque,
-    fs, io,
+    fs,
+    io::{self, Write},
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -19,7 +20,7 @@ use super::{
 };
 use crate::{
     attribution::{Options, attribute, energy_tree::Carries},
-    commands::progress::Progress,
+    commands::{progress::Progress, say},
     phases::{Answer, Border, Change, Phases},
     sinks::{
         measuring_cost::MeasuringCost,
@@ -27,7 +28,6 @@ use crate::{
         segments::{Encoding, Segmenter, phase_events},
         socket::Listening,
         summary::{self, SummaryOptions},
-        terminal::{self, say},
         totals::Totals,
         writer::{BACKLOG_BYTES, Identity, LogOptions, LogWriter, Report},
     },
@@ -361,19 +361,17 @@ impl Engine {
         let report = writer.finish(self.metadata.clone(), PATIENCE);
         self.notes.extend(report.notes());
         self.notes.extend(warnings::dropped(self.machine.dropped()));
-        let mut shown = true;
         if self.quiet {
             for note in report.notes() {
                 say(&note);
             }
         } else {
-            shown = self.print_summary(&report);
+            self.print_summary(&report);
         }
-        last.map(|()| shown && report.complete && report.unwritten_lines == 0)
+        last.map(|()| report.complete && report.unwritten_lines == 0)
     }
 
-    /// Whether it could be printed.
-    fn print_summary(&self, report: &Report) -> bool {
+    fn print_summary(&self, report: &Report) {
         let options = SummaryOptions {
             notes: self.notes.clone(),
             cost: self.metadata.measuring_cost.clone(),
@@ -385,13 +383,12 @@ impl Engine {
             self.folder.display(),
             report.written_lines
         ));
-        if self.has_command {
-            terminal::complain(&text);
-            return true;
-        }
-        terminal::print(&text)
-            .inspect_err(|error| say(&error.to_string()))
-            .is_ok()
+        // A reader that has gone away is no failure of the trace.
+        let _ = if self.has_command {
+            io::stderr().write_all(text.as_bytes())
+        } else {
+            io::stdout().write_all(text.as_bytes())
+        };
     }
 
     fn warn(&mut self, text: &str) {

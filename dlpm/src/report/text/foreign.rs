@@ -1,10 +1,7 @@
 //! What AIPowerMeter itself recorded, for a terminal.
 
 use super::Text;
-use crate::{
-    printable::printable,
-    sinks::figures::{table, trimmed},
-};
+use crate::sinks::figures::{printable, table, trimmed};
 
 impl Text<'_> {
     /// What AIPowerMeter itself recorded.
