@@ -13,6 +13,10 @@ use serde::{Deserialize, Serialize};
 /// millisecond), or none. Marks make such intervals. Half of the shortest that can be asked for.
 pub const SHORT_NS: u64 = 5_000_000;
 
+/// The longest step of a meter. RAPL moves about once a millisecond, other firmware less often; a step may fall just
+/// inside an interval, and one meter may show it before another.
+pub const METER_STEP_NS: u64 = 100_000_000;
+
 /// What identifies a process for as long as the machine runs, also when its pid is used again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ProcessId {
@@ -278,6 +282,8 @@ pub struct GpuReading {
     pub lists: Result<(), String>,
     /// Samples of utilisation that were left out because they make no sense.
     pub dropped_samples: u64,
+    /// What is wrong with it or its driver, and how that is dealt with (sentences for the user).
+    pub notes: Vec<String>,
     /// The processes that used it in the interval, each once, by pid.
     pub processes: Vec<GpuProcess>,
 }

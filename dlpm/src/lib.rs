@@ -2,7 +2,8 @@
 //!
 //! Data goes one way: [`sources`] read, an [`interval::Interval`] holds what they saw, [`attribution`] makes a ledger
 //! of it, [`sinks`] write the ledger, and [`verify`] proves what they wrote. [`commands`] drive that; [`cli`] is what
-//! users type. The crate `dlpm-model` counts what a model file asks for.
+//! users type; [`printable`] keeps foreign text from controlling a terminal. The crate `dlpm-model` counts what a model file asks for.
+#![warn(clippy::print_stderr, clippy::print_stdout)]
 
 pub mod attribution;
 pub mod cli;
@@ -10,6 +11,7 @@ pub mod commands;
 pub mod interval;
 pub mod phases;
 pub mod plot;
+pub mod printable;
 pub mod report;
 pub mod report_html;
 pub mod sinks;

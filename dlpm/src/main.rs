@@ -6,6 +6,8 @@ use clap::Parser;
 use dlpm::{
     cli::{Cli, Command},
     commands::{calibrate, convert, doctor, manual, mark, model, plot, report, result, trace, verify},
+    printable::printable,
+    sinks::terminal,
 };
 
 fn main() -> ExitCode {
@@ -13,10 +15,14 @@ fn main() -> ExitCode {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn"))
         .format(|out, record| {
             use std::io::Write;
-            writeln!(out, "dlpm: {}", record.args())
+            writeln!(out, "dlpm: {}", printable(&record.args().to_string()))
         })
         .init();
-    match Cli::parse().command {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(usage) => return ExitCode::from(terminal::show_usage(&usage)),
+    };
+    match cli.command {
         Command::Trace(args) => trace::run(&args),
         Command::Mark(args) => mark::run(&args),
         Command::Calibrate(args) => calibrate::run(&args),

@@ -20,14 +20,22 @@ pub use crate::output::Output;
 /// Longest time that a run of dlpm may take, on a machine however busy.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Leaves the test, visibly, where the built program is not named: for what needs no kernel.
+#[macro_export]
+macro_rules! require_program {
+    () => {
+        if std::env::var_os("DLPM_BIN").is_none() {
+            return $crate::kernel::skip("DLPM_BIN does not name the built program; `cargo xtask test` sets it");
+        }
+    };
+}
+
 /// Leaves the test, visibly, where this machine cannot trace or the built program is not named.
 #[macro_export]
 macro_rules! require_dlpm {
     () => {
         $crate::require_kernel!();
-        if std::env::var_os("DLPM_BIN").is_none() {
-            return $crate::kernel::skip("DLPM_BIN does not name the built program; `cargo xtask test` sets it");
-        }
+        $crate::require_program!();
     };
 }
 
@@ -50,6 +58,7 @@ pub fn give(path: &Path, uid: u32) {
 pub struct Dlpm {
     command: Command,
     input: Option<Vec<u8>>,
+    keeps_input: bool,
     copy: Option<TempDir>,
 }
 
@@ -75,6 +84,7 @@ impl Dlpm {
         Self {
             command,
             input: None,
+            keeps_input: false,
             copy: None,
         }
     }
@@ -128,9 +138,21 @@ impl Dlpm {
         changed
     }
 
+    /// In a process group of its own, as a shell starts a job.
+    pub fn in_process_group(mut self) -> Self {
+        self.command.process_group(0);
+        self
+    }
+
     /// In this folder.
     pub fn inside(mut self, directory: &Path) -> Self {
         self.command.current_dir(directory);
+        self
+    }
+
+    /// With a standard input that [`Running::say`] writes to.
+    pub fn piped_input(mut self) -> Self {
+        self.keeps_input = true;
         self
     }
 
@@ -170,15 +192,15 @@ impl Dlpm {
 
     /// Starts it.
     pub fn start(mut self) -> Running {
-        let stdin = if self.input.is_some() {
+        let stdin = if self.input.is_some() || self.keeps_input {
             Stdio::piped()
         } else {
             Stdio::null()
         };
         self.command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = self.command.spawn().unwrap();
-        if let (Some(mut pipe), Some(input)) = (child.stdin.take(), self.input) {
-            pipe.write_all(&input).unwrap();
+        if let Some(input) = self.input {
+            child.stdin.take().unwrap().write_all(&input).unwrap();
         }
         let stdout = Collected::from(child.stdout.take().unwrap());
         let stderr = Collected::from(child.stderr.take().unwrap());
@@ -187,6 +209,16 @@ impl Dlpm {
             stdout,
             stderr,
             _copy: self.copy,
+        }
+    }
+
+    /// Runs it to its end, with its standard output going there.
+    pub fn run_into(mut self, stdout: impl Into<Stdio>) -> Output {
+        let output = self.command.stdin(Stdio::null()).stdout(stdout).output().unwrap();
+        Output {
+            status: output.status,
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
     }
 
@@ -257,6 +289,11 @@ impl Running {
     /// Its pid.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Writes to its standard input.
+    pub fn say(&mut self, text: &str) {
+        self.child.stdin.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
     }
 
     /// Sends it a signal.

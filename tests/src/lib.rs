@@ -10,6 +10,7 @@ pub mod disk;
 pub mod gpu;
 pub mod gpu_trace;
 pub mod guest;
+pub mod helpers;
 pub mod kernel;
 pub mod log;
 pub mod metrics;

@@ -213,6 +213,7 @@ fn gpu(index: usize, energy_uj: u64, ran: &[Ran<'_>]) -> GpuReading {
         sm_time: Ok(()),
         lists: Ok(()),
         dropped_samples: 0,
+        notes: Vec::new(),
         processes: ran
             .iter()
             .take(1)

@@ -13,7 +13,7 @@ use crate::command::world_readable;
 #[macro_export]
 macro_rules! tenant_program {
     () => {
-        ::std::path::Path::new(env!("CARGO_BIN_EXE_dlpm-tenant"))
+        $crate::helpers::path(env!("CARGO_BIN_EXE_dlpm-tenant")).as_path()
     };
 }
 

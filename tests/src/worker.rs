@@ -1,6 +1,7 @@
 //! Processes that do what a test wants.
 
 use std::{
+    ffi::OsStr,
     io::{self, BufRead, BufReader, Write},
     mem::MaybeUninit,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
@@ -10,7 +11,10 @@ use std::{
 #[macro_export]
 macro_rules! worker {
     ($($argument:expr),+ $(,)?) => {
-        $crate::worker::Worker::start(env!("CARGO_BIN_EXE_dlpm-worker"), &[$(&$argument.to_string()),+])
+        $crate::worker::Worker::start(
+            $crate::helpers::path(env!("CARGO_BIN_EXE_dlpm-worker")),
+            &[$(&$argument.to_string()),+],
+        )
     };
 }
 
@@ -24,7 +28,7 @@ pub struct Worker {
 
 impl Worker {
     /// Starts one and waits until it is ready to work.
-    pub fn start(program: &str, arguments: &[&str]) -> Self {
+    pub fn start(program: impl AsRef<OsStr>, arguments: &[&str]) -> Self {
         let mut child = Command::new(program)
             .args(arguments)
             .stdin(Stdio::piped())

@@ -34,7 +34,7 @@ impl Made {
     }
 
     fn from(folder: TempDir) -> Self {
-        report_html::write(folder.path(), &Options::default(), &page(folder.path()), false).unwrap();
+        report_html::write(folder.path(), &Options::default(), &page(folder.path()), false, None).unwrap();
         let html = fs::read_to_string(page(folder.path())).unwrap();
         Self { folder, html }
     }

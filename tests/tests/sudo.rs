@@ -11,7 +11,9 @@ use std::{
 use dlpm_tests::{
     command::{Dlpm, NOBODY, give, world_readable},
     log::{LOG_NAME, Log, METADATA_NAME},
-    require_dlpm,
+    powercap::{Powercap, node},
+    require_dlpm, require_program,
+    synthetic::{Ran, SECOND_NS, Synthetic},
 };
 use tempfile::TempDir;
 
@@ -189,6 +191,57 @@ fn the_traced_command_runs_as_the_calling_user() {
     assert_eq!(owner(&home.folder().join(LOG_NAME)), (NOBODY, NOBODY));
 }
 
+/// What the kernel says to a system call of the user [`NOBODY`]: 0, or the number of an error.
+fn as_nobody(call: impl FnOnce() -> libc::c_long + Send) -> i32 {
+    // The ids of a thread: the wrappers of the C library would change the whole process.
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            // SAFETY: no memory is involved.
+            let changed = unsafe { libc::syscall(libc::SYS_setresuid, NOBODY, NOBODY, NOBODY) };
+            assert_eq!(changed, 0);
+            match call() {
+                -1 => std::io::Error::last_os_error().raw_os_error().unwrap(),
+                _ => 0,
+            }
+        });
+        thread.join().unwrap()
+    })
+}
+
+#[test]
+fn no_thread_of_dlpm_can_be_signalled_traced_or_slowed_by_the_user() {
+    require_dlpm!();
+    let home = Home::new();
+    let mut dlpm = Dlpm::trace(&home.folder()).through_sudo_of(NOBODY).start();
+    dlpm.wait_for_lines(&home.folder(), 2);
+    let pid = dlpm.pid().cast_signed();
+    let mut names = Vec::new();
+    for task in fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
+        let task = task.unwrap().path();
+        let thread: i32 = task.file_name().unwrap().to_str().unwrap().parse().unwrap();
+        names.push(fs::read_to_string(task.join("comm")).unwrap().trim().to_owned());
+        for signal in [libc::SIGKILL, libc::SIGSTOP, libc::SIGTERM, libc::SIGSEGV, 0] {
+            // SAFETY: no memory is involved.
+            let sent = as_nobody(|| unsafe { libc::syscall(libc::SYS_tgkill, pid, thread, signal) });
+            assert_eq!(sent, libc::EPERM, "signal {signal} to {names:?}");
+        }
+        // SAFETY: no memory is involved.
+        let killed = as_nobody(|| unsafe { libc::kill(thread, libc::SIGKILL).into() });
+        assert_eq!(killed, libc::EPERM, "{names:?}");
+        // SAFETY: no memory of this process is involved.
+        let traced = as_nobody(|| unsafe { libc::syscall(libc::SYS_ptrace, libc::PTRACE_SEIZE, thread, 0, 0) });
+        assert_eq!(traced, libc::EPERM, "{names:?}");
+        let priority = libc::PRIO_PROCESS;
+        // SAFETY: no memory is involved.
+        let slowed = as_nobody(|| unsafe { libc::syscall(libc::SYS_setpriority, priority, thread, 19) });
+        assert_eq!(slowed, libc::EPERM, "{names:?}");
+    }
+    assert!(names.contains(&"dlpm-log".to_owned()), "{names:?}");
+    dlpm.end_with(libc::SIGTERM).exited(0);
+    Log::read(&home.folder()).is_complete();
+    assert_eq!(owner(&home.folder().join(LOG_NAME)), (NOBODY, NOBODY));
+}
+
 #[test]
 fn a_command_gains_nothing_from_open_files_of_dlpm() {
     require_dlpm!();
@@ -210,4 +263,123 @@ fn variables_of_sudo_that_make_no_sense_are_an_error() {
         .run()
         .fails(1, &["SUDO_UID", "somebody"]);
     assert!(!folder.exists());
+}
+
+/// Every command that writes, apart from `trace`: its arguments before the place that it writes to, and its name.
+const WRITING: [(&[&str], &str); 5] = [
+    (&["report", "log", "--html"], "page.html"),
+    (&["plot", "log", "-m", "zone:package-0", "-o"], "curve.svg"),
+    (&["plot", "log", "-m", "zone:package-0", "-o"], "curve.png"),
+    (&["convert", "log", "--naive-dates", "-o"], "copy"),
+    (&["model", "log/a.safetensors", "-o"], "model"),
+];
+
+/// A log, and a model, of the calling user.
+fn recorded(home: &Home) {
+    let mut log = Synthetic::new(&home.folder());
+    for tgid in 0..3 {
+        let ran = Ran {
+            tgid: 4000 + tgid,
+            comm: "python3",
+            cgroup: "/train.slice",
+            permille: 1500,
+        };
+        log.interval(SECOND_NS, 50, &[], &[ran]);
+    }
+    log.finish();
+    let header = br#"{"weight":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
+    let length = u64::try_from(header.len()).unwrap().to_le_bytes();
+    let model = [&length[..], header, &[0; 4]].concat();
+    fs::write(home.folder().join("a.safetensors"), model).unwrap();
+    give(&home.folder(), NOBODY);
+}
+
+#[test]
+fn every_command_writes_as_the_calling_user() {
+    require_program!();
+    for (arguments, name) in WRITING {
+        let home = Home::new();
+        recorded(&home);
+        let run = |place: &Path| {
+            Dlpm::new(arguments)
+                .arg(place)
+                .inside(home.directory.path())
+                .through_sudo_of(NOBODY)
+                .run()
+        };
+        // Where the user may not write, by its name or through a link.
+        symlink(home.victims.path(), home.directory.path().join("link")).unwrap();
+        for place in [home.victims.path().to_owned(), home.directory.path().join("link")] {
+            run(&place.join(name)).exited(1).says(&["ermission denied"]);
+            home.victim_is_unchanged();
+        }
+        let place = home.directory.path().join(name);
+        run(&place).exited(0);
+        assert_eq!(owner(&place), (NOBODY, NOBODY), "{name}");
+    }
+}
+
+#[test]
+fn a_file_of_root_is_not_replaced_by_force() {
+    require_program!();
+    let home = Home::new();
+    recorded(&home);
+    for (arguments, name) in WRITING.iter().take(3) {
+        let place = home.victims.path().join(name);
+        fs::write(&place, "of root").unwrap();
+        Dlpm::new(*arguments)
+            .arg(&place)
+            .arg("--force")
+            .inside(home.directory.path())
+            .through_sudo_of(NOBODY)
+            .run()
+            .fails(1, &["nobody", "ermission denied"]);
+        assert_eq!(fs::read_to_string(&place).unwrap(), "of root");
+        fs::remove_file(&place).unwrap();
+    }
+    home.victim_is_unchanged();
+}
+
+#[test]
+fn results_and_a_floor_are_written_as_the_calling_user() {
+    require_program!();
+    let home = Home::new();
+    recorded(&home);
+    let result = |folder: &Path| {
+        Dlpm::new(["result"])
+            .arg(folder)
+            .arg("accuracy=1")
+            .through_sudo_of(NOBODY)
+    };
+    result(&home.folder()).run().exited(0);
+    assert_eq!(owner(&home.folder().join("results_exp.json")), (NOBODY, NOBODY));
+    give(&home.folder(), 0);
+    result(&home.folder()).run().fails(1, &["ermission denied"]);
+    give(&home.folder(), NOBODY);
+
+    let tree = Powercap::start(node());
+    let calibrate = |file: &Path| {
+        Dlpm::new([
+            "calibrate",
+            "--duration",
+            "1s",
+            "--max-busy",
+            "100",
+            "--gpu",
+            "none",
+            "--output",
+        ])
+        .arg(file)
+        .arg("--sysfs")
+        .arg(tree.sysfs())
+        .through_sudo_of(NOBODY)
+    };
+    let floor = home.directory.path().join("floor.json");
+    calibrate(&floor).run().exited(0);
+    assert_eq!(owner(&floor), (NOBODY, NOBODY));
+    calibrate(&home.victims.path().join("floor.json"))
+        .run()
+        .exited(1)
+        .says(&["ermission denied"]);
+    home.victim_is_unchanged();
 }

@@ -1,9 +1,9 @@
 //! The file of a model: opened once, hashed, and read only where that is needed.
 
 use std::{
-    fs::{File, Metadata},
+    fs::{self, File, Metadata},
     io::{self, BufReader, Read, Seek, SeekFrom},
-    path::Path,
+    path::{Component, Path},
     time::SystemTime,
 };
 
@@ -62,13 +62,45 @@ impl ModelFile {
     ///
     /// # Errors
     ///
-    /// The system's, and where it is no regular file.
+    /// The system's, and where it is not a regular file.
     pub fn open(path: &Path) -> Result<Self, ModelError> {
+        Self::open_with(path, OFlags::empty())
+    }
+
+    /// Opens a file in the folder of a model by a name that a file tells. It never leads out of the folder: neither with a
+    /// path nor through a link, but for the links that Hugging Face's cache has from `snapshots/REVISION` to `blobs`.
+    ///
+    /// # Errors
+    ///
+    /// The system's, where the name leads elsewhere, and where it is not a regular file.
+    pub fn open_in(folder: &Path, name: &str) -> Result<Self, ModelError> {
+        let mut parts = Path::new(name).components();
+        if !matches!((parts.next(), parts.next()), (Some(Component::Normal(only)), None) if only == name) {
+            return Err(ModelError::Elsewhere);
+        }
+        let path = folder.join(name);
+        let Ok(target) = fs::read_link(&path) else {
+            return Self::open_with(&path, OFlags::NOFOLLOW);
+        };
+        let parts: Vec<Component<'_>> = target.components().collect();
+        match parts.as_slice() {
+            [
+                Component::ParentDir,
+                Component::ParentDir,
+                Component::Normal(blobs),
+                Component::Normal(_),
+            ] if *blobs == "blobs" => Self::open_with(&folder.join(&target), OFlags::NOFOLLOW),
+            _ => Err(ModelError::Elsewhere),
+        }
+    }
+
+    fn open_with(path: &Path, flags: OFlags) -> Result<Self, ModelError> {
         use std::os::unix::fs::OpenOptionsExt;
         // Without NONBLOCK a pipe would keep dlpm waiting for somebody who writes to it.
+        let flags = OFlags::NONBLOCK | flags;
         let file = File::options()
             .read(true)
-            .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+            .custom_flags(flags.bits().cast_signed())
             .open(path)
             .map_err(ModelError::Open)?;
         let status = file.metadata().map_err(ModelError::Open)?;
@@ -96,6 +128,33 @@ impl ModelFile {
         let mut file = &self.file;
         file.seek(SeekFrom::Start(0)).map_err(ModelError::Read)?;
         Ok(BufReader::new(file))
+    }
+
+    /// All of a small file.
+    ///
+    /// # Errors
+    ///
+    /// The system's, and where it has more than `most` bytes.
+    pub fn bytes(&self, most: u64) -> Result<Vec<u8>, ModelError> {
+        let mut bytes = Vec::new();
+        let read = self.reader()?.take(most.saturating_add(1)).read_to_end(&mut bytes);
+        read.map_err(ModelError::Read)?;
+        if bytes.len() as u64 > most {
+            return Err(ModelError::TooLarge(format!("it has more than {} MiB", most >> 20)));
+        }
+        Ok(bytes)
+    }
+
+    /// The first bytes of a file, or all.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub fn bytes_up_to(&self, most: u64) -> Result<Vec<u8>, ModelError> {
+        let mut bytes = Vec::new();
+        let read = self.reader()?.take(most).read_to_end(&mut bytes);
+        read.map_err(ModelError::Read)?;
+        Ok(bytes)
     }
 
     /// Whether the file is still what was hashed, as far as its length and time of modification tell.

@@ -53,6 +53,11 @@ impl Objects {
         self.all.get(id).unwrap_or(&Object::Other)
     }
 
+    /// All, in the order in which they were made.
+    pub fn iter(&self) -> impl Iterator<Item = &Object> {
+        self.all.iter()
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.all.len()
@@ -100,6 +105,15 @@ type Result<T> = std::result::Result<T, ModelError>;
 ///
 /// Where it is malformed, too large, or has operations that PyTorch does not write.
 pub fn read(bytes: &[u8]) -> Result<Objects> {
+    read_first(bytes).map(|(objects, _)| objects)
+}
+
+/// Reads the first of several pickles, and tells what follows it.
+///
+/// # Errors
+///
+/// As [`read`].
+pub fn read_first(bytes: &[u8]) -> Result<(Objects, &[u8])> {
     let mut machine = Machine {
         rest: bytes,
         objects: Vec::new(),
@@ -111,10 +125,11 @@ pub fn read(bytes: &[u8]) -> Result<Objects> {
         let [operation] = machine.array()?;
         if operation == b'.' {
             let root = machine.pop()?;
-            return Ok(Objects {
+            let objects = Objects {
                 all: machine.objects,
                 root,
-            });
+            };
+            return Ok((objects, machine.rest));
         }
         machine.step(operation)?;
     }
@@ -162,13 +177,22 @@ impl Machine<'_> {
                 let length = u64::from_le_bytes(self.array()?);
                 self.text(length)?;
             }
-            b'B' | b'T' => {
+            b'B' => {
                 let length = u32::from_le_bytes(self.array()?);
                 self.skip(length.into())?;
             }
-            b'C' | b'U' => {
+            b'C' => {
                 let [length] = self.array()?;
                 self.skip(length.into())?;
+            }
+            // Texts of Python 2, which wrote the oldest of PyTorch's files.
+            b'T' => {
+                let length = u32::from_le_bytes(self.array()?);
+                self.text(length.into())?;
+            }
+            b'U' => {
+                let [length] = self.array()?;
+                self.text(length.into())?;
             }
             b'c' => {
                 let name = format!("{}.{}", self.line()?, self.line()?);

@@ -25,21 +25,7 @@ struct Entry {
 ///
 /// Where the header is malformed, too long, or does not fit the file.
 pub fn read(file: &ModelFile) -> Result<Counts, ModelError> {
-    let mut reader = file.reader()?;
-    let mut length = [0; 8];
-    reader.read_exact(&mut length).map_err(ModelError::Read)?;
-    let length = u64::from_le_bytes(length);
-    let Some(data_bytes) = file.length().checked_sub(8).and_then(|rest| rest.checked_sub(length)) else {
-        return Err(ModelError::Malformed("its header is longer than the file".to_owned()));
-    };
-    if length > MOST_BYTES {
-        return Err(ModelError::TooLarge(format!(
-            "its header has more than {} MiB",
-            MOST_BYTES >> 20
-        )));
-    }
-    let header: BTreeMap<String, Entry> = serde_json::from_reader(reader.take(length))
-        .map_err(|error| ModelError::Malformed(super::printable(&error.to_string())))?;
+    let (header, data_bytes) = header(file)?;
     let mut total_params = 0u64;
     for (name, entry) in &header {
         if name == "__metadata__" {
@@ -71,8 +57,49 @@ pub fn read(file: &ModelFile) -> Result<Counts, ModelError> {
         trainable_params: None,
         tally: None,
         notes: vec![super::NAMES_NOTE.to_owned()],
-        ..Counts::default()
     })
+}
+
+/// The header, and how many bytes follow it.
+fn header(file: &ModelFile) -> Result<(BTreeMap<String, Entry>, u64), ModelError> {
+    let mut reader = file.reader()?;
+    let mut length = [0; 8];
+    reader.read_exact(&mut length).map_err(ModelError::Read)?;
+    let length = u64::from_le_bytes(length);
+    let Some(data_bytes) = file.length().checked_sub(8).and_then(|rest| rest.checked_sub(length)) else {
+        return Err(ModelError::Malformed("its header is longer than the file".to_owned()));
+    };
+    if length > MOST_BYTES {
+        return Err(ModelError::TooLarge(format!(
+            "its header has more than {} MiB",
+            MOST_BYTES >> 20
+        )));
+    }
+    let header: BTreeMap<String, Entry> = serde_json::from_reader(reader.take(length))
+        .map_err(|error| ModelError::Malformed(super::printable(&error.to_string())))?;
+    Ok((header, data_bytes))
+}
+
+/// A tensor: its type and dimensions.
+pub struct Shape {
+    /// Its type, as the format names it.
+    pub data_type: String,
+    /// Its dimensions.
+    pub dims: Vec<u64>,
+}
+
+/// The tensors by name.
+///
+/// # Errors
+///
+/// Where the header is malformed or too long.
+pub fn shapes(file: &ModelFile) -> Result<BTreeMap<String, Shape>, ModelError> {
+    let (header, _) = header(file)?;
+    let shapes = header.into_iter().filter_map(|(name, entry)| {
+        let (data_type, dims) = entry.dtype.zip(entry.shape)?;
+        Some((name, Shape { data_type, dims }))
+    });
+    Ok(shapes.collect())
 }
 
 /// SHA-256 of the header, its length included.

@@ -23,14 +23,24 @@ const MODEL_KEYS: [&str; 3] = ["state_dict", "model_state_dict", "model"];
 pub fn read(archive: &mut Archive<'_>, name: &str) -> Result<Counts, ModelError> {
     let objects = pickle::read(&archive.bytes(name)?)?;
     let is_script = archive.find(|name| name.contains("/code/")).is_some();
+    count(&objects, if is_script { "torchscript" } else { "torch.save" })
+}
+
+/// Counts the parameters among the objects of a pickle.
+///
+/// # Errors
+///
+/// Where they are malformed or too large.
+pub fn count(objects: &Objects, format: &'static str) -> Result<Counts, ModelError> {
+    let is_script = format == "torchscript";
     let mut notes = vec![super::NAMES_NOTE.to_owned()];
     let mut root = objects.root;
-    if let Some((key, model)) = model_of(&objects) {
+    if let Some((key, model)) = model_of(objects) {
         notes.push(format!("it is a checkpoint; what it holds as `{key}` was counted"));
         root = model;
     }
     let mut tensors = Tensors::default();
-    tensors.walk(&objects, root)?;
+    tensors.walk(objects, root)?;
     let (total_params, trained) = if tensors.parameters.count > 0 {
         notes.clear();
         (tensors.parameters.count, Some(tensors.parameters.trained))
@@ -40,13 +50,12 @@ pub fn read(archive: &mut Archive<'_>, name: &str) -> Result<Counts, ModelError>
         (tensors.all.count, trained)
     };
     Ok(Counts {
-        format: if is_script { "torchscript" } else { "torch.save" },
+        format,
         inputs: Vec::new(),
         total_params,
         trainable_params: trained,
         tally: None,
         notes,
-        ..Counts::default()
     })
 }
 

@@ -310,7 +310,7 @@ fn the_parts_of_a_split_model_are_one() {
     fs::remove_file(&second).unwrap();
     fails("No such file");
     symlink("/dev/zero", &second).unwrap();
-    fails("regular file");
+    fails("is a link out of it");
     fs::remove_file(&second).unwrap();
     split(directory.path(), &[0, 0], 2);
     fails("not part 2 of 2");

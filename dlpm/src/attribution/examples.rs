@@ -317,10 +317,25 @@ fn an_estimate_is_split_over_all_packages_and_says_so() {
 }
 
 #[test]
-fn an_invalid_leaf_gives_nobody_anything() {
+fn what_is_known_of_a_package_is_split() {
+    // Without its core a package is one leaf: 9000 uJ over 900 ns, 10 each.
     let mut interval = two_packages();
     interval.zones[1].energy_uj = Err("counter was reset".into());
     let ledger = attribute(&interval, &Options::default(), &Carries::default());
-    assert_eq!(energy(&ledger, &process(100, "/train.slice/a")), [0, 0, 5000]);
+    let leaves: Vec<&str> = ledger.leaves.iter().map(|leaf| leaf.zone.as_str()).collect();
+    assert_eq!(leaves, ["package-0/whole", "package-1/rest"]);
+    assert_eq!(energy(&ledger, &process(100, "/train.slice/a")), [4000, 5000]);
+
+    // A core without its package: 4500 uJ, 5 each; the rest is not known.
+    let mut interval = two_packages();
+    interval.zones[0].energy_uj = Err("counter was reset".into());
+    let ledger = attribute(&interval, &Options::default(), &Carries::default());
+    assert!(ledger.leaves[0].energy_uj.is_ok() && ledger.leaves[1].energy_uj.is_err());
+    assert_eq!(energy(&ledger, &process(100, "/train.slice/a")), [2000, 0, 5000]);
+
+    // Neither: nobody gets anything of that package.
+    interval.zones[1].energy_uj = Err("counter was reset".into());
+    let ledger = attribute(&interval, &Options::default(), &Carries::default());
     assert!(ledger.leaves[0].energy_uj.is_err() && ledger.leaves[1].energy_uj.is_err());
+    assert_eq!(energy(&ledger, &process(100, "/train.slice/a")), [0, 0, 5000]);
 }

@@ -49,6 +49,7 @@ pub(super) fn gpu() -> impl Strategy<Value = (GpuReading, BTreeMap<u32, (Process
                 sm_time,
                 lists,
                 dropped_samples: 0,
+                notes: Vec::new(),
                 processes: processes
                     .into_iter()
                     .map(|(pid, (sm_percent_us, memory_bytes))| GpuProcess {

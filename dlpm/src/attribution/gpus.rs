@@ -39,6 +39,7 @@ pub fn facts(readings: &[GpuReading]) -> Vec<GpuFacts> {
             sm_time_missing: gpu.sm_time.clone().err(),
             lists_missing: gpu.lists.clone().err(),
             dropped_samples: gpu.dropped_samples,
+            notes: gpu.notes.clone(),
         })
         .collect()
 }

@@ -85,7 +85,7 @@ impl IdlePolicy {
     }
 }
 
-/// What a meter read: `package-0`, `dram-0`, `psys`, `machine`.
+/// What a meter read: `package-0`, `psys`, `machine`; also a part (`package-0/core`) that is shown and not split.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RootZone {
     /// Name of the zone.
@@ -105,7 +105,9 @@ pub struct RootZone {
     /// What is carried to the next interval, so that the leaves, where all of them are known, add up to
     /// `energy_uj` + `previous_carry_uj` - `carry_uj`. At most 0.
     pub carry_uj: i64,
-    /// Its parts were seen to be no part of it, so it has no rest.
+    /// Why its only leaf is its whole, and its parts are shown and not split; `None` where parts and rest are leaves.
+    pub one_leaf: Option<String>,
+    /// Its parts were seen not to be inside it. This stays for the trace.
     pub parts_outside: bool,
     /// Who read it.
     pub source: MeterSource,
@@ -113,12 +115,13 @@ pub struct RootZone {
     pub method: Method,
 }
 
-/// What is split among the rows: `package-0/core`, `package-0/uncore`, `package-0/rest`, `dram-0`, `machine/rest`.
+/// What is split among the rows: `package-0/core`, `package-0/uncore`, `package-0/rest`, `package-0/whole`, `dram-0`,
+/// `machine/rest`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeafZone {
     /// Name of the zone.
     pub zone: String,
-    /// `Core`, `Uncore`, `Dram`, or the root's kind (`Package`, `Machine`) for its rest.
+    /// `Core`, `Uncore`, `Dram`, or the root's kind (`Package`, `Machine`) for its rest or its whole.
     pub kind: ZoneKind,
     /// Whether this is what remains of its root after the other leaves.
     pub rest: bool,
@@ -191,6 +194,8 @@ pub struct GpuFacts {
     pub lists_missing: Option<String>,
     /// Samples of utilisation that were left out because they make no sense.
     pub dropped_samples: u64,
+    /// What is wrong with it or its driver, and how that is dealt with.
+    pub notes: Vec<String>,
 }
 
 /// Who a row is about. The order is the order in the log.

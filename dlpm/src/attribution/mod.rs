@@ -4,6 +4,7 @@
 //! zone) stays not known, and the rows of every leaf that is known add up to it.
 
 pub mod energy_tree;
+pub mod floors;
 pub mod gpus;
 pub mod ledger;
 pub mod rows;
@@ -24,7 +25,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     attribution::{
-        energy_tree::Carries,
+        energy_tree::{Carries, Span},
         ledger::{CgroupSum, IdlePolicy, Ledger, Method, Row, RowKey},
         selection::Selection,
         share::Rules,
@@ -66,20 +67,28 @@ impl Default for Options {
 /// `carries` is what the previous interval's ledger carried ([`Carries::of`]), empty for the first.
 pub fn attribute(interval: &Interval, options: &Options, carries: &Carries) -> Ledger {
     let mut rows = rows::claimants(interval, &options.selection, options.max_rows);
-    let mut tree = energy_tree::build(&interval.zones, carries);
+    let span = Span {
+        length_ns: interval.end_ns.saturating_sub(interval.begin_ns),
+        skew_ns: interval.energy_skew_ns,
+    };
+    let mut tree = energy_tree::build(&interval.zones, carries, span);
     let gpus = gpus::facts(&interval.gpus);
     tree.leaves
         .extend(gpus::leaves(&interval.gpus, &gpus, &rows, options.idle_policy));
     let rules = Rules {
-        length_ns: interval.end_ns.saturating_sub(interval.begin_ns),
+        length_ns: span.length_ns,
         smt_weight_permille: options.smt_weight_permille,
         idle_policy: options.idle_policy,
         memory_known: interval.machine_memory.is_some(),
     };
-    for leaf in &mut tree.leaves {
-        if options.idle_policy == IdlePolicy::Separate && leaf.method != Method::Memory {
-            leaf.idle_floor_mw = Some(options.idle_floors_mw.get(&leaf.zone).copied().unwrap_or(0));
+    if options.idle_policy == IdlePolicy::Separate {
+        let floor_mw = |at| floors::floor_mw(&options.idle_floors_mw, &tree.leaves, at).unwrap_or(0);
+        let floors_mw: Vec<u64> = (0..tree.leaves.len()).map(floor_mw).collect();
+        for (leaf, floor_mw) in tree.leaves.iter_mut().zip(floors_mw) {
+            leaf.idle_floor_mw = (leaf.method != Method::Memory).then_some(floor_mw);
         }
+    }
+    for leaf in &tree.leaves {
         // An invalid leaf keeps its place with 0 everywhere.
         let energy_uj = leaf.energy_uj.as_ref().copied().unwrap_or(0);
         let shares = share::share(energy_uj, leaf, &rows, &rules);

@@ -162,6 +162,7 @@ fn carries() -> impl Strategy<Value = Carries> {
             range_uj: None,
             previous_carry_uj: 0,
             carry_uj,
+            one_leaf: None,
             parts_outside: false,
             source: MeterSource::Powercap,
             method: Method::Measured,
@@ -234,7 +235,8 @@ proptest! {
         let leaves = ledger.leaves.iter().enumerate();
         for (position, leaf) in leaves.filter(|(_, leaf)| !gpus::is_gpu_method(leaf.method)) {
             let (Ok(energy_uj), idle_uj) = (&leaf.energy_uj, idle.energy_uj[position]) else { continue };
-            let floor_uj = u128::from(options.idle_floors_mw.get(&leaf.zone).copied().unwrap_or(0))
+            let floor_mw = floors::floor_mw(&options.idle_floors_mw, &ledger.leaves, position);
+            let floor_uj = u128::from(floor_mw.unwrap_or(0))
                 * u128::from(interval.end_ns)
                 / 1_000_000;
             let floor_uj = floor_uj.min(u128::from(*energy_uj));

@@ -1,20 +1,26 @@
 //! `dlpm calibrate`: the power of the idle machine, zone by zone.
 
-use std::{fmt::Write as _, io::Write as _, process::ExitCode, thread, time::Duration};
+use std::{fmt::Write as _, path::Path, process::ExitCode, thread, time::Duration};
 
 use anyhow::{Context, Result, bail};
-use jiff::{Zoned, tz::TimeZone};
+use jiff::Timestamp;
 
+use super::caller;
 use crate::{
     attribution::{
-        energy_tree::{self, Carries, EnergyTree},
+        energy_tree::{self, Carries, EnergyTree, Span},
         gpus,
+        ledger::RootZone,
     },
     cli::CalibrateArgs,
-    interval::{GpuReading, ZoneReading},
-    sinks::segments::date,
+    interval::{GpuReading, ZoneKind, ZoneReading},
+    sinks::{
+        beside::as_user,
+        segments::date,
+        terminal::{print, say},
+    },
     sources::{
-        calibration::{Calibration, CpuTicks, MachineId},
+        calibration::{Calibration, CpuTicks, DEFAULT_PATH, MachineId},
         clock::monotonic_ns,
         energy::meter::{Meter, find_meter},
         gpu::Gpus,
@@ -26,17 +32,7 @@ const STEP: Duration = Duration::from_secs(1);
 
 /// Runs the command; its errors are printed.
 pub fn run(args: &CalibrateArgs) -> ExitCode {
-    match calibrate(args) {
-        Ok(text) => {
-            // A reader that has gone away changes nothing in the file.
-            let _ = std::io::stdout().write_all(text.as_bytes());
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("dlpm: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    super::status(calibrate(args).and_then(|text| Ok(print(&text)?)))
 }
 
 fn calibrate(args: &CalibrateArgs) -> Result<String> {
@@ -51,24 +47,29 @@ fn calibrate(args: &CalibrateArgs) -> Result<String> {
         );
     }
     for note in notes.iter().chain(gpus.notes()) {
-        eprintln!("dlpm: note: {note}");
+        say(&format!("note: {note}"));
     }
-    eprintln!(
-        "dlpm: measuring for {:?}: let the machine do nothing else meanwhile",
+    say(&format!(
+        "measuring for {:?}: let the machine do nothing else meanwhile",
         args.duration
-    );
+    ));
     // The baseline.
     drop(gpus.take());
     let (readings, length_ns, busy) = measure(args, &mut meter)?;
     let of_gpus = gpus.take();
     quiet(&of_gpus, length_ns, args.max_busy)?;
     let calibration = floors(&readings, &of_gpus, length_ns, busy, &args.roots.procfs)?;
-    calibration.store(&args.output).with_context(|| {
-        format!(
-            "{} cannot be written: run as root, or name another file with --output",
-            args.output.display()
-        )
-    })?;
+    // Where every trace looks for it is root's; a file that the user names is the user's.
+    let is_default = args.output == Path::new(DEFAULT_PATH);
+    let identity = if is_default { None } else { caller::identity()? };
+    as_user(identity, || calibration.store(&args.output))
+        .and_then(|stored| stored)
+        .with_context(|| {
+            format!(
+                "{} cannot be written: run as root, or name another file with --output",
+                args.output.display()
+            )
+        })?;
     Ok(text(args, &calibration))
 }
 
@@ -114,7 +115,7 @@ fn measure(args: &CalibrateArgs, meter: &mut Meter) -> Result<(Vec<ZoneReading>,
 
 /// What is split of the zones that a meter has; their energy is of no interest here.
 pub(super) fn leaves(meter: &mut Meter) -> EnergyTree {
-    energy_tree::build(&meter.take(monotonic_ns()), &Carries::default())
+    energy_tree::build(&meter.take(monotonic_ns()), &Carries::default(), Span::default())
 }
 
 /// Refuses a GPU whose SMs were used for more than `max_busy` percent of the time.
@@ -138,16 +139,17 @@ fn floors(
     of_gpus: &[GpuReading],
     length_ns: u64,
     busy: CpuTicks,
-    procfs: &std::path::Path,
+    procfs: &Path,
 ) -> Result<Calibration> {
-    let now = i64::try_from(Zoned::now().timestamp().as_nanosecond()).unwrap_or(0);
+    let now = i64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(0);
     let mut calibration = Calibration::new(
         MachineId::read(procfs),
-        date(now, &TimeZone::system()),
+        date(now, super::local_timezone()),
         length_ns,
         busy.busy_permille(),
     );
-    let tree = energy_tree::build(readings, &Carries::default());
+    let span = Span { length_ns, skew_ns: 0 };
+    let tree = energy_tree::build(readings, &Carries::default(), span);
     let power_mw = |zone: &str, energy_uj: &Result<u64, String>| match energy_uj {
         Ok(energy_uj) => {
             // µJ over ns are kilowatts; rounded to the nearest milliwatt.
@@ -157,7 +159,10 @@ fn floors(
         }
         Err(reason) => bail!("{zone} was not measured ({reason}): see `dlpm doctor`, then try again"),
     };
-    for root in &tree.roots {
+    // A part that is not known is in the floor of its whole package.
+    let is_needed =
+        |root: &&RootZone| root.energy_uj.is_ok() || !matches!(root.kind, ZoneKind::Core | ZoneKind::Uncore);
+    for root in tree.roots.iter().filter(is_needed) {
         calibration
             .roots_mw
             .insert(root.zone.clone(), power_mw(&root.zone, &root.energy_uj)?);

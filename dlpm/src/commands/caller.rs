@@ -93,6 +93,15 @@ impl Caller {
     }
 }
 
+/// In whose name a command writes: that of the user who called sudo, else its own.
+///
+/// # Errors
+///
+/// Those of [`Caller::of_sudo`].
+pub fn identity() -> Result<Option<Identity>> {
+    Ok(Caller::of_sudo()?.as_ref().map(Caller::identity))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

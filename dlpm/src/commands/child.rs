@@ -9,12 +9,8 @@ use std::{
     process::ExitStatus,
 };
 
-use anyhow::{Context, Result, anyhow};
-use nix::{
-    errno::Errno,
-    sys::signal::{Signal, kill},
-    unistd::{Gid, Pid, Uid, setgroups, setresgid, setresuid},
-};
+use anyhow::{Result, anyhow};
+use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 use tokio::process::{Child, Command};
 
 use super::{caller::Caller, mark::SOCKET_VARIABLE};
@@ -140,19 +136,22 @@ pub fn spawn(program: &Path, command: &[OsString], user: Option<&Caller>, socket
     })
 }
 
-/// Sends a signal on to the command.
+/// Sends a signal on to the command, also one that has no name.
 ///
 /// # Errors
 ///
-/// Where the kernel refuses; a command that is gone already is none.
-pub fn forward(child: &Child, signal: i32) -> Result<()> {
+/// Where the kernel refuses, as for a command that became another user; a command that is gone already is not an error.
+pub fn forward(child: &Child, signal: i32) -> io::Result<()> {
     // No id: it has been waited for, and its pid may be another process by now.
     let Some(pid) = child.id() else { return Ok(()) };
-    let pid = i32::try_from(pid).context("a pid out of range")?;
-    // The child has not been waited for, so the pid is still its own.
-    match kill(Pid::from_raw(pid), Signal::try_from(signal)?) {
-        Ok(()) | Err(Errno::ESRCH) => Ok(()),
-        Err(errno) => Err(errno).context("a signal was not forwarded"),
+    let pid = libc::pid_t::try_from(pid).map_err(io::Error::other)?;
+    // SAFETY: no memory is involved. The child has not been waited for, so the pid is still its own.
+    match unsafe { libc::kill(pid, signal) } {
+        0 => Ok(()),
+        _ => match io::Error::last_os_error() {
+            error if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+            error => Err(error),
+        },
     }
 }
 

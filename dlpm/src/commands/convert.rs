@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result, anyhow, bail};
 use dlpm_model::FILE_NAME;
 
-use super::{caller::Caller, say};
+use super::caller;
 use crate::{
     cli::ConvertArgs,
     report::{
@@ -23,6 +23,7 @@ use crate::{
         folder::{FolderMode, LOG_NAME, OutputFolder},
         metadata::METADATA_NAME,
         repair,
+        terminal::say,
     },
 };
 
@@ -80,7 +81,7 @@ fn convert(args: &ConvertArgs) -> Result<Vec<String>> {
             small_file(&path, LARGEST_BYTES).with_context(|| format!("{} cannot be read", path.display()))?;
         files.extend(contents.map(|contents| (name, contents)));
     }
-    let identity = Caller::of_sudo()?.as_ref().map(Caller::identity);
+    let identity = caller::identity()?;
     let output = &args.output;
     let written = beside::as_user(identity, || {
         let mut copy = Copy {

@@ -1,10 +1,11 @@
 //! `dlpm doctor`: what works here, and what to do about what does not.
 
-use std::{fmt::Write as _, io::Write as _, path::Path, process::ExitCode};
+use std::{fmt::Write as _, path::Path, process::ExitCode};
 
 use crate::{
     cli::{DoctorArgs, Roots},
     interval::{Identity, ZoneReading},
+    sinks::terminal::{print, say},
     sources::{
         cgroups::CgroupTree,
         clock::monotonic_ns,
@@ -52,8 +53,13 @@ pub fn run(args: &DoctorArgs) -> ExitCode {
     } else {
         "\ndlpm can trace CPU time here.\n"
     });
-    let _ = std::io::stdout().write_all(text.as_bytes());
-    ExitCode::from(u8::from(broken))
+    match print(&text) {
+        Ok(()) => ExitCode::from(u8::from(broken)),
+        Err(error) => {
+            say(&error.to_string());
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn examine(roots: &Roots, gpus: &GpuOptions) -> Vec<Finding> {

@@ -1,15 +1,14 @@
 //! `dlpm completions` and `dlpm man`: what a shell and a manual know of the command line, made from the command line itself.
 
-use std::{
-    io::{self, Write, stdout},
-    process::ExitCode,
-};
+use std::{io, process::ExitCode};
 
 use clap::{Command, CommandFactory as _};
 use clap_mangen::Man;
 
-use super::say;
-use crate::cli::{Cli, CompletionsArgs, ManArgs};
+use crate::{
+    cli::{Cli, CompletionsArgs, ManArgs},
+    sinks::terminal::{print_own, say},
+};
 
 /// Prints the completions of a shell.
 pub fn completions(args: &CompletionsArgs) -> ExitCode {
@@ -131,15 +130,7 @@ fn line_of(roff: &mut String, line: &str) {
 }
 
 fn print(text: &[u8]) -> ExitCode {
-    let mut out = stdout().lock();
-    match out.write_all(text).and_then(|()| out.write_all(b"\n")) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(error) => {
-            say(&format!("standard output cannot be written: {error}"));
-            ExitCode::FAILURE
-        }
-    }
+    super::status(print_own(&[text, b"\n"].concat()).map_err(Into::into))
 }
 
 #[cfg(test)]

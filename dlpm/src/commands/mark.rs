@@ -15,11 +15,14 @@ use rustix::net::{
     sockopt::{Timeout, set_socket_timeout},
 };
 
-use super::say;
 use crate::{
     cli::MarkArgs,
     phases::{Answer, Request},
-    sinks::socket::{SOCKET_NAME, run_path},
+    printable::printable,
+    sinks::{
+        socket::{SOCKET_NAME, run_path},
+        terminal::say,
+    },
 };
 
 /// The variable in which a traced command finds the socket.
@@ -77,7 +80,7 @@ fn mark(args: &MarkArgs, request: &Request) -> Result<()> {
     };
     match ask(stream, request) {
         Ok(Some(Answer::Done(_))) => Ok(()),
-        Ok(Some(Answer::Refused(reason))) => bail!("the trace refuses: {reason}"),
+        Ok(Some(Answer::Refused(reason))) => bail!("the trace refuses: {}", printable(&reason)),
         Ok(None) => Err(anyhow!(NotRunning(
             "the trace is ending: it takes no more marks".to_owned()
         ))),
@@ -168,7 +171,7 @@ fn ask(mut stream: UnixStream, request: &Request) -> io::Result<Option<Answer>> 
     if !answer.is_empty() {
         return Answer::parse(&answer)
             .map(Some)
-            .ok_or_else(|| io::Error::other(format!("it is no trace: it says `{}`", answer.escape_debug())));
+            .ok_or_else(|| io::Error::other(format!("it is no trace: it says `{}`", printable(&answer))));
     }
     match written.and(read) {
         Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => Ok(None),

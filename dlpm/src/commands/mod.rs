@@ -16,10 +16,29 @@ mod signals;
 pub mod trace;
 pub mod verify;
 
-use std::io::{Write, stderr};
+use std::{process::ExitCode, sync::Once};
 
-/// Tells the user something. A terminal or a pipe that has gone away does not end a trace, as a panic of `eprintln`
-/// would.
-fn say(text: &str) {
-    let _ = stderr().write_all(format!("dlpm: {text}\n").as_bytes());
+use jiff::tz::TimeZone;
+
+use crate::{sinks::terminal::say, sources::timezone};
+
+/// The exit status of a command that succeeds or fails; its error is printed.
+fn status<T>(result: anyhow::Result<T>) -> ExitCode {
+    match result {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The local time zone; says once where it is not known.
+fn local_timezone() -> &'static TimeZone {
+    static SAID: Once = Once::new();
+    let local = timezone::local();
+    if let Some(note) = &local.note {
+        SAID.call_once(|| say(&format!("note: {note}")));
+    }
+    &local.timezone
 }

@@ -1,17 +1,19 @@
 //! `dlpm plot`: curves of a log as a picture.
 
 use std::{
-    io::Write,
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use anyhow::{Context, Result, bail};
 
+use super::caller;
 use crate::{
     cli::PlotArgs,
     plot::{chart, figure, output, png},
+    printable,
     report::window::Window,
+    sinks::terminal::print,
 };
 
 /// Dots to a pixel: a page of paper shows about twice as many as a screen.
@@ -19,13 +21,7 @@ const PNG_SCALE: f32 = 2.0;
 
 /// Runs the command; its errors are printed.
 pub fn run(args: &PlotArgs) -> ExitCode {
-    match plot(args) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            super::say(&format!("{error:#}"));
-            ExitCode::FAILURE
-        }
-    }
+    super::status(plot(args))
 }
 
 /// By the name of the file.
@@ -36,6 +32,7 @@ enum Format {
 }
 
 fn plot(args: &PlotArgs) -> Result<()> {
+    super::local_timezone();
     if args.list {
         let list = figure::list(&args.folder)?;
         let mut text = list.join("\n");
@@ -43,14 +40,13 @@ fn plot(args: &PlotArgs) -> Result<()> {
             bail!("{} holds no interval yet; trace something first", args.folder.display());
         }
         text.push('\n');
-        // A reader that has gone away changes nothing.
-        let _ = std::io::stdout().write_all(text.as_bytes());
-        return Ok(());
+        return Ok(print(&text)?);
     }
     let path: &PathBuf = args.output.as_ref().context("name the file with -o")?;
     // Before a long log is read.
     let format = format_of(path)?;
-    output::check(path, args.force)?;
+    let identity = caller::identity()?;
+    output::check(path, args.force, identity.clone())?;
     let request = figure::Request {
         metrics: args.metric.clone(),
         window: Window {
@@ -63,10 +59,10 @@ fn plot(args: &PlotArgs) -> Result<()> {
     };
     let drawing = chart::draw(&figure::chart(&args.folder, &request)?)?;
     let contents = match format {
-        Format::Svg => drawing.svg.into_bytes(),
+        Format::Svg => printable::page(&drawing.svg).into_owned().into_bytes(),
         Format::Png => png::from_svg(&drawing.svg, PNG_SCALE)?,
     };
-    output::write(path, &contents, args.force)
+    output::write(path, &contents, args.force, identity)
 }
 
 fn format_of(path: &Path) -> Result<Format> {

@@ -1,11 +1,9 @@
 //! The line that tells on a terminal that the trace runs.
 
-use std::io::{IsTerminal, Write, stderr};
-
 use crate::{
     attribution::ledger::{Ledger, RowKey},
     interval::SHORT_NS,
-    sinks::totals::Totals,
+    sinks::{terminal, totals::Totals},
 };
 
 /// A line that is written over and over; nothing where standard error is no terminal.
@@ -19,7 +17,7 @@ impl Progress {
     pub fn new(wanted: bool) -> Self {
         Self {
             shown: false,
-            enabled: wanted && stderr().is_terminal(),
+            enabled: wanted && terminal::has_terminal(),
         }
     }
 
@@ -41,15 +39,14 @@ impl Progress {
                 line.push_str(&format!(", {} {watts:.1} W ({})", root.zone, root.method.as_str()));
             }
         }
-        // \x1b[K clears what the last line had more.
-        let _ = write!(stderr(), "\r{line}\x1b[K");
+        terminal::overwrite(&line);
         self.shown = true;
     }
 
     /// Makes room for other output.
     pub fn clear(&mut self) {
         if std::mem::take(&mut self.shown) {
-            let _ = write!(stderr(), "\r\x1b[K");
+            terminal::overwrite("");
         }
     }
 }

@@ -1,12 +1,14 @@
 //! `dlpm report`: what a log says.
 
-use std::{io::Write, path::Path, process::ExitCode};
+use std::{path::Path, process::ExitCode};
 
 use anyhow::{Context, Result, bail};
 use jiff::tz::TimeZone;
 
+use super::caller;
 use crate::{
     cli::{By, Format, ReportArgs},
+    printable::{self, printable},
     report::{
         collect::Collected,
         facts::{self, Carbon},
@@ -20,7 +22,10 @@ use crate::{
         window::Window,
     },
     report_html,
-    sinks::{figures::printable, summary::SummaryOptions},
+    sinks::{
+        summary::SummaryOptions,
+        terminal::{self, print},
+    },
 };
 
 /// Lines of a table on a terminal.
@@ -31,29 +36,19 @@ const WIDTH: u16 = 140;
 
 /// Runs the command; its errors are printed.
 pub fn run(args: &ReportArgs) -> ExitCode {
-    let written = report(args).map(|text| {
-        // A reader that has gone away changes nothing in the log.
-        let _ = std::io::stdout().write_all(&text);
-    });
-    match written {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            super::say(&format!("{error:#}"));
-            ExitCode::FAILURE
-        }
-    }
+    super::status(report(args).and_then(|text| Ok(print(&text)?)))
 }
 
-fn report(args: &ReportArgs) -> Result<Vec<u8>> {
+fn report(args: &ReportArgs) -> Result<String> {
+    let timezone = super::local_timezone();
     let reader = LogReader::open(&args.folder)?;
     if args.list {
         return listing::list(reader, args.format).context("the log cannot be listed");
     }
-    let timezone = TimeZone::system();
     let path = reader.path().to_owned();
     let folder = path.parent().unwrap_or(Path::new("."));
     let model = Model::of_folder(folder).map_err(anyhow::Error::msg)?;
-    let results = Results::of_folder(folder, &timezone).map_err(anyhow::Error::msg)?;
+    let results = Results::of_folder(folder, timezone).map_err(anyhow::Error::msg)?;
     let window = Window {
         from: args.from.clone(),
         to: args.to.clone(),
@@ -64,19 +59,19 @@ fn report(args: &ReportArgs) -> Result<Vec<u8>> {
             window,
             top: args.top.unwrap_or(report_html::TOP),
         };
-        report_html::write(&args.folder, &options, file, args.force)?;
-        return Ok(Vec::new());
+        report_html::write(&args.folder, &options, file, args.force, caller::identity()?)?;
+        return Ok(String::new());
     }
-    let collected = Collected::read(reader, &window, &timezone, results)?;
+    let collected = Collected::read(reader, &window, timezone, results)?;
     check(args, &collected, &path)?;
     let output = Output {
         args,
         collected: &collected,
-        timezone: &timezone,
+        timezone,
         model: model.as_ref(),
     };
     match args.format {
-        Format::Table => Ok(output.table().into_bytes()),
+        Format::Table => Ok(output.table()),
         Format::Json => output.json(),
         Format::Csv => output.csv(),
     }
@@ -210,7 +205,7 @@ impl Output<'_> {
         }
     }
 
-    fn json(&self) -> Result<Vec<u8>> {
+    fn json(&self) -> Result<String> {
         let (collected, sheets) = (self.collected, self.sheets());
         let totals = &collected.totals;
         let mut record = Record::default()
@@ -246,12 +241,11 @@ impl Output<'_> {
                 .with("processes", sheets.foreign_processes().into_iter().collect::<Cell>());
             record = record.with("aipowermeter", foreign);
         }
-        let mut text = serde_json::to_vec_pretty(&record)?;
-        text.push(b'\n');
-        Ok(text)
+        let text = serde_json::to_string_pretty(&record)?;
+        Ok(format!("{}\n", printable::json(&text)))
     }
 
-    fn csv(&self) -> Result<Vec<u8>> {
+    fn csv(&self) -> Result<String> {
         let (sheets, totals) = (self.sheets(), &self.collected.totals);
         let by = self.args.by.unwrap_or(By::Zone);
         if totals.intervals == 0 {
@@ -314,5 +308,5 @@ fn records(sheets: &Sheets, by: By) -> (&'static str, Vec<Record>) {
 }
 
 fn width() -> u16 {
-    rustix::termios::tcgetwinsize(std::io::stdout()).map_or(WIDTH, |size| size.ws_col.max(80))
+    terminal::columns().map_or(WIDTH, |columns| columns.max(80))
 }

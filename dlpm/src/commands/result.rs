@@ -3,10 +3,10 @@
 use std::{fs, process::ExitCode};
 
 use anyhow::{Result, bail};
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use super::{caller::Caller, say};
+use super::caller;
 use crate::{
     cli::ResultArgs,
     report::{
@@ -19,13 +19,7 @@ use crate::{
 
 /// Runs the command; its errors are printed.
 pub fn run(args: &ResultArgs) -> ExitCode {
-    match add(args) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            say(&format!("{error:#}"));
-            ExitCode::FAILURE
-        }
-    }
+    super::status(add(args))
 }
 
 fn add(args: &ResultArgs) -> Result<()> {
@@ -36,16 +30,16 @@ fn add(args: &ResultArgs) -> Result<()> {
             log.display()
         );
     }
-    let timezone = TimeZone::system();
+    let timezone = super::local_timezone();
     let unix_ns = match &args.date {
         None => i64::try_from(Timestamp::now().as_nanosecond())?,
         Some(Moment::AfterBegin(_)) => {
             bail!("--date is a date or unix seconds: results do not know when the log began")
         }
-        Some(moment) => moment.unix_ns(0, &timezone),
+        Some(moment) => moment.unix_ns(0, timezone),
     };
     let mut entry = Map::new();
-    entry.insert(DATE_KEY.to_owned(), segments::date(unix_ns, &timezone).into());
+    entry.insert(DATE_KEY.to_owned(), segments::date(unix_ns, timezone).into());
     for (metric, value) in &args.values {
         if let Some(why) = is_reserved(metric) {
             bail!("a result cannot be called `{metric}`: {why}; choose another name");
@@ -54,7 +48,7 @@ fn add(args: &ResultArgs) -> Result<()> {
             bail!("{metric} is given twice; add results of two moments one after the other, with --date");
         }
     }
-    let identity = Caller::of_sudo()?.as_ref().map(Caller::identity);
+    let identity = caller::identity()?;
     beside::update(&args.folder, RESULTS_NAME, identity, |old| added(old, entry))?.map_err(|why| {
         anyhow::anyhow!(
             "{} cannot be continued: {why}; mend it, or move it away and begin anew. It was left as it is",

@@ -16,10 +16,9 @@ use tokio::{
 
 use super::{
     child::{self, CommandError},
-    say,
-    signals::{self, Signal},
+    signals::{self, Action, Signal},
 };
-use crate::cli::TraceArgs;
+use crate::{cli::TraceArgs, sinks::terminal::say};
 use control::{Control, Mark};
 use engine::Engine;
 
@@ -50,7 +49,7 @@ async fn trace(args: &TraceArgs) -> Result<u8> {
     let program = args.command.first().map(|name| child::find(name)).transpose()?;
     let model = super::model::of_trace(&args.model)?;
     let plan = setup::plan(args)?;
-    let mut signals = signals::listen(program.is_some()).context("signals cannot be listened to")?;
+    let mut signals = signals::listen().context("signals cannot be listened to")?;
     let (caller, folder) = (plan.caller.clone(), plan.folder.clone());
     let mut engine = Engine::start(plan)?;
     if let Some(model) = model
@@ -137,11 +136,11 @@ async fn run_until_end(
             biased;
             status = ended(command.as_deref_mut()) => return Ok(End::Command(child::exit_code(status?))),
             () = reached(end) => return Ok(End::Asked),
-            Some(signal) = signals.recv() => match command.as_deref() {
-                Some(child) => pass_on(child, signal)?,
-                None if signal.ends() => return Ok(End::Asked),
-                None => {}
-            },
+            Some(signal) = signals.recv() => {
+                if obey(signal, command.as_deref()) {
+                    return Ok(End::Asked);
+                }
+            }
             marks = marks(control.as_deref_mut()) => engine.mark(marks)?,
             _ = tick.tick() => engine.step()?,
             () = settled(&answered, engine.due()) => engine.settle()?,
@@ -156,18 +155,38 @@ async fn wait(child: &mut Child, signals: &mut mpsc::UnboundedReceiver<Signal>) 
         tokio::select! {
             biased;
             status = ended(Some(&mut *child)) => return Ok(child::exit_code(status?)),
-            Some(signal) = signals.recv() => pass_on(child, signal)?,
+            // The trace has ended already.
+            Some(signal) = signals.recv() => drop(obey(signal, Some(&*child))),
         }
     }
 }
 
-/// The terminal gave its own signals to the command as well; those that were sent to dlpm alone go on to it.
-fn pass_on(child: &Child, signal: Signal) -> Result<()> {
-    if signal.sent {
-        child::forward(child, signal.number)
-    } else {
-        Ok(())
+/// Does what a signal asks for; whether it ends the trace.
+fn obey(signal: Signal, command: Option<&Child>) -> bool {
+    let action = signal.action(command.is_some());
+    let passes = matches!(action, Action::PassOn | Action::PassOnAndStop);
+    if passes
+        && let Some(child) = command
+        && let Err(error) = child::forward(child, signal.number)
+    {
+        say(&format!(
+            "warning: {} was not passed on to the command: {error}",
+            signal.name()
+        ));
     }
+    match action {
+        Action::Stop | Action::PassOnAndStop => {
+            if let Err(error) = signals::stop() {
+                log::warn!("dlpm cannot be stopped: {error}");
+            }
+        }
+        Action::End if command.is_some() => say(&format!(
+            "warning: the kernel sent {} to dlpm itself: the trace ends here, and the command runs on",
+            signal.name()
+        )),
+        Action::End | Action::PassOn | Action::Nothing => {}
+    }
+    action == Action::End
 }
 
 async fn ended(child: Option<&mut Child>) -> Result<std::process::ExitStatus> {

@@ -1,20 +1,18 @@
 //! `dlpm verify`: proves a log from its own numbers.
 
-use std::{
-    fmt::Write as _,
-    fs::File,
-    io::{BufReader, Write as _},
-    path::Path,
-    process::ExitCode,
-};
+use std::{fmt::Write as _, fs::File, io::BufReader, path::Path, process::ExitCode};
 
 use crate::{
     cli::VerifyArgs,
-    sinks::{figures::printable, folder::LOG_NAME},
+    printable::printable,
+    sinks::{
+        folder::LOG_NAME,
+        terminal::{print, say},
+    },
     verify::{Report, files, verify},
 };
 
-/// Nothing could be verified.
+/// Nothing could be verified, or the result not be shown.
 const NO_LOG: u8 = 2;
 
 /// Runs the command; its errors are printed.
@@ -33,15 +31,19 @@ pub fn run(args: &VerifyArgs) -> ExitCode {
             for failure in &files {
                 let _ = writeln!(text, "{}", printable(&folder.join(failure).display().to_string()));
             }
-            // A reader that has gone away changes nothing in the log.
-            let _ = std::io::stdout().write_all(text.as_bytes());
-            ExitCode::from(u8::from(report.failed_lines > 0 || !files.is_empty()))
+            if let Err(error) = print(&text) {
+                say(&error.to_string());
+                return ExitCode::from(NO_LOG);
+            }
+            ExitCode::from(u8::from(
+                report.failed_lines > 0 || !files.is_empty() || report.proves_nothing(),
+            ))
         }
         Err(error) => {
-            eprintln!(
-                "dlpm: {} cannot be read: {error}; give the folder that `dlpm trace --output` wrote",
+            say(&format!(
+                "{} cannot be read: {error}; give the folder that `dlpm trace --output` wrote",
                 path.display()
-            );
+            ));
             ExitCode::from(NO_LOG)
         }
     }
@@ -63,6 +65,8 @@ fn text(path: &Path, report: &Report) -> String {
     }
     let found = if report.failed_lines > 0 {
         format!("{} FAIL", count(report.failed_lines, "line"))
+    } else if report.proves_nothing() {
+        "there is nothing to prove, since it has no interval".to_owned()
     } else {
         "time and energy close in all of them".to_owned()
     };

@@ -7,7 +7,6 @@ use std::ops::Range;
 use anyhow::{Result, anyhow};
 use plotters::{prelude::*, style::text_anchor::HPos};
 
-pub use self::paint::printable;
 use self::paint::{Area, LANE, LEGEND_LINE, Paint, TEXT, UNIT, drawn, text};
 use super::{
     axis::{self, TimeTicks},
@@ -15,6 +14,7 @@ use super::{
     bins::Series,
     palette,
 };
+use crate::printable::printable;
 
 /// Room for the labels of the time axis and of an axis of values, and beside that, in pixels.
 const BOTTOM: i32 = 42;

@@ -2,17 +2,17 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use jiff::tz::TimeZone;
 use serde_json::value::RawValue;
 
 use super::timeline::{Span, Timeline};
 use crate::{
     attribution::ledger::Ledger,
+    printable::printable,
     report::{
         log::{LogError, LogLine, LogReader, PassedOver},
         window::Window,
     },
-    sinks::figures::printable,
+    sources::timezone::local,
 };
 
 /// What an interval says.
@@ -84,7 +84,7 @@ pub fn scan_lines(
     mut on_line: impl FnMut(&LogLine<'_>) -> Result<(), String>,
     mut each: impl FnMut(Sample<'_>, Span),
 ) -> Result<Scanned, LogError> {
-    let timezone = TimeZone::system();
+    let timezone = &local().timezone;
     let mut reader = LogReader::open(path)?;
     let mut scanned = Scanned::default();
     while reader.number() < most_lines {
@@ -95,7 +95,7 @@ pub fn scan_lines(
         let wants = |end_unix_ns: i64, timeline: &Timeline| {
             let in_phase = |phase: &String| timeline.open_phases().any(|open| open == phase);
             window.phase.as_ref().is_none_or(in_phase)
-                && window.holds(end_unix_ns, timeline.origin_unix_ns().unwrap_or(end_unix_ns), &timezone)
+                && window.holds(end_unix_ns, timeline.origin_unix_ns().unwrap_or(end_unix_ns), timezone)
         };
         match line {
             LogLine::Interval(interval) => {

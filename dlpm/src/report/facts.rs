@@ -9,11 +9,14 @@ use super::{
     sheet::{Cell, Record},
     sheets::{Sheets, joules, peak_watts, share, watts, words},
 };
-use crate::sinks::{
-    figures::{decimal, printable},
-    segments,
-    summary::{Printer, SummaryOptions},
-    totals::{Share, Totals},
+use crate::{
+    printable::printable,
+    sinks::{
+        figures::decimal,
+        segments,
+        summary::{Printer, SummaryOptions},
+        totals::{Share, Totals},
+    },
 };
 
 /// Joules in a kilowatt-hour.

@@ -11,7 +11,8 @@ use super::{
 };
 use crate::{
     cli::Format,
-    sinks::figures::{printable, table, trimmed},
+    printable::{self, printable},
+    sinks::figures::{table, trimmed},
 };
 
 /// AIPowerMeter's names and their units.
@@ -76,7 +77,7 @@ struct Metric {
 /// # Errors
 ///
 /// Where the log cannot be read.
-pub fn list<R: BufRead>(mut reader: LogReader<R>, format: Format) -> Result<Vec<u8>> {
+pub fn list<R: BufRead>(mut reader: LogReader<R>, format: Format) -> Result<String> {
     let mut metrics: BTreeMap<(u8, String), Metric> = BTreeMap::new();
     let mut add = |rank: u8, name: &str, unit: &'static str, per: &'static str| {
         let metric = metrics
@@ -124,7 +125,10 @@ pub fn list<R: BufRead>(mut reader: LogReader<R>, format: Format) -> Result<Vec<
         })
         .collect();
     match format {
-        Format::Json => Ok(serde_json::to_vec_pretty(&records)?),
+        Format::Json => Ok(format!(
+            "{}\n",
+            printable::json(&serde_json::to_string_pretty(&records)?)
+        )),
         Format::Csv => sheet::csv(&records),
         Format::Table => {
             let mut table = table(
@@ -140,7 +144,7 @@ pub fn list<R: BufRead>(mut reader: LogReader<R>, format: Format) -> Result<Vec<
                     metric.samples.to_string(),
                 ]);
             }
-            Ok(format!("{}\n", trimmed(&table)).into_bytes())
+            Ok(format!("{}\n", trimmed(&table)))
         }
     }
 }

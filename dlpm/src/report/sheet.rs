@@ -1,6 +1,10 @@
 //! Tables of named cells, and how they are written as JSON and CSV. Integers stay whole.
 
+use std::collections::HashMap;
+
 use serde::{Serialize, Serializer, ser::SerializeMap};
+
+use crate::printable::printable;
 
 /// One cell, or a part of one.
 #[derive(Clone, Debug, PartialEq)]
@@ -111,26 +115,46 @@ impl Serialize for Record {
 
 /// Records as CSV with a line of names first. Objects become one column for each name in any of them, `outer.inner`.
 ///
+/// Spreadsheets compute a cell that begins with `=`, `+`, `-` or `@`. Such a text gets a `'` before it, by which they
+/// know text; a number stays a number, a negative one too.
+///
 /// # Errors
 ///
 /// If they cannot be written, which writing to memory rules out.
-pub fn csv(records: &[Record]) -> anyhow::Result<Vec<u8>> {
+pub fn csv(records: &[Record]) -> anyhow::Result<String> {
     let rows: Vec<Vec<(String, String)>> = records.iter().map(flat).collect();
+    let mut places: HashMap<&str, usize> = HashMap::new();
     let mut names: Vec<&str> = Vec::new();
     for (name, _) in rows.iter().flatten() {
-        if !names.contains(&name.as_str()) {
+        places.entry(name).or_insert_with(|| {
             names.push(name);
-        }
+            names.len() - 1
+        });
     }
     let mut writer = csv::Writer::from_writer(Vec::new());
     if !names.is_empty() {
-        writer.write_record(&names)?;
+        writer.write_record(names.iter().map(|name| plain(name)))?;
     }
     for row in &rows {
-        let cell = |name: &&str| row.iter().find(|(known, _)| known == name).map_or("", |(_, text)| text);
-        writer.write_record(names.iter().map(cell))?;
+        let mut cells = vec![""; names.len()];
+        for (name, text) in row {
+            if let Some(cell) = places.get(name.as_str()).and_then(|place| cells.get_mut(*place)) {
+                *cell = text;
+            }
+        }
+        writer.write_record(&cells)?;
     }
-    Ok(writer.into_inner()?)
+    Ok(String::from_utf8(writer.into_inner()?)?)
+}
+
+/// Text that neither a terminal obeys nor a spreadsheet computes.
+fn plain(text: &str) -> String {
+    let text = printable(text);
+    let computed = ['=', '+', '-', '@', '＝', '＋', '－', '＠'];
+    if text.trim_start().starts_with(computed) && !text.parse::<f64>().is_ok_and(f64::is_finite) {
+        return format!("'{text}");
+    }
+    text
 }
 
 fn flat(record: &Record) -> Vec<(String, String)> {
@@ -151,7 +175,7 @@ fn flat(record: &Record) -> Vec<(String, String)> {
 
 fn text(cell: &Cell) -> String {
     match cell {
-        Cell::Text(text) => text.clone(),
+        Cell::Text(text) => plain(text),
         Cell::Whole(number) => number.to_string(),
         Cell::Signed(number) => number.to_string(),
         Cell::Float(number) if number.is_finite() => number.to_string(),
@@ -164,6 +188,30 @@ fn text(cell: &Cell) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_spreadsheet_computes_no_name_and_a_terminal_obeys_none() {
+        for (text, cell) in [
+            ("=1+1", "'=1+1"),
+            ("+cmd|' /C calc'!A0", "'+cmd|' /C calc'!A0"),
+            ("-2+3", "'-2+3"),
+            ("@SUM(A1)", "'@SUM(A1)"),
+            ("\t=1", "?=1"),
+            ("\r=1", "?=1"),
+            (" =1", "' =1"),
+            ("＝1", "'＝1"),
+            ("-inf", "'-inf"),
+            ("-5", "-5"),
+            ("-1.5e3", "-1.5e3"),
+            ("a=b", "a=b"),
+            ("\u{1b}[2J\u{202e}", "?[2J?"),
+        ] {
+            let record = Record::default().with(text, text);
+            assert_eq!(csv(&[record]).unwrap(), format!("{cell}\n{cell}\n"), "{text:?}");
+        }
+        let record = Record::default().with("energy_uj", -5_i64).with("watts", -0.5);
+        assert_eq!(csv(&[record]).unwrap(), "energy_uj,watts\n-5,-0.5\n");
+    }
 
     #[test]
     fn integers_stay_whole_and_missing_is_nothing() {
@@ -185,7 +233,7 @@ mod tests {
             serde_json::to_string(&records[1]).unwrap(),
             r#"{"name":null,"energy_uj":-5,"zones":{"dram":0.5,"core":null}}"#
         );
-        let csv = String::from_utf8(csv(&records).unwrap()).unwrap();
+        let csv = csv(&records).unwrap();
         assert_eq!(
             csv,
             "name,energy_uj,zones.core,zones.dram\n\"a \"\"b\"\", c\",18446744073709551616,1,\n,-5,,0.5\n"

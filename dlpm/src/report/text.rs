@@ -15,9 +15,10 @@ use super::{
 };
 use crate::{
     interval::ProcessId,
+    printable::printable,
     report::gpus::GpuProcess,
     sinks::{
-        figures::{decimal, peak_watts, percent, printable, table, trimmed, watts},
+        figures::{decimal, peak_watts, percent, table, trimmed, watts},
         segments,
         summary::{Printer, SummaryOptions},
         totals::{SHORTEST_PEAK_NS, Share},

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::survey::Survey;
@@ -16,6 +16,7 @@ use crate::{
         summary::{Printer, SummaryOptions},
         totals::Totals,
     },
+    sources::timezone::local,
 };
 
 /// Letters of a command line that are shown.
@@ -94,7 +95,7 @@ fn times(survey: &Survey, span: Span) -> Vec<(&'static str, String)> {
     let at = |at_ns: u64| {
         let unix_ns = i128::from(origin_unix_ns) + i128::from(at_ns);
         let time = Timestamp::from_nanosecond(unix_ns).unwrap_or_default();
-        let zoned = time.to_zoned(TimeZone::system());
+        let zoned = time.to_zoned(local().timezone.clone());
         zoned.strftime("%Y-%m-%d %H:%M:%S %:z").to_string()
     };
     let length_ns = u128::from(span.end_ns - span.begin_ns);

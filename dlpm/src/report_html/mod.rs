@@ -17,7 +17,9 @@ use anyhow::{Result, bail};
 
 use crate::{
     plot::{output, scan},
+    printable,
     report::window::Window,
+    sinks::writer::Identity,
 };
 
 /// Rows of a table at most, where nothing else is asked for.
@@ -41,15 +43,15 @@ impl Default for Options {
     }
 }
 
-/// Writes the page of the log in `folder` to `file`.
+/// Writes the page of the log in `folder` to `file`, in the user's name if one is given.
 ///
 /// # Errors
 ///
 /// If the log cannot be read or holds nothing, or the file exists and `force` is not given, or cannot be written.
-pub fn write(folder: &Path, options: &Options, file: &Path, force: bool) -> Result<()> {
+pub fn write(folder: &Path, options: &Options, file: &Path, force: bool, identity: Option<Identity>) -> Result<()> {
     // Before a long log is read.
-    output::check(file, force)?;
-    output::write(file, render(folder, options)?.as_bytes(), force)
+    output::check(file, force, identity.clone())?;
+    output::write(file, render(folder, options)?.as_bytes(), force, identity)
 }
 
 /// The page of the log in `folder`.
@@ -67,10 +69,11 @@ pub fn render(folder: &Path, options: &Options) -> Result<String> {
     };
     let figures = figures::read(folder, &options.window, &survey, span)?;
     let facts = facts::Facts::of(folder, &survey, span);
-    Ok(page::render(&page::Page {
+    let page = page::render(&page::Page {
         facts: &facts,
         survey: &survey,
         figures: &figures,
         top: options.top,
-    }))
+    });
+    Ok(printable::page(&page).into_owned())
 }

@@ -11,7 +11,7 @@ use super::{
     survey::Survey,
     tables::{self, Cell, Table},
 };
-use crate::plot::chart::printable;
+use crate::printable::printable;
 
 const STYLE: &str = include_str!("page.css");
 

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use jiff::tz::TimeZone;
 use serde_json::Value;
 
 use crate::{
@@ -12,6 +11,7 @@ use crate::{
     },
     report::{collect::Collected, log::LogError, window::Window},
     sinks::totals::Amount,
+    sources::timezone::local,
 };
 
 /// Sums of a log, in bounded memory.
@@ -32,14 +32,14 @@ impl Survey {
     ///
     /// [`LogError`].
     pub fn of(folder: &Path, window: &Window) -> Result<Self, LogError> {
-        let timezone = TimeZone::system();
+        let timezone = &local().timezone;
         let mut collected = Collected::default();
         let mut inventory = Inventory::default();
         let scanned = scan_lines(
             folder,
             window,
             u64::MAX,
-            |line| collected.line(line, window, &timezone),
+            |line| collected.line(line, window, timezone),
             |sample, _| {
                 if let Sample::Foreign(raw) = sample
                     && let Ok(metrics) = serde_json::from_str::<Value>(raw.get())

@@ -302,8 +302,9 @@ mod tests {
         reset[2].energy_uj = Err("reset".to_owned());
         let reset = metrics(reset, false);
         assert_eq!(reset["intel_power"], 40.0);
-        assert_eq!(reset["total_cpu_power"], 20.0);
-        assert!(reset.get("uncore_power").is_none() && reset.get("rel_intel_power").is_none());
+        // The package is one leaf, and split as a whole.
+        assert!(reset.get("uncore_power").is_none() && reset.get("total_cpu_power").is_none());
+        assert_eq!(reset["rel_intel_power"]["100"], 26.666_667);
 
         // One package of two says nothing about the sum.
         let mut two = all_zones();

@@ -3,24 +3,24 @@
 use std::{io, path::Path, thread};
 
 use crate::sinks::{
+    credentials,
     folder::{self, FolderError},
-    worker,
     writer::Identity,
 };
 
-/// Does something with a user's credentials: on a thread of its own, since credentials belong to threads. Without an
+/// Does something with a user's rights to files: on a thread of its own, since credentials belong to threads. Without an
 /// identity, it is done as it is.
 ///
 /// # Errors
 ///
-/// Where the thread cannot be started or not take the credentials.
+/// Where the thread cannot be started, or cannot take the user's rights.
 pub fn as_user<T: Send>(identity: Option<Identity>, work: impl FnOnce() -> T + Send) -> io::Result<T> {
     let Some(identity) = identity else {
         return Ok(work());
     };
     thread::scope(|scope| {
         let work = || {
-            worker::become_user(&identity)?;
+            credentials::use_files_as(&identity)?;
             Ok(work())
         };
         let worker = thread::Builder::new()

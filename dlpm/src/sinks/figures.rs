@@ -2,7 +2,7 @@
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
-use crate::sinks::totals::Peak;
+use crate::{printable::printable, sinks::totals::Peak};
 
 /// Longest name of a cgroup that is shown whole.
 const CGROUP_WIDTH: usize = 32;
@@ -38,13 +38,6 @@ pub fn percent(part: u128, whole: u128) -> String {
         return "-".to_owned();
     }
     format!("{:.1} %", part as f64 / whole as f64 * 100.0)
-}
-
-/// A process chooses its name; it must not be able to control the terminal.
-pub fn printable(text: &str) -> String {
-    text.chars()
-        .map(|character| if character.is_control() { '?' } else { character })
-        .collect()
 }
 
 /// The end of a path says more than its beginning.

@@ -25,6 +25,8 @@ pub struct GpuEntry<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     lists_missing: Option<&'a str>,
     dropped_samples: u64,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    notes: &'a [String],
 }
 
 impl<'a> GpuEntry<'a> {
@@ -47,6 +49,7 @@ impl<'a> GpuEntry<'a> {
             sm_time_missing: gpu.sm_time_missing.as_deref(),
             lists_missing: gpu.lists_missing.as_deref(),
             dropped_samples: gpu.dropped_samples,
+            notes: &gpu.notes,
         }
     }
 }
@@ -91,6 +94,8 @@ pub struct RecordedGpu {
     sm_time_missing: Option<String>,
     lists_missing: Option<String>,
     dropped_samples: u64,
+    #[serde(default)]
+    notes: Vec<String>,
 }
 
 impl RecordedGpu {
@@ -111,6 +116,7 @@ impl RecordedGpu {
             sm_time_missing: self.sm_time_missing.clone(),
             lists_missing: self.lists_missing.clone(),
             dropped_samples: self.dropped_samples,
+            notes: self.notes.clone(),
         }
     }
 }

@@ -128,6 +128,8 @@ struct ZoneEntry<'a> {
     previous_carry_uj: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     carry_uj: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    one_leaf: Option<&'a str>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     parts_outside: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -176,6 +178,7 @@ fn root_entry(root: &RootZone) -> ZoneEntry<'_> {
         range_uj: root.range_uj,
         previous_carry_uj: is_package.then_some(root.previous_carry_uj),
         carry_uj: is_package.then_some(root.carry_uj),
+        one_leaf: root.one_leaf.as_deref(),
         parts_outside: root.parts_outside,
         idle_floor_mw: None,
         source: root.source.as_str(),
@@ -197,6 +200,7 @@ fn leaf_entry(leaf: &LeafZone) -> ZoneEntry<'_> {
         range_uj: leaf.range_uj,
         previous_carry_uj: None,
         carry_uj: None,
+        one_leaf: None,
         parts_outside: false,
         idle_floor_mw: leaf.idle_floor_mw,
         source: leaf.source.as_str(),

@@ -5,6 +5,7 @@
 
 pub mod aipowermeter;
 pub mod beside;
+mod credentials;
 pub mod figures;
 pub mod folder;
 pub mod gpu_metrics;
@@ -18,6 +19,7 @@ pub mod repair;
 pub mod segments;
 pub mod socket;
 pub mod summary;
+pub mod terminal;
 pub mod totals;
 mod worker;
 pub mod writer;

@@ -214,6 +214,7 @@ fn gpu_log() -> String {
         sm_time: Ok(()),
         lists: Ok(()),
         dropped_samples: 0,
+        notes: Vec::new(),
         processes: vec![GpuProcess {
             pid: 100,
             sm_percent_us: 50_000_000,

@@ -3,8 +3,9 @@
 use crate::{
     attribution::ledger::RowKey,
     interval::ZoneKind,
+    printable::printable,
     sinks::{
-        figures::{decimal, peak_watts, percent, printable, shortened, table, trimmed, watts},
+        figures::{decimal, peak_watts, percent, shortened, table, trimmed, watts},
         log_line::row_word,
         measuring_cost::MeasuringCost,
         totals::{Amount, Peak, Share, Totals, Usage, ZoneTotal},

@@ -108,7 +108,7 @@ pub struct ZoneTotal {
 impl ZoneTotal {
     /// Whether it has leaves or rows, which have to add up to it.
     pub fn has_parts(&self) -> bool {
-        !matches!(self.kind, ZoneKind::Psys | ZoneKind::SingleCore)
+        self.leaf || matches!(self.kind, ZoneKind::Package | ZoneKind::Machine)
     }
 
     /// Whether its figures are made from watts that the user gave.

@@ -1,4 +1,4 @@
-//! The writer's thread: takes the user's credentials, opens the folder, and writes what is handed over.
+//! The writer's thread: takes the user's rights to files, opens the folder, and writes what is handed over.
 
 use std::{
     io,
@@ -7,18 +7,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::{
-    process::{Gid, Uid},
-    thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid},
-};
 use serde_json::{Map, Value};
 
 use crate::sinks::{
+    credentials,
     folder::{FolderError, FolderMode, LOG_NAME, OutputFolder},
     line::{Line, LineKind},
     metadata::{METADATA_NAME, Metadata},
     queue::{Backlog, Item},
-    writer::{Blocked, Identity, LogOptions, Report, StartError, Status},
+    writer::{Blocked, LogOptions, Report, StartError, Status},
 };
 
 /// A full disk is tried again after this time, also without a new line.
@@ -71,7 +68,7 @@ impl Shared {
 
 pub(super) fn open(options: &LogOptions) -> Result<OutputFolder, StartError> {
     if let Some(identity) = &options.identity {
-        become_user(identity).map_err(|source| StartError::Thread {
+        credentials::use_files_as(identity).map_err(|source| StartError::Thread {
             what: format!("cannot act as user {}", identity.name),
             source,
         })?;
@@ -84,17 +81,6 @@ pub(super) fn open(options: &LogOptions) -> Result<OutputFolder, StartError> {
         _ => StartError::Folder(error),
     })?;
     Ok(folder)
-}
-
-/// Gives the calling thread, and no other, the user's credentials, and with them takes its capabilities.
-pub(super) fn become_user(identity: &Identity) -> io::Result<()> {
-    let (uid, gid) = (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
-    let groups: Vec<Gid> = identity.groups.iter().copied().map(Gid::from_raw).collect();
-    // In this order: without user id 0 the others cannot be changed.
-    set_thread_groups(&groups)?;
-    set_thread_res_gid(gid, gid, gid)?;
-    set_thread_res_uid(uid, uid, uid)?;
-    Ok(())
 }
 
 fn open_folder(options: &LogOptions) -> Result<OutputFolder, FolderError> {

@@ -9,6 +9,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use crate::attribution::floors;
+
 /// Where `dlpm trace` looks for it.
 pub const DEFAULT_PATH: &str = "/var/lib/dlpm/calibration.json";
 
@@ -172,7 +174,7 @@ impl Calibration {
     ///
     /// If one was not measured.
     pub fn covers<'a>(&self, path: &Path, mut leaves: impl Iterator<Item = &'a str>) -> Result<(), CalibrationError> {
-        match leaves.find(|leaf| !self.floors_mw.contains_key(*leaf)) {
+        match leaves.find(|leaf| !floors::covers(&self.floors_mw, leaf)) {
             Some(zone) => Err(CalibrationError::ZoneMissing {
                 path: path.to_owned(),
                 zone: zone.to_owned(),

@@ -100,6 +100,7 @@ mod tests {
             sm_time: Ok(()),
             lists: Ok(()),
             dropped_samples: 0,
+            notes: Vec::new(),
             processes: pids
                 .iter()
                 .map(|pid| GpuProcess {

@@ -14,4 +14,5 @@ pub mod memory_watch;
 pub mod proc_fs;
 pub mod processes;
 pub mod suspend;
+pub mod timezone;
 pub mod topology;

@@ -9,12 +9,12 @@ use super::{
 use crate::{
     attribution::{
         cgroup_sums,
-        energy_tree::{self, Carries},
+        energy_tree::{self, Carries, Span},
         gpus,
         ledger::{IdlePolicy, LeafZone, Ledger, Method, RootZone, Row, RowKey},
         share::{Rules, remainder_row, share},
     },
-    interval::{MeterSource, ZoneKind, ZoneReading},
+    interval::{MeterSource, ZoneKind},
 };
 
 /// Weights of shared time, in thousandths, that dlpm writes.
@@ -182,13 +182,24 @@ impl Checker<'_> {
     /// Rests, carries and methods, from what meters read.
     fn zones(&mut self) {
         let ledger = self.ledger;
-        let roots = ledger.roots.iter().map(root_reading);
         // GPUs are in no tree, and stand after it.
-        let of_tree = || ledger.leaves.iter().filter(|leaf| leaf.kind != ZoneKind::Gpu);
-        let leaves = of_tree().filter(|leaf| !leaf.rest).map(leaf_reading);
-        let leaves_of_tree: Vec<LeafZone> = of_tree().cloned().collect();
-        let readings: Vec<ZoneReading> = roots.chain(leaves).collect();
-        let tree = energy_tree::build(&readings, &Carries::before(ledger));
+        let of_tree = ledger.leaves.iter().filter(|leaf| leaf.kind != ZoneKind::Gpu);
+        let leaves_of_tree: Vec<LeafZone> = of_tree.cloned().collect();
+        let (readings, span) = (energy_tree::readings(ledger), Span::of(ledger));
+        let tree = energy_tree::build(&readings, &Carries::before(ledger), span);
+        for root in &ledger.roots {
+            let parts_uj = energy_tree::parts_uj(&readings, root);
+            let (before_uj, after_uj) = (i128::from(root.previous_carry_uj), i128::from(root.carry_uj));
+            let closes = root.one_leaf.is_some() || !span.contradicts(before_uj, after_uj, parts_uj);
+            self.holds(closes, || {
+                format!(
+                    "the leaves of {} exceed it by {} µJ: expected at most {}, the bound of what is carried",
+                    root.zone,
+                    after_uj.unsigned_abs(),
+                    span.bound_uj(parts_uj)
+                )
+            });
+        }
         let names = |roots: &[RootZone], leaves: &[LeafZone]| {
             let roots = roots.iter().map(|root| root.zone.as_str());
             roots
@@ -209,6 +220,9 @@ impl Checker<'_> {
                 found.previous_carry_uj,
             );
             self.equal(what("carry_uj"), expected.carry_uj, found.carry_uj);
+            let reason = |root: &RootZone| root.one_leaf.clone().unwrap_or_else(|| "none".to_owned());
+            self.equal(what("one_leaf"), reason(expected), reason(found));
+            self.equal(what("parts_outside"), expected.parts_outside, found.parts_outside);
             self.equal(what("method"), expected.method.as_str(), found.method.as_str());
         }
         for (expected, found) in tree.leaves.iter().zip(&leaves_of_tree) {
@@ -355,29 +369,5 @@ fn energy(leaf: &LeafZone) -> String {
     match &leaf.energy_uj {
         Ok(energy_uj) => format!("{energy_uj} µJ"),
         Err(reason) => format!("invalid ({reason})"),
-    }
-}
-
-fn root_reading(root: &RootZone) -> ZoneReading {
-    ZoneReading {
-        zone: root.zone.clone(),
-        kind: root.kind,
-        package: root.package,
-        energy_uj: root.energy_uj.clone(),
-        counter_uj: root.counter_uj,
-        range_uj: root.range_uj,
-        source: root.source,
-    }
-}
-
-fn leaf_reading(leaf: &LeafZone) -> ZoneReading {
-    ZoneReading {
-        zone: leaf.zone.clone(),
-        kind: leaf.kind,
-        package: leaf.package,
-        energy_uj: leaf.energy_uj.clone(),
-        counter_uj: leaf.counter_uj,
-        range_uj: leaf.range_uj,
-        source: leaf.source,
     }
 }

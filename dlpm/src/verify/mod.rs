@@ -63,6 +63,13 @@ pub struct Report {
     pub failed_lines: u64,
 }
 
+impl Report {
+    /// Whether there is no interval, so that there is nothing to prove.
+    pub fn proves_nothing(&self) -> bool {
+        self.intervals == 0
+    }
+}
+
 /// Reads a log to its end and proves it; keeps the first `keep` lines that fail.
 ///
 /// # Errors

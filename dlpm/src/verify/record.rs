@@ -72,6 +72,8 @@ struct Zone<'a> {
     range_uj: Option<u64>,
     previous_carry_uj: Option<i64>,
     carry_uj: Option<i64>,
+    #[serde(borrow)]
+    one_leaf: Option<Text<'a>>,
     #[serde(default)]
     parts_outside: bool,
     idle_floor_mw: Option<u64>,
@@ -293,6 +295,7 @@ impl Zone<'_> {
             range_uj: self.range_uj,
             previous_carry_uj: self.previous_carry_uj.unwrap_or(0),
             carry_uj: self.carry_uj.unwrap_or(0),
+            one_leaf: self.one_leaf.as_ref().map(ToString::to_string),
             parts_outside: self.parts_outside,
             source: self.source()?,
             method: self.method()?,

@@ -7,8 +7,11 @@ use serde_json::Value;
 
 use super::{differs, metrics, phases::PhaseEvents, rules};
 use crate::{
-    attribution::{energy_tree::Carries, ledger::Ledger},
-    interval::{MachineMemory, SHORT_NS, ZoneKind},
+    attribution::{
+        energy_tree::{self, Carries, Span},
+        ledger::Ledger,
+    },
+    interval::{MachineMemory, SHORT_NS},
 };
 
 /// Date and monotonic clock move apart by no more than this within a segment.
@@ -174,11 +177,11 @@ impl Sequence {
             self.carries = None;
         }
         if let Some(carries) = &self.carries {
-            for root in ledger.roots.iter().filter(|root| root.kind == ZoneKind::Package) {
-                let outside = carries.outside(&root.zone);
-                if outside != root.parts_outside {
-                    let what = format!("parts_outside of {}", root.zone);
-                    failures.push(differs(&what, outside, root.parts_outside));
+            let tree = energy_tree::build(&energy_tree::readings(ledger), carries, Span::of(ledger));
+            for (expected, found) in tree.roots.iter().zip(&ledger.roots) {
+                if expected.parts_outside != found.parts_outside {
+                    let what = format!("parts_outside of {}", found.zone);
+                    failures.push(differs(&what, expected.parts_outside, found.parts_outside));
                 }
             }
         }

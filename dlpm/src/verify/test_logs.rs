@@ -42,7 +42,7 @@ struct Machine {
 impl Machine {
     const ZONES: [(&'static str, ZoneKind, Option<u32>, u64); 6] = [
         ("package-0", ZoneKind::Package, Some(0), 60_000_000),
-        ("package-0/core", ZoneKind::Core, Some(0), 60_000_000),
+        ("package-0/core", ZoneKind::Core, Some(0), 56_000_000),
         ("package-1", ZoneKind::Package, Some(1), 50_000_000),
         ("dram-0", ZoneKind::Dram, Some(0), 9_000_000),
         ("dram-1", ZoneKind::Dram, Some(1), 7_000_000),
@@ -241,17 +241,32 @@ pub fn logs() -> Vec<String> {
     logs
 }
 
-/// A log of a package that does not contain its core: from its 32nd interval on that is known.
-pub fn parts_outside() -> String {
+/// A log of a package that counts 40 W, and does not contain its core.
+pub fn parts_outside(core_w: u64) -> String {
     let zones = [
         zone("package-0", ZoneKind::Package, Ok(40_000_000)),
-        zone("package-0/core", ZoneKind::Core, Ok(41_000_000)),
+        zone("package-0/core", ZoneKind::Core, Ok(core_w * 1_000_000)),
     ];
     log(
         (0..36).map(|seq| interval(seq, zones.to_vec())),
         &Options::default(),
         false,
     )
+}
+
+/// A log of a core that is 10 J ahead of its package, where reading took so long.
+pub fn ahead(energy_skew_ns: u64) -> String {
+    let intervals = [(40, 50), (60, 30)].map(|(package_j, core_j)| {
+        vec![
+            zone("package-0", ZoneKind::Package, Ok(package_j * 1_000_000)),
+            zone("package-0/core", ZoneKind::Core, Ok(core_j * 1_000_000)),
+        ]
+    });
+    let intervals = (0..).zip(intervals).map(|(seq, zones)| Interval {
+        energy_skew_ns,
+        ..interval(seq, zones)
+    });
+    log(intervals, &Options::default(), false)
 }
 
 /// A log that tells from its second interval on what dlpm's part of the context switches is.

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Report,
-    test_logs::{eventful, logs, parts_outside, with_switch_cost},
+    test_logs::{ahead, eventful, logs, parts_outside, with_switch_cost},
     verify,
 };
 
@@ -273,19 +273,65 @@ fn lines_and_segments_that_are_missing_are_seen() {
 
 #[test]
 fn parts_that_are_outside_their_package_are_known_by_what_was_carried() {
-    let log = parts_outside();
-    assert_eq!(accepted(&log).segments, 2);
-    assert_eq!(log.matches("\"parts_outside\":true").count(), 5);
-    refused(
-        &log.replacen("\"parts_outside\":true,", "", 1),
-        "parts_outside of package-0: expected true, found false",
-    );
-    let early = log.replacen(
+    // By 10 J at once, by 1 J a second after six of them.
+    for (core_w, believed) in [(50, 0), (41, 5)] {
+        let log = parts_outside(core_w);
+        assert_eq!(accepted(&log).intervals, 36);
+        assert_eq!(
+            log.matches("\"parts_outside\":true").count(),
+            36 - believed,
+            "{core_w} W"
+        );
+        assert_eq!(
+            log.matches("\"zone\":\"package-0/whole\"").count(),
+            36 - believed + usize::from(believed > 0)
+        );
+        refused(
+            &log.replacen("\"parts_outside\":true,", "", 1),
+            "parts_outside of package-0: expected true, found false",
+        );
+        refused(
+            &log.replacen("are not inside it", "may be inside it", 1),
+            "one_leaf of package-0",
+        );
+    }
+    let early = parts_outside(41).replacen(
         "\"carry_uj\":-1000000",
         "\"carry_uj\":-1000000,\"parts_outside\":true",
         1,
     );
-    refused(&early, "parts_outside of package-0: expected false, found true");
+    refused(
+        &early,
+        "one_leaf of package-0: expected the parts of package-0 counted more",
+    );
+}
+
+#[test]
+fn leaves_exceed_their_package_by_what_reading_late_explains_and_no_more() {
+    for skew_ns in [900_000_000, 400_000_000, 50_000_000] {
+        let log = ahead(skew_ns);
+        accepted(&log);
+        assert!(log.contains("\"carry_uj\":-10000000"), "{skew_ns}");
+        let soon = log.replace(&format!("\"energy_skew_ns\":{skew_ns}"), "\"energy_skew_ns\":20000");
+        refused(
+            &soon,
+            "the leaves of package-0 exceed it by 10000000 µJ: expected at most 6002000",
+        );
+    }
+    assert!(
+        ahead(20_000).contains("\"parts_outside\":true"),
+        "it is one leaf instead"
+    );
+}
+
+#[test]
+fn an_empty_log_proves_nothing() {
+    for nothing in ["", "\n", "\u{feff}"] {
+        let report = verify(nothing.as_bytes(), 9).unwrap();
+        assert_eq!(report.intervals, 0, "{nothing:?}");
+        assert!(report.proves_nothing(), "{nothing:?}");
+    }
+    assert!(!verify(logs()[0].as_bytes(), 9).unwrap().proves_nothing());
 }
 
 #[test]

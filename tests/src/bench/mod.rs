@@ -15,6 +15,7 @@ pub mod model;
 pub mod overhead;
 pub mod report;
 pub mod sleepers;
+pub mod start;
 pub mod stats;
 pub mod traced;
 

@@ -9,7 +9,8 @@ use anyhow::{Context, Result, bail};
 use aya::sys::{Stats, enable_stats};
 use rustix::process::Pid;
 
-use self::contender::{Contender, Running, Tracefs};
+pub use self::contender::Tracefs;
+use self::contender::{Contender, Running};
 use super::{Programs, stats::Spread};
 use crate::{cpus, worker::Worker};
 

@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
 use dlpm_tests::{
-    bench::{Programs, accuracy, gpu, interval, model, overhead, report, sleepers},
+    bench::{Programs, accuracy, gpu, interval, model, overhead, report, sleepers, start},
     kernel,
 };
 
@@ -31,6 +31,8 @@ enum Benchmark {
     Gpu(GpuArgs),
     /// Cost of a context switch in the kernel and of a ping-pong, beside other tools
     Overhead(OverheadArgs),
+    /// The time and memory of a start, beside bpftrace and perf
+    Start(StartArgs),
     /// `dlpm report` on a day of samples, against Python's json reading the same lines
     Report(ReportArgs),
     /// Write the log of that benchmark
@@ -128,6 +130,16 @@ struct OverheadArgs {
     /// The eBPF object that dlpm is measured against
     #[arg(long, value_name = "PATH", hide = true)]
     yardsticks: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct StartArgs {
+    /// Alternating rounds
+    #[arg(long, value_name = "N", default_value_t = 21, value_parser = at_least_one)]
+    rounds: usize,
+    /// Another build of dlpm, measured in the same run; can be given several times
+    #[arg(long, value_name = "PATH")]
+    beside: Vec<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -252,6 +264,17 @@ fn run(cli: Cli) -> Result<bool> {
                 beside: args.beside,
             };
             let within = overhead::run(&programs, &options)?;
+            if !within {
+                eprintln!("error: a bound is exceeded, or could not be judged");
+            }
+            Ok(within)
+        }
+        Benchmark::Start(args) => {
+            let options = start::Options {
+                rounds: args.rounds,
+                beside: args.beside,
+            };
+            let within = start::run(&programs.dlpm, &options)?;
             if !within {
                 eprintln!("error: a bound is exceeded, or could not be judged");
             }

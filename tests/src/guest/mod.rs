@@ -28,8 +28,26 @@ use rustix::{
     system::{RebootCommand, reboot},
 };
 
+use crate::helpers::HELPERS_VARIABLE;
+
 /// What to run.
 const PLAN: &str = "/plan";
+
+/// The first process itself, which is also the program of each case.
+const INIT: &str = "/init";
+
+/// The folder of all other programs, but for the tests.
+const PROGRAMS: &str = "/bin";
+
+/// What is mounted, by kind and place.
+const MOUNTS: [(&str, &str); 6] = [
+    ("proc", "/proc"),
+    ("sysfs", "/sys"),
+    ("devtmpfs", "/dev"),
+    ("tmpfs", "/dev/shm"),
+    ("tmpfs", "/tmp"),
+    ("cgroup2", "/sys/fs/cgroup"),
+];
 
 /// Begins the lines that the host reads.
 const MARK: &str = "dlpm-guest:";
@@ -41,7 +59,7 @@ const BUSY: &str = "/tmp/first-process-busy";
 pub fn init() -> ! {
     mount_all();
     #[expect(clippy::zombie_processes, reason = "it is collected as all others are")]
-    let runner = Command::new("/init").arg("run").spawn().unwrap();
+    let runner = Command::new(INIT).arg("run").spawn().unwrap();
     let runner = Pid::from_child(&runner);
     while !reaped(runner) {
         if Path::new(BUSY).exists() {
@@ -65,14 +83,7 @@ fn reaped(wanted: Pid) -> bool {
 }
 
 fn mount_all() {
-    for (kind, target) in [
-        ("proc", "/proc"),
-        ("sysfs", "/sys"),
-        ("devtmpfs", "/dev"),
-        ("tmpfs", "/dev/shm"),
-        ("tmpfs", "/tmp"),
-        ("cgroup2", "/sys/fs/cgroup"),
-    ] {
+    for (kind, target) in MOUNTS {
         fs::create_dir_all(target).unwrap();
         mount(kind, target, kind, MountFlags::empty(), None).unwrap();
     }
@@ -133,8 +144,9 @@ fn say(text: &str) {
 fn command(program: &str) -> Command {
     let mut command = Command::new(program);
     command
-        .env("PATH", "/bin")
-        .env("DLPM_BIN", "/bin/dlpm")
+        .env("PATH", PROGRAMS)
+        .env("DLPM_BIN", Path::new(PROGRAMS).join("dlpm"))
+        .env(HELPERS_VARIABLE, PROGRAMS)
         .env("DLPM_REQUIRE_KERNEL", "1")
         .env("RUST_BACKTRACE", "0")
         .stdin(Stdio::null());
@@ -181,7 +193,7 @@ fn passed_test(line: &str) -> Option<&str> {
 
 /// In a process of its own: a case fails by panicking.
 fn run_case(report: &mut Report, name: &str) {
-    match command("/init").args(["case", name]).status() {
+    match command(INIT).args(["case", name]).status() {
         Ok(status) if status.success() => report.ok(name),
         Ok(status) => report.failed(name, &format!("{status}, see above")),
         Err(error) => report.failed(name, &error.to_string()),
@@ -190,7 +202,15 @@ fn run_case(report: &mut Report, name: &str) {
 
 #[cfg(test)]
 mod tests {
-    use super::passed_test;
+    use super::*;
+
+    #[test]
+    fn no_file_system_hides_a_program() {
+        for program in [INIT, PLAN, PROGRAMS] {
+            let hidden = MOUNTS.iter().any(|(_, place)| Path::new(program).starts_with(place));
+            assert!(!hidden, "{program}");
+        }
+    }
 
     #[test]
     fn only_ok_is_ok() {

@@ -38,6 +38,8 @@ enum Name {
     /// Cost of a context switch in the kernel and of a ping-pong, beside bpftrace, libbpf-tools and psutil; fails beyond
     /// a third of bpftrace's, or 1.25 times that of the bare helper calls
     Overhead,
+    /// The time and memory of a start, beside bpftrace and perf; fails above 40 MiB, or above bpftrace's CPU time
+    Start,
     /// Reading a model of 100 MB beside reading and hashing its bytes; fails from a ratio of 2 on
     Model,
     /// `dlpm report` on 86,400 lines of 50 rows, against Python's json; fails where it is slower, or holds above 64 MiB
@@ -52,6 +54,7 @@ impl Name {
             Self::Accuracy => "accuracy",
             Self::Gpu => "gpu",
             Self::Overhead => "overhead",
+            Self::Start => "start",
             Self::Model => "model",
             Self::Report => "report",
         }
@@ -59,11 +62,12 @@ impl Name {
 }
 
 /// What `bench overhead` measures beside dlpm: a file of each, and the Debian package that it comes from.
-const PEERS: [(&str, &str); 3] = [
-    PSUTIL,
-    ("/usr/bin/bpftrace", "bpftrace"),
-    ("/usr/sbin/cpudist", "libbpf-tools"),
-];
+const PEERS: [(&str, &str); 3] = [PSUTIL, BPFTRACE, ("/usr/sbin/cpudist", "libbpf-tools")];
+
+const BPFTRACE: (&str, &str) = ("/usr/bin/bpftrace", "bpftrace");
+
+/// The same for `bench start`.
+const STARTED: [(&str, &str); 2] = [BPFTRACE, ("/usr/bin/perf", "linux-perf")];
 
 /// The same for `bench accuracy`.
 const PSUTIL: (&str, &str) = ("/usr/lib/python3/dist-packages/psutil/__init__.py", "python3-psutil");
@@ -94,6 +98,7 @@ pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     match args.name {
         Name::Overhead => install(&PEERS),
         Name::Accuracy => install(&[PSUTIL]),
+        Name::Start => install(&STARTED),
         _ => {}
     }
     if matches!(args.name, Name::Overhead | Name::Accuracy) {

@@ -214,7 +214,10 @@ impl Lab {
         let mut archive = Initramfs::with_busybox(tools)?;
         archive.program("/init", self.programs.get("bin", "dlpm-guest")?);
         archive.program("/bin/dlpm", self.programs.get("bin", "dlpm")?);
-        archive.program("/bin/dlpm-tenant", self.programs.get("bin", "dlpm-tenant")?);
+        for helper in ["dlpm-worker", "dlpm-tenant"] {
+            // Here, and not where cargo put them: that may be below a folder over which a file system is mounted.
+            archive.program(&format!("/bin/{helper}"), self.programs.get("bin", helper)?);
+        }
         Ok(archive)
     }
 
@@ -224,11 +227,6 @@ impl Lab {
         archive.text("/plan", &plan.text);
         for (path, program) in &plan.programs {
             archive.program(path, program);
-        }
-        for helper in ["dlpm-worker", "dlpm-tenant"] {
-            // The tests start these where cargo put them.
-            let program = self.programs.get("bin", helper)?;
-            archive.program(&program.display().to_string(), program);
         }
         if let Some(module) = module {
             archive.program("/dlpm_rapl.ko", module);

@@ -1,7 +1,7 @@
 //! Debian's packages, fetched and unpacked beside the system: nothing is installed, and root is not needed.
 //!
-//! apt works with lists and a cache of its own, for the releases that have the kernels. From where, the system's own
-//! sources say.
+//! apt works with lists, a cache and a status of its own, for the releases that have the kernels. To it nothing is
+//! installed, so that what it fetches does not depend on what is. From where, the system's own sources say.
 
 use std::{
     fs,
@@ -19,6 +19,7 @@ const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// Files in the folder of the state.
 const SOURCES: &str = "sources.list";
 const CONFIGURATION: &str = "apt.conf";
+const STATUS: &str = "status";
 
 /// Releases with kernels: 5.10; 6.1 and 6.12; the newest.
 const SECURITY: [&str; 2] = ["bullseye-security", "bookworm-security"];
@@ -50,6 +51,7 @@ impl Apt {
         }
         fs::write(folder.join(SOURCES), sources)?;
         fs::write(folder.join(CONFIGURATION), configuration(folder))?;
+        fs::write(folder.join(STATUS), "")?;
         let apt = Self {
             folder: folder.to_owned(),
         };
@@ -76,20 +78,12 @@ impl Apt {
         unpack_all(&archives, into)
     }
 
-    /// Fetches these packages with all that the system lacks for them, and unpacks that.
+    /// Fetches these packages with all that they need, and unpacks that.
     pub fn unpack_with_dependencies(&self, packages: &[&str], into: &Path) -> Result<()> {
         let archives = self.empty_archives()?;
         let mut download = self.command("apt-get");
-        // Also what is installed already, so that all is in one place; what the system's version stands in the way of is
-        // only fetched, so nothing is removed.
         download
-            .args([
-                "install",
-                "--download-only",
-                "--reinstall",
-                "-y",
-                "--no-install-recommends",
-            ])
+            .args(["install", "--download-only", "-y", "--no-install-recommends"])
             .args(packages);
         run_bounded(&mut download, LIMIT)?;
         unpack_all(&archives, into)
@@ -114,10 +108,15 @@ fn configuration(folder: &Path) -> String {
     let path = |name: &str| folder.join(name).display().to_string();
     let mut options = vec![
         ("Dir::State", path("state")),
-        ("Dir::State::status", "/var/lib/dpkg/status".to_owned()),
+        // With the system's, a newer package that is installed can make it impossible to fetch an older one.
+        ("Dir::State::status", path(STATUS)),
         ("Dir::Cache", path("cache")),
         ("Dir::Etc::sourcelist", path(SOURCES)),
         ("Dir::Etc::sourceparts", "-".to_owned()),
+        // Which versions the system prefers is for what is installed.
+        ("Dir::Etc::preferences", "-".to_owned()),
+        ("Dir::Etc::preferencesparts", "-".to_owned()),
+        ("APT::Default-Release", String::new()),
         ("Acquire::Languages", "none".to_owned()),
         ("Acquire::Retries", "3".to_owned()),
         ("Acquire::http::Timeout", "30".to_owned()),
@@ -174,7 +173,21 @@ fn unpack_all(archives: &Path, into: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::sources;
+    use std::path::Path;
+
+    use super::{configuration, sources};
+
+    #[test]
+    fn what_is_installed_makes_no_difference() {
+        let text = configuration(Path::new("/cache/apt"));
+        for line in [
+            r#"Dir::State::status "/cache/apt/status";"#,
+            r#"Dir::Etc::preferencesparts "-";"#,
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
+        assert!(!text.contains("/var/lib/dpkg"), "{text}");
+    }
 
     #[test]
     fn sources_are_those_of_the_system() {

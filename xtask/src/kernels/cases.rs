@@ -84,6 +84,9 @@ pub const LEFT_OUT: &[(&str, &str)] = &[
     ("gpu_options", "a static program cannot load NVML"),
     ("gpu_source", "a static program cannot load NVML"),
     ("gpu_source_faults", "a static program cannot load NVML"),
+    ("gpu_driver_records", "a static program cannot load NVML"),
+    ("signals", "how dlpm and its command end does not depend on the kernel"),
+    ("timezone", "the zone of dates does not depend on the kernel"),
 ];
 
 /// Whether a test of a program that runs there runs itself.

@@ -27,12 +27,17 @@ pub struct Ended {
     pub end: End,
 }
 
-/// The emulator in this folder of unpacked packages.
+/// The emulator in this folder of unpacked packages, with the loader and the libraries that are there: those of the system
+/// may be of another release.
 pub fn emulator(tools: &Path) -> Command {
-    let mut command = Command::new(tools.join("usr/bin/qemu-system-x86_64"));
     let libraries = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"].map(|part| tools.join(part));
-    let libraries: Vec<_> = libraries.iter().map(|path| path.display().to_string()).collect();
-    command.env("LD_LIBRARY_PATH", libraries.join(":"));
+    let loaders = libraries.each_ref().map(|folder| folder.join("ld-linux-x86-64.so.2"));
+    let loader = loaders.iter().find(|path| path.exists()).unwrap_or(&loaders[0]);
+    let folders: Vec<_> = libraries.iter().map(|path| path.display().to_string()).collect();
+    let mut command = Command::new(loader);
+    command.args(["--library-path", &folders.join(":")]);
+    command.arg(tools.join("usr/bin/qemu-system-x86_64"));
+    command.env("QEMU_MODULE_DIR", libraries[0].join("qemu"));
     for firmware in ["usr/share/qemu", "usr/share/seabios"] {
         command.arg("-L").arg(tools.join(firmware));
     }

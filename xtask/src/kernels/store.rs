@@ -74,15 +74,19 @@ impl Store {
 
     /// The folder with the emulator and busybox.
     pub fn tools(&self) -> Result<PathBuf> {
+        let starts = |folder: &Path| probe(machine::emulator(folder).arg("--version")).is_some();
         let part = || {
             self.part("tools", |apt, into| {
                 apt.unpack_with_dependencies(&TOOLS, into)?;
+                if !starts(into) {
+                    bail!("the emulator in {} does not start", into.display());
+                }
                 Ok("tools".to_owned())
             })
         };
         let (folder, _) = part()?;
-        // What the system had of its libraries was not fetched, and may have been removed since.
-        if probe(machine::emulator(&folder).arg("--version")).is_none() {
+        // A cache from before all libraries were fetched lacks those that its system had.
+        if !starts(&folder) {
             fs::remove_file(folder.join(COMPLETE))?;
             return part().map(|(folder, _)| folder);
         }

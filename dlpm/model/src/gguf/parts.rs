@@ -1,6 +1,6 @@
 //! The parts of a split model: `NAME-00001-of-00003.gguf` and those beside it, as llama.cpp's `gguf-split` names them.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::{Header, Value};
 use crate::{ModelError, details::Details, file::ModelFile};
@@ -27,14 +27,18 @@ pub fn add(header: &mut Header, file: &ModelFile, path: &Path, details: &mut Det
     let mut bytes = 0u64;
     for part in 0..count {
         let name = name_of(path, number, part, count)?;
-        details.files.push(crate::source(&name));
+        details.files.push(crate::printable(&name));
         if part == number {
             bytes = bytes.saturating_add(file.length());
             all.append(&mut kept);
             continue;
         }
-        let in_part = |error: ModelError| error.in_part(&crate::source(&name));
-        let other_file = ModelFile::open(&name).map_err(in_part)?;
+        let in_part = |error: ModelError| error.in_part(&crate::printable(&name));
+        let folder = match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        let other_file = ModelFile::open_in(folder, &name).map_err(in_part)?;
         let other = Header::read(&other_file).map_err(in_part)?;
         if part_number(&other)? != part || other.metadata.get("split.count") != Some(&Value::Int(count.into())) {
             return Err(in_part(ModelError::Malformed(format!(
@@ -69,7 +73,7 @@ fn part_number(header: &Header) -> Result<u64, ModelError> {
 }
 
 /// The name of another part, from that of one.
-fn name_of(path: &Path, number: u64, other: u64, count: u64) -> Result<PathBuf, ModelError> {
+fn name_of(path: &Path, number: u64, other: u64, count: u64) -> Result<String, ModelError> {
     let suffix = |part: u64| format!("-{:05}-of-{count:05}.gguf", part.saturating_add(1));
     let name = path.file_name().and_then(|name| name.to_str());
     let Some(stem) = name.and_then(|name| name.strip_suffix(&suffix(number))) else {
@@ -80,5 +84,5 @@ fn name_of(path: &Path, number: u64, other: u64, count: u64) -> Result<PathBuf, 
             suffix(number)
         )));
     };
-    Ok(path.with_file_name(format!("{stem}{}", suffix(other))))
+    Ok(format!("{stem}{}", suffix(other)))
 }

@@ -41,17 +41,6 @@ pub struct Node {
     pub inputs: Vec<NamedArgument>,
     /// What comes out.
     pub outputs: Vec<Argument>,
-    /// Where the author wrote it.
-    #[serde(default)]
-    pub metadata: Metadata,
-}
-
-/// Where an operator was written.
-#[derive(Debug, Default, Deserialize)]
-pub struct Metadata {
-    /// The modules around it, see [`crate::modules::of_stack`].
-    #[serde(default)]
-    pub nn_module_stack: Option<String>,
 }
 
 /// An argument and its name.
@@ -198,8 +187,6 @@ pub struct Signature {
 pub struct InputSpec {
     /// A parameter.
     pub parameter: Option<Parameter>,
-    /// A tensor of the module that is not a parameter.
-    pub buffer: Option<Buffer>,
     /// What the user hands over.
     pub user_input: Option<UserInput>,
 }
@@ -211,13 +198,6 @@ pub struct Parameter {
     pub arg: TensorName,
     /// Its name in the model.
     pub parameter_name: String,
-}
-
-/// A tensor of the module that is not a parameter.
-#[derive(Debug, Deserialize)]
-pub struct Buffer {
-    /// Its name in the graph.
-    pub arg: TensorName,
 }
 
 /// What the user hands over.
@@ -242,7 +222,7 @@ pub struct Stored {
 }
 
 /// Numbers, names and bits of PyTorch's types of elements.
-const TYPES: [(i64, &str, u64); 23] = [
+const TYPES: [(i64, &str, u64); 14] = [
     (1, "uint8", 8),
     (2, "int8", 8),
     (3, "int16", 16),
@@ -256,16 +236,7 @@ const TYPES: [(i64, &str, u64); 23] = [
     (11, "complex128", 128),
     (12, "bool", 8),
     (13, "bfloat16", 16),
-    (14, "qint8", 8),
-    (15, "quint8", 8),
-    (16, "qint32", 32),
     (28, "uint16", 16),
-    (29, "float8_e4m3fn", 8),
-    (30, "float8_e5m2", 8),
-    (31, "float8_e4m3fnuz", 8),
-    (32, "float8_e5m2fnuz", 8),
-    (33, "float8_e8m0fnu", 8),
-    (34, "float4_e2m1fn_x2", 8),
 ];
 
 /// The name of a type.

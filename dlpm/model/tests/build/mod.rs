@@ -1,3 +1,6 @@
 //! Files of models for tests, written after the descriptions of their formats.
+#![allow(dead_code, reason = "each test program takes its part")]
 
 pub mod gguf;
+pub mod hugging_face;
+pub mod legacy_torch;

@@ -2,8 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    fs,
-    io::{self, Write},
+    fs, io,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -20,7 +19,7 @@ use super::{
 };
 use crate::{
     attribution::{Options, attribute, energy_tree::Carries},
-    commands::{progress::Progress, say},
+    commands::progress::Progress,
     phases::{Answer, Border, Change, Phases},
     sinks::{
         measuring_cost::MeasuringCost,
@@ -28,6 +27,7 @@ use crate::{
         segments::{Encoding, Segmenter, phase_events},
         socket::Listening,
         summary::{self, SummaryOptions},
+        terminal::{self, say},
         totals::Totals,
         writer::{BACKLOG_BYTES, Identity, LogOptions, LogWriter, Report},
     },
@@ -361,17 +361,19 @@ impl Engine {
         let report = writer.finish(self.metadata.clone(), PATIENCE);
         self.notes.extend(report.notes());
         self.notes.extend(warnings::dropped(self.machine.dropped()));
+        let mut shown = true;
         if self.quiet {
             for note in report.notes() {
                 say(&note);
             }
         } else {
-            self.print_summary(&report);
+            shown = self.print_summary(&report);
         }
-        last.map(|()| report.complete && report.unwritten_lines == 0)
+        last.map(|()| shown && report.complete && report.unwritten_lines == 0)
     }
 
-    fn print_summary(&self, report: &Report) {
+    /// Whether it could be printed.
+    fn print_summary(&self, report: &Report) -> bool {
         let options = SummaryOptions {
             notes: self.notes.clone(),
             cost: self.metadata.measuring_cost.clone(),
@@ -383,12 +385,13 @@ impl Engine {
             self.folder.display(),
             report.written_lines
         ));
-        // A reader that has gone away is no failure of the trace.
-        let _ = if self.has_command {
-            io::stderr().write_all(text.as_bytes())
-        } else {
-            io::stdout().write_all(text.as_bytes())
-        };
+        if self.has_command {
+            terminal::complain(&text);
+            return true;
+        }
+        terminal::print(&text)
+            .inspect_err(|error| say(&error.to_string()))
+            .is_ok()
     }
 
     fn warn(&mut self, text: &str) {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, bail};
-use jiff::{Zoned, tz::TimeZone};
+use jiff::{Timestamp, tz::TimeZone};
 
 use crate::{
     attribution::{
@@ -24,6 +24,7 @@ use crate::{
         machine::MachineConfig,
         memory::MemoryOptions,
         proc_fs,
+        timezone::local,
     },
 };
 
@@ -93,10 +94,14 @@ pub fn plan(args: &TraceArgs) -> Result<Plan> {
     } else {
         notes.extend_from_slice(gpus.notes());
     }
-    let timezone = TimeZone::system();
+    notes.extend(local().note.clone());
+    let timezone = local().timezone.clone();
     let folder = match &args.output {
         Some(folder) => folder.clone(),
-        None => PathBuf::from(Zoned::now().strftime("dlpm-%Y%m%d-%H%M%S").to_string()),
+        None => {
+            let now = Timestamp::now().to_zoned(timezone.clone());
+            PathBuf::from(now.strftime("dlpm-%Y%m%d-%H%M%S").to_string())
+        }
     };
     Ok(Plan {
         machine: MachineConfig {

@@ -1,5 +1,7 @@
 //! What a user is told of while a trace runs, and of what was dropped at its end.
 
+mod zones;
+
 use std::collections::BTreeSet;
 
 use crate::{attribution::ledger::Ledger, sinks::writer::Status, sources::machine::Dropped};
@@ -11,6 +13,7 @@ pub struct Warnings {
     disk: bool,
     /// GPUs that have not answered since they were warned of.
     silent_gpus: BTreeSet<String>,
+    zones: zones::Zones,
 }
 
 impl Warnings {
@@ -26,6 +29,7 @@ impl Warnings {
                     .to_owned(),
             );
         }
+        new.extend(self.zones.of(ledger));
         new.extend(self.of_gpus(ledger));
         match (status.map(|status| &status.blocked), self.disk) {
             (Some(Some(blocked)), false) => {

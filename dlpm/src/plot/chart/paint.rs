@@ -10,11 +10,14 @@ use plotters::{
 };
 
 use super::{Chart, Curve};
-use crate::plot::{
-    axis::nearest,
-    bands::{Band, Bands},
-    bins::Series,
-    palette,
+use crate::{
+    plot::{
+        axis::nearest,
+        bands::{Band, Bands},
+        bins::Series,
+        palette,
+    },
+    printable::printable,
 };
 
 /// plotters counts in whole units; four to a pixel, so that curves stay smooth.
@@ -47,15 +50,6 @@ pub fn text<'a>(size: i32, horizontal: HPos) -> TextStyle<'a> {
         .into_text_style(&(0, 0))
         .color(&palette::INK)
         .pos(Pos::new(horizontal, VPos::Center))
-}
-
-/// Names come from the log: what XML cannot hold, and what changes the direction of text, is shown as `?`.
-pub fn printable(text: &str) -> String {
-    let is_bad = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}' | '\u{FFFE}' | '\u{FFFF}')
-    };
-    text.chars().map(|c| if is_bad(c) { '?' } else { c }).collect()
 }
 
 /// The width that text of [`TEXT`] may take, in pixels: what most sans-serif fonts stay below.

@@ -22,7 +22,10 @@ pub use date::unix_ns;
 pub use event::{Event, ZoneState};
 pub use line::{Foreign, Interval, LogLine};
 
-use crate::sinks::{folder::LOG_NAME, repair};
+use crate::{
+    sinks::{folder::LOG_NAME, repair},
+    sources::timezone::local,
+};
 
 /// Longest line that is read: a log of that many rows in a line is none that dlpm writes.
 const LONGEST_LINE_BYTES: u64 = 1 << 30;
@@ -96,7 +99,7 @@ impl LogReader {
             Ok(file) => Ok(Self::new(
                 path,
                 BufReader::with_capacity(1 << 18, file),
-                TimeZone::system(),
+                local().timezone.clone(),
             )),
             Err(error) => Err(LogError::Io { path, error }),
         }

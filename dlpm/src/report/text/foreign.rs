@@ -1,7 +1,10 @@
 //! What AIPowerMeter itself recorded, for a terminal.
 
 use super::Text;
-use crate::sinks::figures::{printable, table, trimmed};
+use crate::{
+    printable::printable,
+    sinks::figures::{table, trimmed},
+};
 
 impl Text<'_> {
     /// What AIPowerMeter itself recorded.

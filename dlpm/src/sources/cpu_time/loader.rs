@@ -10,11 +10,18 @@ use dlpm_common::{globals, maps, programs};
 
 use super::{
     CpuTimeError, Identity, MapSizes,
-    offsets::{KERNEL_BTF, KernelOffsets},
+    kernel_types::{KERNEL_BTF, KernelTypes, Kind},
+    offsets::KernelOffsets,
 };
 
 /// The eBPF object, aligned as the ELF parser wants it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/dlpm.bpf.o"));
+
+/// What the hot path is attached to, as a type of the kernel.
+const SWITCH_TYPE: (Kind, &str) = (Kind::Typedef, "btf_trace_sched_switch");
+
+/// What the list of tasks is attached to.
+const TASKS_TYPE: (Kind, &str) = (Kind::Function, "bpf_iter_task");
 
 /// One place in the kernel where a program of dlpm runs.
 #[derive(Clone, Debug)]
@@ -49,18 +56,22 @@ pub(super) fn load(sizes: &MapSizes, cpus: u32, smt: bool, identity: Option<Iden
     if OBJECT.is_empty() {
         return Err(CpuTimeError::NotBuilt);
     }
-    let offsets = match identity {
+    let types = match identity {
         Some(Identity::Tgid) => Err("start times were not asked for".to_owned()),
-        _ => KernelOffsets::read(Path::new(KERNEL_BTF)),
+        _ => KernelTypes::read(Path::new(KERNEL_BTF)),
     };
-    let mut ebpf = load_object(sizes, cpus, smt, offsets.as_ref().ok())?;
+    let kernel = types.and_then(|types| {
+        let attached_to = types.for_aya([SWITCH_TYPE, TASKS_TYPE])?;
+        Ok((KernelOffsets::of(&types), attached_to))
+    });
+    let mut ebpf = load_object(sizes, cpus, smt, kernel.as_ref().ok().map(|(offsets, _)| offsets))?;
 
-    let by_start_time = match &offsets {
+    let by_start_time = match &kernel {
         Err(reason) => Err(reason.clone()),
-        Ok(found) if !found.missing_task_fields.is_empty() => {
+        Ok((found, _)) if !found.missing_task_fields.is_empty() => {
             Err(format!("this kernel has no {}", found.missing_task_fields.join(", ")))
         }
-        Ok(_) => load_by_start_time(&mut ebpf),
+        Ok((_, attached_to)) => load_by_start_time(&mut ebpf, attached_to),
     };
     let (identity, switch, seal) = if by_start_time.is_ok() {
         (Identity::StartTime, programs::ON_SWITCH, programs::SEAL)
@@ -75,9 +86,9 @@ pub(super) fn load(sizes: &MapSizes, cpus: u32, smt: bool, identity: Option<Iden
     let identity_reason = by_start_time.err();
 
     let task_fields = identity_reason.clone().map_or(Ok(()), Err);
-    let cgroup_fields = match &offsets {
-        Ok(found) if found.missing_cgroup_fields.is_empty() => Ok(()),
-        Ok(found) => Err(format!("this kernel has no {}", found.missing_cgroup_fields.join(", "))),
+    let cgroup_fields = match &kernel {
+        Ok((found, _)) if found.missing_cgroup_fields.is_empty() => Ok(()),
+        Ok((found, _)) => Err(format!("this kernel has no {}", found.missing_cgroup_fields.join(", "))),
         Err(reason) => Err(reason.clone()),
     };
     let mut hooks = Vec::new();
@@ -130,7 +141,10 @@ pub(super) fn load(sizes: &MapSizes, cpus: u32, smt: bool, identity: Option<Iden
             state,
         });
     }
-    let state = task_fields.clone().and_then(|()| list_tasks(&mut ebpf));
+    let state = task_fields.clone().and_then(|()| match &kernel {
+        Ok((_, attached_to)) => list_tasks(&mut ebpf, attached_to),
+        Err(reason) => Err(reason.clone()),
+    });
     hooks.push(Hook {
         program: programs::LIST_TASKS,
         again: &[],
@@ -153,6 +167,8 @@ fn load_object(sizes: &MapSizes, cpus: u32, smt: bool, offsets: Option<&KernelOf
     let offsets = offsets.map(|found| found.offsets).unwrap_or_default();
     let mut loader = EbpfLoader::new();
     loader
+        // Rust eBPF has no relocations for which aya would need the kernel's types, and would parse all of them.
+        .btf(None)
         .override_global(globals::SLOTS_LOG2, &sizes.slots_log2, true)
         .override_global(globals::SMT, &smt, true)
         .override_global(globals::OFFSETS, &offsets, true)
@@ -165,14 +181,13 @@ fn load_object(sizes: &MapSizes, cpus: u32, smt: bool, offsets: Option<&KernelOf
     loader.load(OBJECT).map_err(CpuTimeError::object)
 }
 
-fn load_by_start_time(ebpf: &mut Ebpf) -> Result<(), String> {
-    let btf = Btf::from_sys_fs().map_err(|error| error.to_string())?;
+fn load_by_start_time(ebpf: &mut Ebpf, attached_to: &Btf) -> Result<(), String> {
     let program: &mut BtfTracePoint = ebpf
         .program_mut(programs::ON_SWITCH)
         .ok_or_else(|| missing(programs::ON_SWITCH))?
         .try_into()
         .map_err(describe)?;
-    program.load("sched_switch", &btf).map_err(describe)?;
+    program.load("sched_switch", attached_to).map_err(describe)?;
     raw_tracepoint(ebpf, programs::SEAL)
         .and_then(|program| program.load())
         .map_err(describe)
@@ -219,14 +234,13 @@ pub(super) fn raw_tracepoint<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a m
 }
 
 /// Runs the task iterator once: the other hooks are in place, so that from now on no process is missed.
-fn list_tasks(ebpf: &mut Ebpf) -> Result<(), String> {
-    let btf = Btf::from_sys_fs().map_err(|error| error.to_string())?;
+fn list_tasks(ebpf: &mut Ebpf, attached_to: &Btf) -> Result<(), String> {
     let program: &mut Iter = ebpf
         .program_mut(programs::LIST_TASKS)
         .ok_or_else(|| missing(programs::LIST_TASKS))?
         .try_into()
         .map_err(describe)?;
-    program.load("task", &btf).map_err(describe)?;
+    program.load("task", attached_to).map_err(describe)?;
     let link = program.attach().map_err(describe)?;
     let mut file = program
         .take_link(link)

@@ -8,6 +8,7 @@ mod batch;
 mod cgroups;
 mod cost;
 mod error;
+mod kernel_types;
 mod loader;
 mod offsets;
 mod seal;
@@ -27,8 +28,9 @@ use dlpm_common::{Counter, Slot, maps};
 
 pub use batch::{Batch, delete_from_hash, read_hash};
 pub use error::CpuTimeError;
+pub use kernel_types::KERNEL_BTF;
 pub use loader::Hook;
-pub use offsets::{KERNEL_BTF, field_offsets};
+pub use offsets::field_offsets;
 pub use tables::Tables;
 
 use cost::CostMeter;

@@ -1,8 +1,6 @@
 //! The arithmetic of one energy counter that wraps: no file, no clock.
 
-/// What an interval may claim beyond power × time: a counter moves in steps (RAPL about once a millisecond, other
-/// firmware less often), so a step may fall just inside a short interval. 100 ms at the limit.
-const STEP_NS: u64 = 100_000_000;
+use crate::interval::METER_STEP_NS;
 
 /// A counter is read every 30 s. After twice that without a reading, it is asked whether it can have wrapped twice.
 const LATE_NS: u64 = 60_000_000_000;
@@ -130,7 +128,8 @@ fn delta_uj(before_uj: u64, now_uj: u64, range_uj: Option<u64>, limit_mw: u64, e
             elapsed_ns / 1_000_000_000
         ));
     }
-    if u128::from(delta) > most_uj(elapsed_ns.saturating_add(STEP_NS)) {
+    // A step of the counter may fall just inside a short interval.
+    if u128::from(delta) > most_uj(elapsed_ns.saturating_add(METER_STEP_NS)) {
         return Err(format!(
             "the counter went from {before_uj} to {now_uj} µJ in {} ms, more than {} W: it was reset, or wrapped more \
              than once",

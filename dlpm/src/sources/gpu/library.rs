@@ -10,10 +10,14 @@ use std::{
 
 use nvml_wrapper::{Device, Nvml, error::NvmlError};
 
+use super::calls;
 use crate::interval::MeterSource;
 
 /// The names that the driver installs: the first is there for programs, the second for those who build some.
 const NAMES: [&str; 2] = ["libnvidia-ml.so.1", "libnvidia-ml.so"];
+
+/// More GPUs than this no driver shows.
+const MOST_GPUS: u32 = 1024;
 
 /// Who a GPU is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +27,8 @@ pub(super) struct Identity {
     pub(super) name: String,
     pub(super) pci: String,
     pub(super) source: MeterSource,
+    /// Its driver's newest functions write more than they promise.
+    pub(super) third_is_unsafe: bool,
 }
 
 /// The library, ready, with the GPUs that answer.
@@ -95,13 +101,39 @@ fn enumerate(nvml: Nvml) -> Result<Found, NoLibrary> {
     let count = nvml
         .device_count()
         .map_err(|error| NoLibrary::NotWorking(describe(&error)))?;
-    let mut gpus = Vec::new();
+    if count > MOST_GPUS {
+        return Err(NoLibrary::NotWorking(format!("it says that there are {count} GPUs")));
+    }
+    let driver = calls::driver_version(&nvml).unwrap_or_default();
+    let third_is_unsafe = calls::is_third_unsafe(&driver);
+    let mut gpus: Vec<Identity> = Vec::new();
     let mut notes = Vec::new();
     for index in 0..count {
-        match nvml.device_by_index(index).and_then(|gpu| identify(index, &gpu)) {
-            Ok(identity) => gpus.push(identity),
+        let identity = nvml
+            .device_by_index(index)
+            .and_then(|gpu| identify(index, &gpu, third_is_unsafe));
+        match identity {
+            // It is found again by its UUID, and its zone is named after it.
+            Ok(identity) if identity.uuid.is_empty() => {
+                notes.push(format!(
+                    "GPU {index} is not measured: its driver does not tell its UUID"
+                ));
+            }
+            Ok(identity) => match gpus.iter().find(|other| other.uuid == identity.uuid) {
+                Some(other) => notes.push(format!(
+                    "GPU {index} is not measured: its driver gives it the UUID of GPU {}",
+                    other.index
+                )),
+                None => gpus.push(identity),
+            },
             Err(error) => notes.push(format!("GPU {index} is not measured: {}", describe(&error))),
         }
+    }
+    if third_is_unsafe && !gpus.is_empty() {
+        notes.push(format!(
+            "the NVIDIA driver {driver} writes larger records of processes than its interface says: processes are \
+             listed by its older functions"
+        ));
     }
     Ok(Found {
         nvml: Arc::new(nvml),
@@ -110,17 +142,18 @@ fn enumerate(nvml: Nvml) -> Result<Found, NoLibrary> {
     })
 }
 
-fn identify(index: u32, gpu: &Device<'_>) -> Result<Identity, NvmlError> {
+fn identify(index: u32, gpu: &Device<'_>, third_is_unsafe: bool) -> Result<Identity, NvmlError> {
     let counter = gpu.total_energy_consumption();
     Ok(Identity {
-        uuid: gpu.uuid()?,
+        uuid: calls::uuid(gpu)?,
         index,
-        name: gpu.name().unwrap_or_default(),
-        pci: gpu.pci_info().map(|pci| pci.bus_id).unwrap_or_default(),
+        name: calls::name(gpu).unwrap_or_default(),
+        pci: calls::pci_address(gpu).unwrap_or_default(),
         source: match counter {
             Err(error) if is_absent(&error) => MeterSource::NvmlPower,
             _ => MeterSource::NvmlEnergy,
         },
+        third_is_unsafe,
     })
 }
 

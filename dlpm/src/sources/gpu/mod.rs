@@ -2,9 +2,13 @@
 //!
 //! Nothing of NVML leaves this module: readings are plain values of [`crate::interval`].
 
+mod calls;
 mod energy;
 mod library;
+mod processes;
 mod reader;
+mod records;
+mod room;
 mod sm_time;
 mod worker;
 

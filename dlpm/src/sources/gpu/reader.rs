@@ -1,18 +1,18 @@
 //! One GPU, read through NVML. Each call may block for as long as the driver likes.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use nvml_wrapper::{
-    Device, Nvml, enums::device::UsedGpuMemory, error::NvmlError, struct_wrappers::device::ProcessInfo,
-};
+use nvml_wrapper::{Device, Nvml, error::NvmlError};
 
 use super::{
+    calls::Generation,
     energy::{EnergyCounter, PowerIntegral},
-    library::{Identity, describe, is_absent, is_no_function},
-    sm_time::{Sample, SmTime},
+    library::{Identity, describe},
+    processes::{self, Listed, Lists},
+    sm_time::SmTime,
 };
 use crate::{
     interval::{GpuProcess, GpuReading, MeterSource},
@@ -22,39 +22,35 @@ use crate::{
 /// Samples and lists are read at least this often (NVML keeps a hundred samples or so, and no list of the past).
 const PROCESSES_EVERY_NS: u64 = 500_000_000;
 
-/// Tries for a list that grows between the question for its size and that for its entries.
-const TRIES: u32 = 3;
-
-/// What NVML says where MIG is on.
-const MIG_ENABLED: u32 = 1;
-
 /// A GPU and what was seen of it since the last [`Reader::take`].
 pub(super) struct Reader<'nvml> {
     nvml: &'nvml Nvml,
     identity: Identity,
     /// The handle; `None` after a failure, when the old one may be dead for good.
     gpu: Option<Device<'nvml>>,
+    /// All memory that it has, once it has told.
+    total_bytes: Option<u64>,
+    /// Functions that list processes, the one to try first in front.
+    order: [Generation; 3],
     counter: EnergyCounter,
     power: PowerIntegral,
     sm_time: SmTime,
     /// Processes of the lists since the last take.
     listed: BTreeMap<u32, Listed>,
     processes_read_at_ns: Option<u64>,
-}
-
-/// A process in the newest list that has it.
-#[derive(Clone, Default)]
-struct Listed {
-    memory_bytes: Option<u64>,
-    instances: Vec<String>,
+    /// What is wrong with it or its driver, and how that is dealt with.
+    notes: BTreeSet<String>,
 }
 
 impl<'nvml> Reader<'nvml> {
     pub(super) fn new(nvml: &'nvml Nvml, identity: Identity) -> Self {
         Self {
             nvml,
+            order: Generation::order(identity.third_is_unsafe),
             identity,
             gpu: None,
+            total_bytes: None,
+            notes: BTreeSet::new(),
             counter: EnergyCounter::default(),
             power: PowerIntegral::default(),
             sm_time: SmTime::default(),
@@ -94,12 +90,13 @@ impl<'nvml> Reader<'nvml> {
         let (lists, sm_time) = self.see_processes();
         if let Ok(gpu) = self.gpu() {
             reading.power_mw = gpu.power_usage().ok().map(u64::from);
-            reading.utilization_percent = gpu.utilization_rates().ok().map(|rates| rates.gpu);
-            if let Ok(memory) = gpu.memory_info() {
-                reading.memory_used_bytes = Some(memory.used);
-                reading.memory_total_bytes = Some(memory.total);
-            }
-            reading.mig = is_mig(gpu);
+            let percent = gpu.utilization_rates().ok().map(|rates| rates.gpu);
+            reading.utilization_percent = percent.filter(|percent| *percent <= 100);
+            reading.mig = processes::is_mig(gpu);
+        }
+        if let Some((used, total)) = self.memory() {
+            reading.memory_used_bytes = Some(used);
+            reading.memory_total_bytes = Some(total);
         }
         let (percent_us, dropped_samples) = self.sm_time.take();
         let gone = |pid: &u32| (*pid, Listed::default());
@@ -119,6 +116,7 @@ impl<'nvml> Reader<'nvml> {
         reading.dropped_samples = dropped_samples;
         reading.lists = lists;
         reading.sm_time = sm_time;
+        reading.notes = self.notes.iter().cloned().collect();
         reading
     }
 
@@ -160,18 +158,48 @@ impl<'nvml> Reader<'nvml> {
     fn see_processes(&mut self) -> (Result<(), String>, Result<(), String>) {
         self.processes_read_at_ns = Some(monotonic_ns());
         let cursor_us = self.sm_time.cursor_us(unix_us());
-        let read = self.gpu().map(|gpu| (lists(gpu), samples(gpu, cursor_us)));
+        if self.total_bytes.is_none() {
+            self.memory();
+        }
+        let (order, total_bytes) = (self.order, self.total_bytes);
+        let read = self.gpu().map(|gpu| {
+            (
+                processes::lists(gpu, order, total_bytes),
+                processes::samples(gpu, cursor_us),
+            )
+        });
         // Memory is that of now: who is gone by now holds none, and a list that cannot be read tells nothing.
         for listed in self.listed.values_mut() {
             listed.memory_bytes = None;
         }
         match read {
             Ok((lists, samples)) => (
-                lists.map(|lists| self.listed.extend(lists)),
+                lists.and_then(|lists| self.see_lists(lists)),
                 samples.map(|samples| self.sm_time.see(samples)),
             ),
             Err(error) => (Err(describe(&error)), Err(describe(&error))),
         }
+    }
+
+    fn see_lists(&mut self, lists: Lists) -> Result<(), String> {
+        if let Some(bytes) = lists.unusual {
+            self.notes.insert(format!(
+                "its driver lists processes in records of {bytes} bytes instead of 24, and is read that way"
+            ));
+        }
+        let complete = lists.complete();
+        self.listed.extend(lists.processes);
+        complete
+    }
+
+    /// Memory in use, and all that it has, in bytes; `None` where that is not told, or makes no sense.
+    fn memory(&mut self) -> Option<(u64, u64)> {
+        let memory = self.gpu().and_then(|gpu| gpu.memory_info()).ok()?;
+        if memory.used > memory.total {
+            return None;
+        }
+        self.total_bytes = Some(memory.total).filter(|bytes| *bytes > 0);
+        Some((memory.used, memory.total))
     }
 
     fn gpu(&mut self) -> Result<&Device<'nvml>, NvmlError> {
@@ -202,102 +230,9 @@ pub(super) fn unknown(identity: &Identity, reason: String) -> GpuReading {
         sm_time: Err(reason.clone()),
         lists: Err(reason),
         dropped_samples: 0,
+        notes: Vec::new(),
         processes: Vec::new(),
     }
-}
-
-fn is_mig(gpu: &Device<'_>) -> bool {
-    gpu.mig_mode().is_ok_and(|mode| mode.current == MIG_ENABLED)
-}
-
-fn samples(gpu: &Device<'_>, cursor_us: u64) -> Result<Vec<Sample>, String> {
-    if is_mig(gpu) {
-        return Err("a GPU in MIG mode does not tell utilisation by process".to_owned());
-    }
-    match retry(|| gpu.process_utilization_stats(cursor_us)) {
-        Ok(samples) => Ok(samples
-            .into_iter()
-            .map(|sample| Sample {
-                pid: sample.pid,
-                at_us: sample.timestamp,
-                sm_percent: sample.sm_util,
-            })
-            .collect()),
-        // There is none that is newer.
-        Err(NvmlError::NotFound) => Ok(Vec::new()),
-        Err(error) if is_absent(&error) => Err("this GPU does not tell utilisation by process".to_owned()),
-        Err(error) => Err(describe(&error)),
-    }
-}
-
-/// The processes on a GPU: those of its instances in MIG mode.
-fn lists(gpu: &Device<'_>) -> Result<BTreeMap<u32, Listed>, String> {
-    let mut all: BTreeMap<u32, Listed> = BTreeMap::new();
-    if !is_mig(gpu) {
-        add_processes(gpu, None, &mut all).map_err(|error| describe(&error))?;
-        return Ok(all);
-    }
-    // Positions without an instance are not errors; their number is that of all there can be.
-    for position in 0..gpu.mig_device_count().map_err(|error| describe(&error))? {
-        let instance = match gpu.mig_device_by_index(position) {
-            Ok(instance) => instance,
-            Err(NvmlError::NotFound | NvmlError::InvalidArg) => continue,
-            Err(error) => return Err(describe(&error)),
-        };
-        let uuid = instance.uuid().map_err(|error| describe(&error))?;
-        add_processes(&instance, Some(&uuid), &mut all).map_err(|error| describe(&error))?;
-    }
-    Ok(all)
-}
-
-fn add_processes(gpu: &Device<'_>, instance: Option<&str>, all: &mut BTreeMap<u32, Listed>) -> Result<(), NvmlError> {
-    let compute = retry(|| or_older(gpu.running_compute_processes(), || gpu.running_compute_processes_v2()))?;
-    let graphics = match retry(|| or_older(gpu.running_graphics_processes(), || gpu.running_graphics_processes_v2())) {
-        // A GPU that only computes.
-        Err(NvmlError::NotSupported) => Vec::new(),
-        graphics => graphics?,
-    };
-    // A process that does both stands in both lists, with all its memory in each.
-    let mut here: BTreeMap<u32, Option<u64>> = BTreeMap::new();
-    for process in compute.into_iter().chain(graphics) {
-        let memory_bytes = here.entry(process.pid).or_default();
-        *memory_bytes = (*memory_bytes).max(memory_of(&process));
-    }
-    for (pid, memory_bytes) in here {
-        let listed = all.entry(pid).or_default();
-        listed.memory_bytes = match (listed.memory_bytes, memory_bytes) {
-            (Some(there), Some(here)) => Some(there.saturating_add(here)),
-            (there, here) => there.or(here),
-        };
-        listed.instances.extend(instance.map(str::to_owned));
-    }
-    Ok(())
-}
-
-fn memory_of(process: &ProcessInfo) -> Option<u64> {
-    match process.used_gpu_memory {
-        UsedGpuMemory::Used(bytes) => Some(bytes),
-        UsedGpuMemory::Unavailable => None,
-    }
-}
-
-/// What an older function says, where the newer is not there (drivers before 510).
-fn or_older<T>(newer: Result<T, NvmlError>, older: impl FnOnce() -> Result<T, NvmlError>) -> Result<T, NvmlError> {
-    match newer {
-        Err(error) if is_no_function(&error) => older(),
-        other => other,
-    }
-}
-
-fn retry<T>(read: impl Fn() -> Result<T, NvmlError>) -> Result<T, NvmlError> {
-    let mut result = read();
-    for _ in 1..TRIES {
-        if !matches!(result, Err(NvmlError::InsufficientSize(_))) {
-            break;
-        }
-        result = read();
-    }
-    result
 }
 
 fn unix_us() -> u64 {

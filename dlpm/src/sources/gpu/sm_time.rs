@@ -7,11 +7,16 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::records::LARGEST_PID;
+
 /// What a sample stands for at most while the sampling period is not known (NVML samples at least once a second).
 const LONGEST_PERIOD_US: u64 = 1_000_000;
 
 /// Two samples of one process that are closer are one that was stored twice.
 const SHORTEST_PERIOD_US: u64 = 1_000;
+
+/// Time stamps are the wall clock's, which may be set a little between a sample and its reading.
+const FUTURE_US: u64 = 10_000_000;
 
 /// One sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +63,12 @@ impl SmTime {
         // Some drivers fill what they do not use of the buffer with entries of no process, or repeat old ones.
         samples.retain(|sample| sample.pid != 0 && sample.at_us > self.cursor_us);
         let before = samples.len();
-        samples.retain(|sample| sample.sm_percent <= 100);
+        // A sample from the future would keep the cursor there.
+        let newest_us = match self.asked_us {
+            0 => u64::MAX,
+            asked_us => asked_us.saturating_add(FUTURE_US),
+        };
+        samples.retain(|sample| sample.sm_percent <= 100 && sample.pid <= LARGEST_PID && sample.at_us <= newest_us);
         self.dropped += (before - samples.len()) as u64;
         samples.sort_by_key(|sample| (sample.at_us, sample.pid));
         self.learn_period(&samples);

@@ -5,7 +5,7 @@ use super::super::{
     value::{Flow, Tensor},
 };
 
-const SAME: [&str; 61] = [
+const SAME: [&str; 66] = [
     "Abs",
     "Acos",
     "Acosh",
@@ -13,6 +13,7 @@ const SAME: [&str; 61] = [
     "Asinh",
     "Atan",
     "Atanh",
+    "BatchNormalization",
     "Bernoulli",
     "BitwiseNot",
     "Celu",
@@ -29,12 +30,15 @@ const SAME: [&str; 61] = [
     "EyeLike",
     "Floor",
     "Gelu",
+    "GroupNormalization",
     "HardSigmoid",
     "HardSwish",
     "Hardmax",
+    "InstanceNormalization",
     "IsInf",
     "IsNaN",
     "LRN",
+    "LayerNormalization",
     "LeakyRelu",
     "Log",
     "LogSoftmax",
@@ -45,6 +49,7 @@ const SAME: [&str; 61] = [
     "Not",
     "PRelu",
     "QuantizeLinear",
+    "RMSNormalization",
     "RandomNormalLike",
     "RandomUniformLike",
     "Reciprocal",
@@ -79,20 +84,18 @@ const SAME_TOO: [&str; 6] = [
 ];
 
 /// ONNX Runtime's operators of the kind.
-const CONTRIB: [&str; 13] = [
-    "BiasAdd",
-    "BiasDropout",
+const CONTRIB: [&str; 11] = [
     "BiasGelu",
-    "BiasSoftmax",
     "FastGelu",
     "Gelu",
-    "GemmaRotaryEmbedding",
-    "IsAllFinite",
-    "NGramRepeatBlock",
     "QuickGelu",
+    "SkipLayerNormalization",
+    "SkipSimplifiedLayerNormalization",
+    "SimplifiedLayerNormalization",
+    "LayerNormalization",
+    "QuantizeLinear",
+    "DequantizeLinear",
     "RotaryEmbedding",
-    "ScaledSiLU",
-    "Trilu",
 ];
 
 /// Evaluates an operator of this family.
@@ -100,9 +103,14 @@ pub fn evaluate(call: &Call<'_>) -> Option<Flow<Outcome>> {
     (SAME.contains(&call.op) || SAME_TOO.contains(&call.op)).then(|| same(call))
 }
 
+/// Whether an operator of ONNX Runtime belongs to this family.
+pub fn is_contrib(op: &str) -> bool {
+    CONTRIB.contains(&op)
+}
+
 /// Evaluates an operator of ONNX Runtime of this family.
 pub fn evaluate_contrib(call: &Call<'_>) -> Option<Flow<Outcome>> {
-    CONTRIB.contains(&call.op).then(|| same(call))
+    is_contrib(call.op).then(|| same(call))
 }
 
 fn same(call: &Call<'_>) -> Flow<Outcome> {
@@ -114,7 +122,16 @@ fn same(call: &Call<'_>) -> Flow<Outcome> {
     let mut outcome = Outcome::one(output);
     match call.op {
         // The mask.
-        "Dropout" | "BiasDropout" => outcome.outputs.push(Tensor::of(shape)),
+        "Dropout" => outcome.outputs.push(Tensor::of(shape)),
+        // With the statistics of a training pass.
+        "BatchNormalization" if call.outputs > 1 => {
+            let channels = call.input(3).cloned().unwrap_or_default();
+            let statistics = Tensor {
+                shape: channels.shape,
+                ..Tensor::default()
+            };
+            outcome.outputs.extend(vec![statistics; call.outputs - 1]);
+        }
         _ => {}
     }
     Ok(outcome)

@@ -136,7 +136,7 @@ fn the_core_zone_of_amd_is_one_core_and_no_part_of_the_split() {
     );
     assert!(meter.ignored()[0].contains("one core"), "{:?}", meter.ignored());
     // All that is split is the rest, which is the whole package.
-    let tree = crate::attribution::energy_tree::build(&readings, &Default::default());
+    let tree = crate::attribution::energy_tree::build(&readings, &Default::default(), Default::default());
     let leaves: Vec<_> = tree
         .leaves
         .iter()
