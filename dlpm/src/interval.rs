@@ -64,8 +64,9 @@ pub struct Process {
 pub struct CpuInterval {
     /// Number of the CPU.
     pub cpu: u32,
-    /// Physical package (socket) of the CPU.
-    pub package: u32,
+    /// Physical package (socket) of the CPU, by the number that the package's energy zones have; `None` if it is not
+    /// known.
+    pub package: Option<u32>,
     /// Reading of this CPU's seal (or return from offline) that began the interval.
     pub begin_ns: u64,
     /// Reading of this CPU's seal (or last event before it went offline) that ended it.

@@ -77,7 +77,7 @@ impl Synthetic {
                 left_ns -= busy_ns;
                 CpuInterval {
                     cpu,
-                    package: 0,
+                    package: Some(0),
                     begin_ns,
                     end_ns,
                     busy_ns,

@@ -292,11 +292,22 @@ fn energy_counters_that_cannot_be_read() {
     for counter in &counters {
         fs::write(counter, "many\n").unwrap();
     }
-    // Also with an estimate: a meter that is there and broken is not passed over.
     nowhere.fails(
-        |dlpm| dlpm.args(["--estimate", "idle=1,busy=1", "--sysfs"]).arg(tree.sysfs()),
+        |dlpm| dlpm.arg("--sysfs").arg(tree.sysfs()),
         &["energy_uj", "`many`", "--sysfs"],
     );
+    // An estimate is used where nothing else can be split; the meter that is there and broken is named all the same.
+    Dlpm::trace(&nowhere.folder())
+        .args(["--duration", "100ms", "--estimate", "idle=1,busy=1", "--sysfs"])
+        .arg(tree.sysfs())
+        .run()
+        .exited(0)
+        .says(&[
+            "energy_uj",
+            "`many`",
+            "--sysfs",
+            "every figure of energy is an estimate",
+        ]);
 }
 
 #[test]
@@ -342,10 +353,15 @@ fn doctor_lists_every_source_and_hook() {
         "identity",
         "cgroups",
         "memory",
-        "package-0",
-        "package-0/core",
-        "dram-0",
-        "psys",
+        "energy powercap        found; counting: package-0, package-0/core, package-0/uncore, dram-0, psys; can be split: \
+         package-0, package-0/core, package-0/uncore, dram-0\n",
+        "package-0: counts; split by CPU time",
+        "package-0/core: counts; split by CPU time",
+        "dram-0: counts; split by memory",
+        "psys: counts; shown, and never split",
+        "energy perf            not found: ",
+        "energy estimate        can be had everywhere",
+        "energy of a trace      energy is measured: the kernel's powercap zones",
         "sched_switch",
         "sched_wakeup_new",
         "sched_process_exec",

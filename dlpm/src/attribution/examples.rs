@@ -48,7 +48,7 @@ fn zone(name: &str, kind: ZoneKind, package: Option<u32>, energy_uj: u64) -> Zon
 fn cpu(cpu: u32, package: u32, busy_ns: u64, lost_ns: u64) -> CpuInterval {
     CpuInterval {
         cpu,
-        package,
+        package: Some(package),
         begin_ns: 0,
         end_ns: 1000,
         busy_ns,
@@ -203,6 +203,25 @@ fn the_energy_of_an_idle_package_is_idle() {
     assert_eq!(energy(&ledger, &RowKey::Idle), [0, 0, 6000]);
     let idle = ledger.rows.iter().find(|row| row.key == RowKey::Idle).unwrap();
     assert_eq!(idle.cpu_ns(), 1100);
+}
+
+#[test]
+fn the_energy_of_a_package_without_known_cpus_is_nobodys() {
+    let floors = BTreeMap::from([("package-1/rest".to_owned(), 1000)]);
+    for idle_policy in IdlePolicy::ALL {
+        for of_the_other in [None, Some(0), Some(7)] {
+            let mut interval = two_packages();
+            interval.cpus[1].package = of_the_other;
+            let options = Options {
+                idle_policy,
+                idle_floors_mw: floors.clone(),
+                ..Options::default()
+            };
+            let ledger = attribute(&interval, &options, &Carries::default());
+            assert_eq!(energy(&ledger, &RowKey::Unattributed)[2], 6000, "{of_the_other:?}");
+            assert_eq!(energy(&ledger, &RowKey::Idle)[2], 0, "{of_the_other:?}");
+        }
+    }
 }
 
 #[test]

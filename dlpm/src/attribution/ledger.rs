@@ -239,8 +239,8 @@ pub struct Row {
     pub shown: Option<Shown>,
     /// For merged rows: how many processes.
     pub processes: u32,
-    /// CPU time, by package.
-    pub by_package: BTreeMap<u32, CpuUse>,
+    /// CPU time, by package; `None` is the time on CPUs whose package is not known.
+    pub by_package: BTreeMap<Option<u32>, CpuUse>,
     /// Newest memory reading, on one row per process.
     pub memory: Option<MemoryReading>,
     /// Resident memory that this row has in the split of DRAM energy: of its readings, and for the row that takes the

@@ -29,7 +29,7 @@ fn usage() -> impl Strategy<Value = Usage> {
 }
 
 fn cpu() -> impl Strategy<Value = CpuInterval> {
-    (0..3u32, number(), number()).prop_map(|(package, idle_ns, lost_ns)| CpuInterval {
+    (prop::option::of(0..3u32), number(), number()).prop_map(|(package, idle_ns, lost_ns)| CpuInterval {
         package,
         idle_ns,
         lost_ns,
@@ -240,8 +240,8 @@ proptest! {
                 * u128::from(interval.end_ns)
                 / 1_000_000;
             let floor_uj = floor_uj.min(u128::from(*energy_uj));
-            let of_package = |usage: (&u32, &ledger::CpuUse)| {
-                leaf.package.is_none_or(|package| package == *usage.0) && usage.1.cpu_ns > 0
+            let of_package = |usage: (&Option<u32>, &ledger::CpuUse)| {
+                leaf.package.is_none_or(|package| Some(package) == *usage.0) && usage.1.cpu_ns > 0
             };
             let others_ran = ledger
                 .rows
@@ -249,6 +249,10 @@ proptest! {
                 .any(|row| row.key != RowKey::Idle && row.by_package.iter().any(of_package));
             match (options.idle_policy, others_ran) {
                 _ if leaf.method == Method::Memory => prop_assert_eq!(idle_uj, 0),
+                // A package without any known CPU was not seen to be idle.
+                (_, false) if !ledger.rows.iter().any(|row| row.by_package.iter().any(of_package)) && leaf.package.is_some() => {
+                    prop_assert_eq!(idle_uj, 0);
+                }
                 (_, false) => prop_assert_eq!(idle_uj, *energy_uj),
                 // A weight of 0 for shared time makes even a busy package idle.
                 _ if options.smt_weight_permille == 0 => {}

@@ -22,7 +22,7 @@ use crate::{
 /// An interval can have tens of thousands of these: so they are plain values in one vector, sorted by place.
 struct Piece {
     place: Place,
-    package: u32,
+    package: Option<u32>,
     time: CpuUse,
 }
 
@@ -160,13 +160,13 @@ pub fn claimants(interval: &Interval, selection: &Selection, max_rows: usize) ->
 
 /// CPU time by place and package, in this order, each once.
 fn pieces(interval: &Interval, paths: &Paths) -> Vec<Piece> {
-    let packages: HashMap<u32, u32> = interval.cpus.iter().map(|cpu| (cpu.cpu, cpu.package)).collect();
+    let packages: HashMap<u32, Option<u32>> = interval.cpus.iter().map(|cpu| (cpu.cpu, cpu.package)).collect();
     let mut pieces: Vec<Piece> = interval
         .usage
         .iter()
         .map(|usage| Piece {
             place: (usage.process, paths.number(usage.cgroup_id)),
-            package: packages.get(&usage.cpu).copied().unwrap_or(0),
+            package: packages.get(&usage.cpu).copied().flatten(),
             time: CpuUse {
                 cpu_ns: usage.ns,
                 smt_shared_ns: usage.shared_ns.min(usage.ns),

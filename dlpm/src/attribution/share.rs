@@ -20,7 +20,7 @@ pub struct Rules {
 }
 
 /// The part of `energy_uj` that each row gets, in the order of `rows`; adds up to `energy_uj` if the rows include
-/// those that take what is left (`idle`; `unattributed`).
+/// those that take what is left (`idle`; `unattributed`, which also has the energy of a package without any known CPU).
 pub fn share(energy_uj: u64, leaf: &LeafZone, rows: &[Row], rules: &Rules) -> Vec<u64> {
     if leaf.method == Method::Memory {
         let weights: Vec<u128> = rows
@@ -34,6 +34,9 @@ pub fn share(energy_uj: u64, leaf: &LeafZone, rows: &[Row], rules: &Rules) -> Ve
             })
             .collect();
         return split(energy_uj, &weights).unwrap_or_else(|| all_to(remainder_row(rows), energy_uj, rows));
+    }
+    if !is_covered(leaf, rows) {
+        return all_to(RowKey::Unattributed, energy_uj, rows);
     }
     let floor_uj = idle_floor_uj(energy_uj, leaf, rules);
     let above_uj = energy_uj - floor_uj;
@@ -53,6 +56,14 @@ pub fn share(energy_uj: u64, leaf: &LeafZone, rows: &[Row], rules: &Rules) -> Ve
 fn share_by_time(energy_uj: u64, leaf: &LeafZone, rows: &[Row], rules: &Rules) -> Vec<u64> {
     let weights: Vec<u128> = rows.iter().map(|row| time_weight(row, leaf.package, rules)).collect();
     split(energy_uj, &weights).unwrap_or_else(|| all_to(RowKey::Idle, energy_uj, rows))
+}
+
+/// Whether any CPU is known to be in the package of a leaf. Of one that has none it is not known whether it was idle.
+fn is_covered(leaf: &LeafZone, rows: &[Row]) -> bool {
+    leaf.package.is_none()
+        || rows
+            .iter()
+            .any(|row| row.by_package.get(&leaf.package).is_some_and(|usage| usage.cpu_ns > 0))
 }
 
 /// What the idle machine would have used, and at most all: `min(energy, floor · length)`, rounded down.
@@ -90,7 +101,7 @@ fn time_weight(row: &Row, package: Option<u32>, rules: &Rules) -> u128 {
         u128::from(alone_ns) * 1000 + u128::from(usage.smt_shared_ns) * u128::from(rules.smt_weight_permille)
     };
     match package {
-        Some(package) => row.by_package.get(&package).map_or(0, of_use),
+        Some(_) => row.by_package.get(&package).map_or(0, of_use),
         None => row
             .by_package
             .values()

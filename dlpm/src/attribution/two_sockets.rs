@@ -59,7 +59,7 @@ fn interval() -> Interval {
     assert_eq!(topology.siblings(), [(0, 2), (1, 3)]);
     let cpu = |cpu, busy_ns| CpuInterval {
         cpu,
-        package: topology.package_of(cpu).unwrap(),
+        package: topology.package_of(cpu),
         begin_ns: 0,
         end_ns: SECOND_NS,
         busy_ns,

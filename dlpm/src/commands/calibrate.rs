@@ -22,8 +22,9 @@ use crate::{
     sources::{
         calibration::{Calibration, CpuTicks, DEFAULT_PATH, MachineId},
         clock::monotonic_ns,
-        energy::meter::{Meter, find_meter},
+        energy::meter::{Found, Meter, find_meter},
         gpu::Gpus,
+        topology::Topology,
     },
 };
 
@@ -36,17 +37,26 @@ pub fn run(args: &CalibrateArgs) -> ExitCode {
 }
 
 fn calibrate(args: &CalibrateArgs) -> Result<String> {
-    let (mut meter, notes) = find_meter(&args.roots.sysfs, args.energy_source, None)?;
+    let topology = Topology::read(&args.roots.sysfs);
+    let Found {
+        mut meter,
+        choice,
+        problems,
+        ignored,
+    } = find_meter(&args.roots.sysfs, args.energy_source, None, &topology)?;
     let mut gpus = Gpus::start(&args.gpus.options())?;
-    if gpus.is_empty()
-        && let Meter::None | Meter::Estimate(_) = meter
-    {
+    if gpus.is_empty() && !meter.is_measured() {
         bail!(
-            "there is nothing to calibrate. {} With an estimate, its idle watts are the floor; no calibration is needed.",
-            notes.join(" ")
+            "there is nothing to calibrate. {choice} With an estimate, its idle watts are the floor; no calibration is \
+             needed."
         );
     }
-    for note in notes.iter().chain(gpus.notes()) {
+    for note in [&choice]
+        .into_iter()
+        .chain(&problems)
+        .chain(&ignored)
+        .chain(gpus.notes())
+    {
         say(&format!("note: {note}"));
     }
     say(&format!(
@@ -108,14 +118,18 @@ fn measure(args: &CalibrateArgs, meter: &mut Meter) -> Result<(Vec<ZoneReading>,
         }
         if elapsed_ns >= whole_ns {
             let end_ns = monotonic_ns();
-            return Ok((meter.take(end_ns), end_ns.saturating_sub(begin_ns), passed));
+            return Ok((meter.take_believed(end_ns), end_ns.saturating_sub(begin_ns), passed));
         }
     }
 }
 
 /// What is split of the zones that a meter has; their energy is of no interest here.
 pub(super) fn leaves(meter: &mut Meter) -> EnergyTree {
-    energy_tree::build(&meter.take(monotonic_ns()), &Carries::default(), Span::default())
+    energy_tree::build(
+        &meter.take_believed(monotonic_ns()),
+        &Carries::default(),
+        Span::default(),
+    )
 }
 
 /// Refuses a GPU whose SMs were used for more than `max_busy` percent of the time.

@@ -1,16 +1,16 @@
 //! `dlpm doctor`: what works here, and what to do about what does not.
 
-use std::{fmt::Write as _, path::Path, process::ExitCode};
+mod energy;
+
+use std::{fmt::Write as _, process::ExitCode};
 
 use crate::{
     cli::{DoctorArgs, Roots},
-    interval::{Identity, ZoneReading},
+    interval::Identity,
     sinks::terminal::{print, say},
     sources::{
         cgroups::CgroupTree,
-        clock::monotonic_ns,
         cpu_time::{Config, CpuTime},
-        energy::{perf::Perf, powercap::Powercap},
         gpu::{GpuOptions, Gpus},
         host::HostFacts,
         memory::machine_memory,
@@ -118,7 +118,7 @@ fn examine(roots: &Roots, gpus: &GpuOptions) -> Vec<Finding> {
         }
     }
 
-    add_energy(&roots.sysfs, &mut add);
+    energy::add_energy(&roots.sysfs, &topology, &mut add);
 
     add_gpus(gpus, &mut add);
 
@@ -179,39 +179,6 @@ fn add_gpus(options: &GpuOptions, add: &mut impl FnMut(State, &str, String)) {
                     format!("{gpu}: its energy is known, but how processes share it is not: {reason}"),
                 );
             }
-        }
-    }
-}
-
-/// Every meter that can be read; `trace` uses powercap first.
-fn add_energy(sysfs: &Path, add: &mut impl FnMut(State, &str, String)) {
-    let mut show = |readings: Vec<ZoneReading>, notes: &[String]| {
-        for reading in readings {
-            let source = reading.source.as_str();
-            match reading.energy_uj {
-                Ok(_) => add(State::Ok, "energy", format!("{} ({source})", reading.zone)),
-                Err(reason) => add(
-                    State::Missing,
-                    "energy",
-                    format!("{} ({source}): {reason}", reading.zone),
-                ),
-            }
-        }
-        for note in notes {
-            add(State::Ok, "energy", note.clone());
-        }
-    };
-    let powercap = Powercap::open(sysfs, monotonic_ns()).map(|mut meter| {
-        show(meter.take(monotonic_ns()), meter.ignored());
-    });
-    let perf = Perf::open(sysfs, monotonic_ns()).map(|mut meter| {
-        show(meter.take(monotonic_ns()), meter.ignored());
-    });
-    // One of them is enough; one that is there and cannot be read is worth knowing all the same.
-    let found = powercap.is_ok() || perf.is_ok();
-    for (what, error) in [("energy: powercap", powercap.err()), ("energy: perf", perf.err())] {
-        if let Some(error) = error.filter(|error| !found || !error.is_absent()) {
-            add(State::Missing, what, error.to_string());
         }
     }
 }

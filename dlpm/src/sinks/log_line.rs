@@ -11,6 +11,9 @@ use crate::{
     sinks::{line::SCHEMA, measuring_cost::SwitchEstimate},
 };
 
+/// The key in `by_package` of the time on CPUs whose package is not known.
+pub const UNKNOWN_PACKAGE: &str = "unknown";
+
 /// A ledger as the object `dlpm`.
 #[derive(Serialize)]
 pub struct Exact<'a> {
@@ -71,7 +74,8 @@ impl<'a> Exact<'a> {
 #[derive(Serialize)]
 struct CpuEntry {
     cpu: u32,
-    package: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    package: Option<u32>,
     interval_ns: u64,
     busy_ns: u64,
     idle_ns: u64,
@@ -229,7 +233,7 @@ impl Serialize for EnergyMap<'_> {
     }
 }
 
-struct ByPackage<'a>(&'a BTreeMap<u32, CpuUse>);
+struct ByPackage<'a>(&'a BTreeMap<Option<u32>, CpuUse>);
 
 impl Serialize for ByPackage<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -238,8 +242,20 @@ impl Serialize for ByPackage<'_> {
                 cpu_ns: usage.cpu_ns,
                 smt_shared_ns: usage.smt_shared_ns,
             };
-            (package, entry)
+            (PackageName(*package), entry)
         }))
+    }
+}
+
+/// The key of a package: its number, or [`UNKNOWN_PACKAGE`].
+struct PackageName(Option<u32>);
+
+impl Serialize for PackageName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Some(package) => package.serialize(serializer),
+            None => serializer.serialize_str(UNKNOWN_PACKAGE),
+        }
     }
 }
 

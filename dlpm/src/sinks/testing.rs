@@ -61,7 +61,7 @@ pub fn interval(seq: u64, mut zones: Vec<ZoneReading>) -> Interval {
     let end_ns = begin_ns + SECOND_NS;
     let cpu = |cpu, busy_ns, idle_ns, lost_ns| CpuInterval {
         cpu,
-        package: 0,
+        package: Some(0),
         begin_ns: begin_ns - 10,
         end_ns: end_ns - 10,
         busy_ns,

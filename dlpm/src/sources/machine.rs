@@ -217,12 +217,16 @@ impl Machine {
                 // It may have come online since the topology was read.
                 self.topology.refresh(cpu.cpu);
             }
-            cpu.package = self.topology.package_of(cpu.cpu).unwrap_or(0);
+            cpu.package = self.meter.package_of(cpu.cpu, &self.topology);
         }
         self.dropped.clock_steps += drained.clock_steps;
-        if let Meter::Estimate(estimate) = &self.meter {
-            zones.push(estimate.reading(self.previous.monotonic_ns, reading.monotonic_ns, &drained.cpus));
-        }
+        self.meter.judge(
+            &mut zones,
+            self.previous.monotonic_ns,
+            reading.monotonic_ns,
+            &drained.cpus,
+            &self.topology,
+        );
         let ran = ran(&drained.usage);
         self.processes.update(&self.cpu_time, &ran, reading.monotonic_ns)?;
         self.count_dropped(drained.cpus.iter().any(|cpu| cpu.lost_ns > 0));

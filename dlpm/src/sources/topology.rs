@@ -88,6 +88,16 @@ impl Topology {
         self.cpus.get(&cpu)?.package
     }
 
+    /// The die of a CPU within its package; `None` if it is not known.
+    pub fn die_of(&self, cpu: u32) -> Option<u32> {
+        self.cpus.get(&cpu)?.die
+    }
+
+    /// The CPUs that have a topology, in order.
+    pub fn cpus(&self) -> impl Iterator<Item = u32> {
+        self.cpus.keys().copied()
+    }
+
     /// The dies of a package that have CPUs which are or were online; empty where the kernel names no dies. Numbers of
     /// dies begin anew in each package.
     pub fn dies_of(&self, package: u32) -> BTreeSet<u32> {

@@ -139,7 +139,7 @@ impl Checker<'_> {
     /// The rows' time on each package against that of its CPUs.
     fn times(&mut self) {
         let ledger = self.ledger;
-        let packages: BTreeSet<u32> = ledger
+        let packages: BTreeSet<Option<u32>> = ledger
             .cpus
             .iter()
             .map(|cpu| cpu.package)
@@ -154,7 +154,11 @@ impl Checker<'_> {
                     .map(|usage| if shared { usage.smt_shared_ns } else { usage.cpu_ns }))
             };
             let is_task = |key: &RowKey| !matches!(key, RowKey::Idle | RowKey::Unattributed);
-            let time = |what| move || format!("time of {what} on package {package} against its CPUs");
+            let named = package.map_or_else(|| "that is not known".to_owned(), |package| package.to_string());
+            let time = |what| {
+                let named = named.clone();
+                move || format!("time of {what} on package {named} against its CPUs")
+            };
             self.equal(
                 time("all tasks"),
                 sum(cpus().map(|cpu| cpu.busy_ns)),

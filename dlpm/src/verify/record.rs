@@ -3,9 +3,12 @@
 //! `dlpm verify` takes it from a [`Value`], `dlpm report` from the text of the line itself, which is faster: text
 //! without escapes then stays where it is.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, Visitor},
+};
 use serde_json::Value;
 
 use super::borrowed::{Energies, Text};
@@ -15,6 +18,7 @@ use crate::{
     sinks::{
         line::SCHEMA,
         log_gpus::{RecordedGpu, RecordedGpuUse},
+        log_line::UNKNOWN_PACKAGE,
         measuring_cost::SwitchEstimate,
     },
 };
@@ -49,7 +53,7 @@ pub struct Recorded<'a> {
 #[derive(Debug, Deserialize)]
 struct Cpu {
     cpu: u32,
-    package: u32,
+    package: Option<u32>,
     interval_ns: u64,
     busy_ns: u64,
     idle_ns: u64,
@@ -115,13 +119,45 @@ pub struct RecordedRow<'a> {
     pub cpu_ns: u64,
     /// Of the row `self`: dlpm's part of the context switches.
     pub in_switches: Option<SwitchEstimate>,
-    by_package: BTreeMap<u32, Use>,
+    by_package: BTreeMap<PackageKey, Use>,
     memory: Option<Memory>,
     resident_bytes: Option<u64>,
     #[serde(default)]
     gpus: BTreeMap<String, RecordedGpuUse>,
     #[serde(borrow)]
     energy_uj: Energies<'a>,
+}
+
+/// The key of a package in `by_package`: its number, or the word for one that is not known.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct PackageKey(Option<u32>);
+
+impl<'de> Deserialize<'de> for PackageKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Key;
+
+        impl Visitor<'_> for Key {
+            type Value = PackageKey;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(formatter, "the number of a package, or `{UNKNOWN_PACKAGE}`")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<PackageKey, E> {
+                let wrong = || E::invalid_value(de::Unexpected::Str(text), &self);
+                match text {
+                    UNKNOWN_PACKAGE => Ok(PackageKey(None)),
+                    _ if !text.bytes().all(|byte| byte.is_ascii_digit()) => Err(wrong()),
+                    _ => text
+                        .parse()
+                        .map(|package| PackageKey(Some(package)))
+                        .map_err(|_| wrong()),
+                }
+            }
+        }
+
+        deserializer.deserialize_str(Key)
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -367,7 +403,7 @@ impl RecordedRow<'_> {
                         cpu_ns: usage.cpu_ns,
                         smt_shared_ns: usage.smt_shared_ns,
                     };
-                    (*package, usage)
+                    (package.0, usage)
                 })
                 .collect(),
             resident_bytes: if is_process {

@@ -90,7 +90,7 @@ impl Machine {
             let lost_ns = self.random.below(2) * self.random.below(interval_ns / 100);
             cpus.push(CpuInterval {
                 cpu,
-                package: cpu % 2,
+                package: Some(cpu % 2),
                 begin_ns,
                 end_ns: begin_ns + interval_ns,
                 busy_ns,

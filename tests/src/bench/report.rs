@@ -257,7 +257,7 @@ impl Generator {
                 let idle_ns = left[cpu as usize] + 50_000_000;
                 CpuInterval {
                     cpu,
-                    package: 0,
+                    package: Some(0),
                     begin_ns,
                     end_ns,
                     busy_ns: SECOND_NS - idle_ns,

@@ -25,6 +25,7 @@ use crate::{
         memory::MemoryOptions,
         proc_fs,
         timezone::local,
+        topology::Topology,
     },
 };
 
@@ -74,18 +75,20 @@ pub fn plan(args: &TraceArgs) -> Result<Plan> {
     }
     let cgroups = CgroupTree::find(&roots.procfs)?;
     let selection = selection(args, &cgroups)?;
-    let (mut meter, meter_notes) = find_meter(&roots.sysfs, args.energy_source, args.estimate)?;
-    let mut notes = host.limits();
-    let (mut start_notes, mut summary_notes) = (Vec::new(), Vec::new());
-    match meter {
+    let topology = Topology::read(&roots.sysfs);
+    let found = find_meter(&roots.sysfs, args.energy_source, args.estimate, &topology)?;
+    let (mut meter, mut notes) = (found.meter, host.limits());
+    let (mut start_notes, mut summary_notes) = (found.ignored, Vec::new());
+    if meter.estimate().is_some() {
         // The summary says it in its own words.
-        Meter::Estimate(_) => start_notes.extend(meter_notes),
-        Meter::None => notes.extend(meter_notes),
-        _ => {
-            start_notes.extend(meter_notes.clone());
-            summary_notes.extend(meter_notes);
-        }
+        start_notes.insert(0, found.choice);
+    } else if meter.is_measured() {
+        start_notes.insert(0, found.choice);
+        summary_notes.clone_from(&start_notes);
+    } else {
+        notes.push(found.choice);
     }
+    notes.extend(found.problems);
     let gpus = Gpus::start(&args.gpus.options())?;
     let (idle_floors_mw, floor_note) = idle_floors(args, &mut meter, &gpus)?;
     notes.extend(floor_note);
@@ -153,17 +156,15 @@ fn idle_floors(args: &TraceArgs, meter: &mut Meter, gpus: &Gpus) -> Result<(BTre
         return Ok((BTreeMap::new(), None));
     }
     let mut estimated = BTreeMap::new();
-    match meter {
-        Meter::None if gpus.is_empty() => return Ok((BTreeMap::new(), None)),
-        // Half of the estimate is the power of the idle machine.
-        Meter::Estimate(estimate) => {
-            estimated.insert("machine/rest".to_owned(), estimate.idle_mw);
-            if gpus.is_empty() {
-                let note = "the idle floor is the estimate's idle watts; nothing measured it";
-                return Ok((estimated, Some(note.to_owned())));
-            }
+    // Half of the estimate is the power of the idle machine.
+    if let Some(estimate) = meter.estimate() {
+        estimated.insert("machine/rest".to_owned(), estimate.idle_mw);
+        if gpus.is_empty() {
+            let note = "the idle floor is the estimate's idle watts; nothing measured it";
+            return Ok((estimated, Some(note.to_owned())));
         }
-        Meter::None | Meter::Powercap(_) | Meter::Perf(_) => {}
+    } else if gpus.is_empty() && !meter.is_measured() {
+        return Ok((BTreeMap::new(), None));
     }
     let calibration = Calibration::load(&args.calibration, &MachineId::read(&args.roots.procfs))?;
     let tree = calibrate::leaves(meter);

@@ -250,7 +250,7 @@ impl CpuTime {
             drained.overlap_clamps += buffer.overlap_clamps;
             drained.cpus.push(CpuInterval {
                 cpu,
-                package: 0,
+                package: None,
                 begin_ns,
                 end_ns,
                 busy_ns,

@@ -1,14 +1,27 @@
-//! Which meter a trace uses.
+//! Which meters a trace uses, zone by zone, and how they are read together.
+
+mod choice;
 
 use std::path::Path;
 
-use super::{EnergyError, estimate::Estimate, perf::Perf, powercap::Powercap};
-use crate::{interval::ZoneReading, sources::clock::monotonic_ns};
+pub use self::choice::{Found, find_meter};
+use super::{
+    EnergyError,
+    coverage::{Busy, Coverage, no_zone, which},
+    estimate::Estimate,
+    perf::Perf,
+    powercap::Powercap,
+    probe::probe,
+};
+use crate::{
+    interval::{CpuInterval, MeterSource, ZoneKind, ZoneReading},
+    sources::{clock::monotonic_ns, topology::Topology},
+};
 
 /// Where the user wants energy to be read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum EnergySource {
-    /// The first of powercap, perf and the estimate that can be had.
+    /// For each package the first of powercap and perf that counts; the estimate where none does.
     #[default]
     Auto,
     /// The kernel's powercap tree.
@@ -19,105 +32,221 @@ pub enum EnergySource {
     Estimate,
 }
 
-/// Where energy is read.
-#[derive(Debug)]
-pub enum Meter {
-    /// The kernel's powercap tree.
-    Powercap(Powercap),
+/// Where energy is read: nowhere (CPU time only), or in one place or several.
+#[derive(Debug, Default)]
+pub struct Meter {
+    /// Zones of the kernel's powercap tree.
+    powercap: Option<Powercap>,
     /// The kernel's perf energy events.
-    Perf(Perf),
+    perf: Option<Perf>,
     /// Watts that the user gave.
-    Estimate(Estimate),
-    /// Nowhere: CPU time only.
-    None,
+    estimate: Option<Estimate>,
+    coverage: Coverage,
 }
 
 impl Meter {
     /// Reads counters that wrap, so that each wrap is seen however long the interval is. `now_ns` is CLOCK_MONOTONIC.
     pub fn poll(&mut self, now_ns: u64) {
-        match self {
-            Self::Powercap(powercap) => powercap.poll(now_ns),
-            // The kernel absorbs the wraps of perf events.
-            Self::Perf(_) | Self::Estimate(_) | Self::None => {}
+        // The kernel absorbs the wraps of perf events.
+        if let Some(powercap) = &mut self.powercap {
+            powercap.poll(now_ns);
         }
     }
 
-    /// The energy of each zone since the last call. An estimate is made from the time of the CPUs instead
-    /// ([`Estimate::reading`]).
+    /// The energy of each measured zone since the last call, as the counters say: [`Meter::judge`] says what of it is
+    /// believed.
     pub fn take(&mut self, now_ns: u64) -> Vec<ZoneReading> {
-        match self {
-            Self::Powercap(powercap) => powercap.take(now_ns),
-            Self::Perf(perf) => perf.take(now_ns),
-            Self::Estimate(_) | Self::None => Vec::new(),
+        let mut readings = Vec::new();
+        if let Some(powercap) = &mut self.powercap {
+            readings.extend(powercap.take(now_ns));
+        }
+        if let Some(perf) = &mut self.perf {
+            readings.extend(perf.take(now_ns));
+        }
+        // The platform comes last, whoever reads it.
+        readings.sort_by_key(|reading| reading.kind == ZoneKind::Psys);
+        readings
+    }
+
+    /// Makes of what was taken at the end of an interval the zones of that interval: takes out what is not believed,
+    /// adds the estimate, and says which packages have no zone. `cpus` are those of the interval, each in the package
+    /// that [`Meter::package_of`] says.
+    pub fn judge(
+        &mut self,
+        readings: &mut Vec<ZoneReading>,
+        begin_ns: u64,
+        end_ns: u64,
+        cpus: &[CpuInterval],
+        topology: &Topology,
+    ) {
+        let busy = Busy::of(cpus, topology);
+        self.doubt(readings, &busy, end_ns.saturating_sub(begin_ns));
+        let source = readings.iter().find(|reading| reading.kind == ZoneKind::Package);
+        if let Some(source) = source.map(|reading| reading.source) {
+            let at = readings.iter().position(|reading| reading.kind == ZoneKind::Psys);
+            let uncovered = self.coverage.uncovered(cpus).into_iter();
+            let unknown = uncovered.map(|(package, cpus)| without_zone(package, &cpus, source));
+            let at = at.unwrap_or(readings.len());
+            readings.splice(at..at, unknown);
+        }
+        if let Some(estimate) = &self.estimate {
+            readings.push(estimate.reading(begin_ns, end_ns, cpus));
         }
     }
-}
 
-/// Finds the meter that a trace uses, and says which, and what of it is not counted: a sentence each.
-///
-/// # Errors
-///
-/// Where the `wanted` source is not there, or (for [`EnergySource::Auto`]) where there are counters and none can be
-/// read. No counter at all is [`Meter::None`] then.
-pub fn find_meter(
-    sysfs: &Path,
-    wanted: EnergySource,
-    estimate: Option<Estimate>,
-) -> Result<(Meter, Vec<String>), EnergyError> {
-    match wanted {
-        EnergySource::Powercap => Powercap::open(sysfs, monotonic_ns()).map(|meter| powercap(meter, estimate)),
-        EnergySource::Perf => Perf::open(sysfs, monotonic_ns()).map(|meter| perf(meter, estimate, None)),
-        EnergySource::Estimate => estimate.map(estimated).ok_or(EnergyError::NoEstimate),
-        EnergySource::Auto => auto(sysfs, estimate),
+    /// What the zones counted since the last call, where nothing is known of CPU time.
+    pub fn take_believed(&mut self, now_ns: u64) -> Vec<ZoneReading> {
+        let mut readings = self.take(now_ns);
+        self.doubt(&mut readings, &Busy::default(), 0);
+        readings
+    }
+
+    fn doubt(&mut self, readings: &mut Vec<ZoneReading>, busy: &Busy, length_ns: u64) {
+        // A platform's zone that never moved is none; as soon as it moves, it is shown.
+        let mut dead = Vec::new();
+        if let Some(powercap) = &mut self.powercap {
+            powercap.judge(readings, busy, length_ns);
+            dead.extend(powercap.psys_never_moved().then_some(MeterSource::Powercap));
+        }
+        if let Some(perf) = &mut self.perf {
+            perf.judge(readings, busy, length_ns);
+            dead.extend(perf.psys_never_moved().then_some(MeterSource::Perf));
+        }
+        readings.retain(|reading| reading.kind != ZoneKind::Psys || !dead.contains(&reading.source));
+    }
+
+    /// The package of a CPU by the number that its zones have; `None` if it is not known.
+    pub fn package_of(&self, cpu: u32, topology: &Topology) -> Option<u32> {
+        self.coverage.package_of(cpu, topology)
+    }
+
+    /// The watts that energy is estimated from, where it is.
+    pub fn estimate(&self) -> Option<&Estimate> {
+        self.estimate.as_ref()
+    }
+
+    /// Whether any counter is read.
+    pub fn is_measured(&self) -> bool {
+        self.powercap.is_some() || self.perf.is_some()
     }
 }
 
-fn auto(sysfs: &Path, estimate: Option<Estimate>) -> Result<(Meter, Vec<String>), EnergyError> {
-    let no_powercap = match Powercap::open(sysfs, monotonic_ns()) {
-        Ok(meter) => return Ok(powercap(meter, estimate)),
-        Err(error) => error,
-    };
-    let no_perf = match Perf::open(sysfs, monotonic_ns()) {
-        Ok(meter) => return Ok(perf(meter, estimate, Some(&no_powercap))),
-        Err(error) => error,
-    };
-    // Counters that are there and cannot be read have a remedy, which is better than any estimate.
-    match (no_powercap.is_absent(), no_perf.is_absent(), estimate) {
-        (false, ..) => Err(no_powercap),
-        (true, false, _) => Err(no_perf),
-        (true, true, Some(estimate)) => Ok(estimated(estimate)),
-        (true, true, None) => Ok((Meter::None, vec![no_powercap.to_string()])),
+/// A package that has CPUs and no zone.
+fn without_zone(package: u32, cpus: &[u32], source: MeterSource) -> ZoneReading {
+    ZoneReading {
+        zone: super::zones::zone_name(ZoneKind::Package, Some(package)),
+        kind: ZoneKind::Package,
+        package: Some(package),
+        energy_uj: Err(no_zone(package, &which(cpus))),
+        counter_uj: None,
+        range_uj: None,
+        source,
     }
 }
 
-fn powercap(meter: Powercap, estimate: Option<Estimate>) -> (Meter, Vec<String>) {
-    let mut notes = vec!["energy is measured: the kernel's powercap zones".to_owned()];
-    notes.extend(unused(estimate));
-    notes.extend_from_slice(meter.ignored());
-    (Meter::Powercap(meter), notes)
+/// Everything that counts energy on a machine, watched for a moment.
+#[derive(Debug)]
+pub struct Survey {
+    powercap: Result<Powercap, EnergyError>,
+    perf: Result<Perf, EnergyError>,
+    /// What each zone of powercap counted while it was watched, or why it is not believed.
+    pub of_powercap: Vec<ZoneReading>,
+    /// The same of perf.
+    pub of_perf: Vec<ZoneReading>,
+    coverage: Coverage,
 }
 
-fn perf(meter: Perf, estimate: Option<Estimate>, instead: Option<&EnergyError>) -> (Meter, Vec<String>) {
-    let why = match instead {
-        Some(error) if error.is_absent() => "; there are no powercap zones",
-        Some(_) => "; the powercap zones cannot be read",
-        None => "",
-    };
-    let mut notes = vec![format!(
-        "energy is measured: the kernel's perf events power/energy-*{why}"
-    )];
-    notes.extend(unused(estimate));
-    notes.extend_from_slice(meter.ignored());
-    (Meter::Perf(meter), notes)
+impl Survey {
+    /// Opens the counters below `sysfs` that `wanted` asks for and watches them: some milliseconds if all of them move,
+    /// up to more than a second if one does not.
+    pub fn of(sysfs: &Path, wanted: EnergySource, topology: &Topology) -> Self {
+        let not_wanted = || EnergyError::NotAsked;
+        let asks_for = |source| wanted == EnergySource::Auto || wanted == source;
+        let open_powercap = || Powercap::open(sysfs, monotonic_ns());
+        let open_perf = || Perf::open(sysfs, monotonic_ns());
+        let powercap = asks_for(EnergySource::Powercap)
+            .then(open_powercap)
+            .ok_or_else(not_wanted)
+            .flatten();
+        let perf = asks_for(EnergySource::Perf)
+            .then(open_perf)
+            .ok_or_else(not_wanted)
+            .flatten();
+        let (mut powercap, no_powercap) = apart(powercap);
+        let (mut perf, no_perf) = apart(perf);
+        let (mut of_powercap, mut of_perf) = (Vec::new(), Vec::new());
+        let mut coverage = Coverage::default();
+        // Each round with a twin that was not read so far.
+        for _ in 0..=MOST_TWINS {
+            let packages = powercap
+                .iter_mut()
+                .flat_map(Powercap::watched)
+                .filter_map(|watched| watched.package);
+            let mut packages: Vec<u32> = packages.collect();
+            if packages.is_empty() {
+                packages = perf
+                    .iter_mut()
+                    .flat_map(Perf::watched)
+                    .filter_map(|watched| watched.package)
+                    .collect();
+            }
+            coverage = Coverage::new(packages, topology);
+            probe(&mut powercap, &mut perf, &coverage, topology);
+            if !powercap.as_mut().is_some_and(Powercap::replace_silent) {
+                break;
+            }
+        }
+        if let Some(powercap) = &mut powercap {
+            powercap.begin();
+            of_powercap = powercap.take(monotonic_ns());
+            powercap.judge(&mut of_powercap, &Busy::default(), 0);
+        }
+        if let Some(perf) = &mut perf {
+            perf.begin();
+            of_perf = perf.take(monotonic_ns());
+            perf.judge(&mut of_perf, &Busy::default(), 0);
+        }
+        Self {
+            powercap: together(powercap, no_powercap),
+            perf: together(perf, no_perf),
+            of_powercap,
+            of_perf,
+            coverage,
+        }
+    }
+
+    /// The meters that a trace uses.
+    ///
+    /// # Errors
+    ///
+    /// As [`find_meter`].
+    pub fn choose(self, estimate: Option<Estimate>, topology: &Topology) -> Result<Found, EnergyError> {
+        choice::choose(self, EnergySource::Auto, estimate, topology)
+    }
+
+    /// Whether zones of powercap were found, or why not.
+    pub fn powercap(&self) -> Result<Vec<String>, &EnergyError> {
+        self.powercap.as_ref().map(Powercap::ignored)
+    }
+
+    /// Whether events of perf were found, or why not.
+    pub fn perf(&self) -> Result<Vec<String>, &EnergyError> {
+        self.perf.as_ref().map(|perf| perf.ignored().to_vec())
+    }
 }
 
-fn unused(estimate: Option<Estimate>) -> Option<String> {
-    estimate.map(|_| "--estimate is not used, because this machine has energy counters that can be read".to_owned())
+/// Directories of one name beyond the first that are tried.
+const MOST_TWINS: usize = 3;
+
+fn apart<T>(found: Result<T, EnergyError>) -> (Option<T>, Option<EnergyError>) {
+    match found {
+        Ok(found) => (Some(found), None),
+        Err(error) => (None, Some(error)),
+    }
 }
 
-fn estimated(estimate: Estimate) -> (Meter, Vec<String>) {
-    let note = "every figure of energy is an estimate, made of the watts that --estimate gave";
-    (Meter::Estimate(estimate), vec![note.to_owned()])
+fn together<T>(found: Option<T>, error: Option<EnergyError>) -> Result<T, EnergyError> {
+    found.ok_or(error.unwrap_or(EnergyError::NotAsked))
 }
 
 #[cfg(test)]

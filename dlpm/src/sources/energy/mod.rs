@@ -1,11 +1,14 @@
 //! Energy meters: anything that counts joules.
 
 mod counter;
+mod coverage;
 mod dies;
 pub mod estimate;
+mod liveness;
 pub mod meter;
 pub mod perf;
 pub mod powercap;
+mod probe;
 mod vendor;
 mod zones;
 
@@ -100,6 +103,21 @@ pub enum EnergyError {
         /// What the kernel said.
         cause: io::Error,
     },
+    /// A source was asked for that has nothing to split.
+    #[error(
+        "`--energy-source {wanted}`: {wanted} has no energy that can be split among processes{}. Let dlpm choose with \
+         `--energy-source auto`, or give `--estimate idle=W,busy=W`: joules are then estimated, and labelled so.",
+        in_brackets(std::slice::from_ref(why))
+    )]
+    CannotSplit {
+        /// The source.
+        wanted: &'static str,
+        /// What is known of its zones.
+        why: String,
+    },
+    /// The source was not looked at, because another one was asked for.
+    #[error("it was not looked at, because another source was asked for")]
+    NotAsked,
     /// An estimate was asked for without its watts.
     #[error(
         "`--energy-source estimate` needs the watts to estimate from: add `--estimate idle=W,busy=W`, the power of the \
@@ -111,13 +129,16 @@ pub enum EnergyError {
 impl EnergyError {
     /// Whether there is nothing to read, rather than something that cannot be read.
     pub fn is_absent(&self) -> bool {
-        matches!(self, Self::Absent { .. } | Self::NoPmu { .. } | Self::NoEstimate)
+        matches!(
+            self,
+            Self::Absent { .. } | Self::NoPmu { .. } | Self::NoEstimate | Self::NotAsked
+        )
     }
 }
 
 fn in_brackets(ignored: &[String]) -> String {
     match ignored {
-        [] => String::new(),
+        some if some.iter().all(String::is_empty) => String::new(),
         some => format!(" ({})", some.join("; ")),
     }
 }

@@ -5,20 +5,27 @@
 //! the PMU itself has been tested on no hardware.
 
 mod counter;
+mod pmu;
 mod scale;
 
-use std::{
-    collections::BTreeMap,
-    fs::{self, File},
-    io,
-    path::Path,
-};
+use std::{collections::BTreeMap, fs::File, io, path::Path};
 
 use self::{
     counter::{Counted, Event},
+    pmu::{malformed, read_event, read_line},
     scale::Scale,
 };
-use super::{EnergyError, counter::Counter, dies::Dies, limit_mw, vendor::Vendor, zones::zone_name};
+use super::{
+    EnergyError,
+    counter::Counter,
+    coverage::Busy,
+    dies::Dies,
+    limit_mw,
+    liveness::{Liveness, Passed},
+    probe::Watched,
+    vendor::Vendor,
+    zones::zone_name,
+};
 use crate::{
     interval::{MeterSource, ZoneKind, ZoneReading},
     sources::{
@@ -26,6 +33,9 @@ use crate::{
         topology::{Topology, parse_cpu_list},
     },
 };
+
+/// The ticks are always 2⁻³² J; the registers below move in steps of up to about this many microjoules.
+const UNIT_UJ: u64 = 100;
 
 /// The PMU's events and what they cover, as powercap's zones do.
 const EVENTS: [(&str, ZoneKind); 5] = [
@@ -55,6 +65,7 @@ struct Zone {
     /// Why no energy can be known here.
     refused: Option<&'static str>,
     counter: Counter,
+    believed: Liveness,
 }
 
 #[derive(Debug)]
@@ -108,6 +119,71 @@ impl Perf {
     /// A zone that could not be read since then, or was not counted all the time, has an error instead of a number.
     pub fn take(&mut self, now_ns: u64) -> Vec<ZoneReading> {
         self.zones.iter_mut().map(|zone| zone.take(now_ns)).collect()
+    }
+
+    /// Reads every event and keeps what it counted for [`Perf::take`].
+    pub(super) fn poll(&mut self, now_ns: u64) {
+        for zone in &mut self.zones {
+            // A failure is kept in the counter.
+            let _ = zone.read(now_ns);
+        }
+    }
+
+    /// Replaces in `readings`, those of an interval, the energy of zones that counted nothing while their CPUs were
+    /// busy by that reason.
+    pub(super) fn judge(&mut self, readings: &mut [ZoneReading], busy: &Busy, length_ns: u64) {
+        for zone in &mut self.zones {
+            let name = zone.name();
+            let own = |reading: &&mut ZoneReading| reading.source == MeterSource::Perf && reading.zone == name;
+            let Some(reading) = readings.iter_mut().find(own) else {
+                continue;
+            };
+            let passed = Passed {
+                length_ns,
+                busy_ns: busy.of_zone(zone.kind, zone.package, None),
+                unit_uj: UNIT_UJ,
+            };
+            let doubt = zone.believed.observe(reading.energy_uj.as_ref().ok().copied(), passed);
+            if let (Some(reason), Ok(_)) = (doubt, &reading.energy_uj) {
+                reading.energy_uj = Err(reason.to_owned());
+            }
+        }
+    }
+
+    /// The counters, in an order that stays.
+    pub(super) fn watched(&mut self) -> impl Iterator<Item = Watched<'_>> {
+        self.zones.iter_mut().map(|zone| Watched {
+            source: MeterSource::Perf,
+            kind: zone.kind,
+            package: zone.package,
+            die: None,
+            unit_uj: UNIT_UJ,
+            value: zone.counter.value_uj(),
+            believed: &mut zone.believed,
+        })
+    }
+
+    /// Forgets what was counted so far, and what failed where it goes well now: the next interval begins here.
+    pub(super) fn begin(&mut self) {
+        for zone in self.zones.iter_mut().filter(|zone| zone.counter.value_uj().is_some()) {
+            drop(zone.counter.take());
+        }
+    }
+
+    /// Keeps some of the zones only.
+    pub(super) fn retain(&mut self, keep: impl Fn(ZoneKind, Option<u32>) -> bool) {
+        self.zones.retain(|zone| keep(zone.kind, zone.package));
+    }
+
+    /// Whether no zone is left.
+    pub(super) fn is_empty(&self) -> bool {
+        self.zones.is_empty()
+    }
+
+    /// Whether the platform's zone is not believed and was not seen to move since the start.
+    pub(super) fn psys_never_moved(&self) -> bool {
+        let mut psys = self.zones.iter().filter(|zone| zone.kind == ZoneKind::Psys);
+        psys.any(|zone| zone.believed.never_moved())
     }
 
     /// What was found and is not counted, or only with a limitation, and why: a sentence each.
@@ -237,7 +313,12 @@ impl Zone {
                 .collect(),
             refused: None,
             counter: Counter::new(limit_mw(kind)),
+            believed: Liveness::new(),
         }
+    }
+
+    fn name(&self) -> String {
+        zone_name(self.kind, self.package)
     }
 
     /// Reads the events of all its CPUs; an error names the CPU.
@@ -281,7 +362,7 @@ impl Zone {
         // A failure is kept in the counter and comes out with it.
         let _ = self.read(now_ns);
         ZoneReading {
-            zone: zone_name(self.kind, self.package),
+            zone: self.name(),
             kind: self.kind,
             package: self.package,
             energy_uj: self.counter.take(),
@@ -326,46 +407,6 @@ fn check_running(last: Last, counted: Counted, before_ns: u64) -> io::Result<()>
         )));
     }
     Ok(())
-}
-
-/// Configuration and scale of an event; `None` if the PMU has no such event.
-fn read_event(events: &Path, name: &str) -> Result<Option<(u64, Scale)>, String> {
-    let read = |suffix: &str| read_line(&events.join(format!("{name}{suffix}")));
-    let terms = match read("") {
-        Ok(terms) => terms,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(format!("it cannot be read: {error}")),
-    };
-    // The PMU's format has one term, `event`, which is the lowest byte of the configuration.
-    let config = terms
-        .strip_prefix("event=")
-        .map(|value| match value.strip_prefix("0x") {
-            Some(digits) => u64::from_str_radix(digits, 16),
-            None => value.parse(),
-        })
-        .and_then(Result::ok)
-        .filter(|&config| config <= 0xff)
-        .ok_or_else(|| format!("`{terms}` is no event that dlpm understands"))?;
-    let unit = read(".unit").map_err(|error| format!("its unit cannot be read: {error}"))?;
-    if unit != "Joules" {
-        return Err(format!("its unit is `{unit}` and not `Joules`"));
-    }
-    let scale = read(".scale").map_err(|error| format!("its scale cannot be read: {error}"))?;
-    match Scale::parse(&scale) {
-        Some(scale) => Ok(Some((config, scale))),
-        None => Err(format!("its scale `{scale}` is no number of joules")),
-    }
-}
-
-fn read_line(path: &Path) -> io::Result<String> {
-    Ok(fs::read_to_string(path)?.trim().to_owned())
-}
-
-fn malformed(path: &Path, content: &str) -> EnergyError {
-    EnergyError::Malformed {
-        path: path.to_owned(),
-        content: content.chars().take(40).collect(),
-    }
 }
 
 #[cfg(test)]

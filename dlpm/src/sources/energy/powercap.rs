@@ -1,23 +1,26 @@
 //! Energy zones of the kernel's powercap tree (`class/powercap`): RAPL on Intel and AMD.
 
+mod member;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io,
-    os::unix::fs::MetadataExt,
+    io,
     path::{Path, PathBuf},
 };
 
+use self::member::Member;
 use super::{
     EnergyError,
-    counter::Counter,
+    coverage::Busy,
     dies::{self, Dies},
-    limit_mw,
+    liveness::{Liveness, Passed, SILENT},
+    probe::Watched,
     vendor::Vendor,
-    zones::{self, ZoneKey},
+    zones::{self, Directories, id_of},
 };
 use crate::{
     interval::{MeterSource, ZoneKind, ZoneReading},
-    sources::topology::Topology,
+    sources::{clock::monotonic_ns, topology::Topology},
 };
 
 /// The energy zones that were found when it was opened, each counted once.
@@ -43,16 +46,10 @@ struct Zone {
     distinct: bool,
     /// Dies of the package that have CPUs and no zone.
     missing: Vec<u32>,
-}
-
-/// One directory with a counter.
-#[derive(Debug)]
-struct Member {
-    key: ZoneKey,
-    directory: PathBuf,
-    /// Device and inode of the directory: another one is another zone, though it has the same number.
-    identity: Option<(u64, u64)>,
-    counter: Counter,
+    /// Whether it is believed: one for the zone, or one for each of its members where these are added up.
+    believed: Vec<Liveness>,
+    /// What the members counted in the newest interval.
+    taken_uj: Vec<Option<u64>>,
 }
 
 impl Powercap {
@@ -69,7 +66,7 @@ impl Powercap {
         let vendor = Vendor::read(sysfs);
         let (found, mut notes) = match zones::find(&root, vendor) {
             Ok(found) => found,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => (BTreeMap::new(), Vec::new()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (Directories::new(), Vec::new()),
             Err(cause) => return Err(EnergyError::Unreadable { path: root, cause }),
         };
         if found.is_empty() {
@@ -78,7 +75,7 @@ impl Powercap {
                 ignored: notes,
             });
         }
-        let mut zones = group(found, &Topology::read(sysfs));
+        let mut zones = group(found, vendor, &Topology::read(sysfs));
         for zone in &zones {
             notes.extend(zone.note(vendor));
         }
@@ -93,10 +90,11 @@ impl Powercap {
                 if member.counter.value_uj().is_some() && member.counter.range_uj().is_none() {
                     notes.push(format!(
                         "the range of {} is not known: an interval in which the counter wraps will be invalid",
-                        zone_path(member)
+                        id_of(&member.directory)
                     ));
                 }
             }
+            zone.begin();
         }
         match refusals.into_iter().next() {
             Some(first) if !some_read => Err(first),
@@ -136,21 +134,75 @@ impl Powercap {
             .collect()
     }
 
+    /// Replaces in `readings`, those of an interval, the energy of zones that counted nothing while their CPUs were
+    /// busy by that reason. Where such a zone has a twin, the twin is read from now on.
+    pub(super) fn judge(&mut self, readings: &mut [ZoneReading], busy: &Busy, length_ns: u64) {
+        for zone in &mut self.zones {
+            let own = |reading: &&mut ZoneReading| reading.source == MeterSource::Powercap && reading.zone == zone.name;
+            if let Some(reading) = readings.iter_mut().find(own) {
+                zone.judge(reading, busy, length_ns);
+            }
+        }
+    }
+
+    /// The counters, in an order that stays.
+    pub(super) fn watched(&mut self) -> Vec<Watched<'_>> {
+        self.zones.iter_mut().flat_map(Zone::watched).collect()
+    }
+
+    /// Reads another directory of the same name where the one that was read is silent. Whether there was any.
+    pub(super) fn replace_silent(&mut self) -> bool {
+        let mut replaced = false;
+        for zone in &mut self.zones {
+            if let [believed] = &mut zone.believed[..]
+                && believed.is_silent()
+                && zone.members.first_mut().is_some_and(|member| member.give_up(SILENT))
+            {
+                *believed = Liveness::new();
+                replaced = true;
+            }
+        }
+        self.poll(monotonic_ns());
+        self.begin();
+        replaced
+    }
+
+    /// Forgets what was counted so far, and what failed where it goes well now: the next interval begins here.
+    pub(super) fn begin(&mut self) {
+        for zone in &mut self.zones {
+            zone.begin();
+        }
+    }
+
+    /// Keeps some of the zones only.
+    pub(super) fn retain(&mut self, keep: impl Fn(ZoneKind, Option<u32>) -> bool) {
+        self.zones.retain(|zone| keep(zone.kind, zone.package));
+    }
+
+    /// Whether no zone is left.
+    pub(super) fn is_empty(&self) -> bool {
+        self.zones.is_empty()
+    }
+
+    /// Whether the platform's zone is not believed and was not seen to move since the start.
+    pub(super) fn psys_never_moved(&self) -> bool {
+        let mut psys = self.zones.iter().filter(|zone| zone.kind == ZoneKind::Psys);
+        psys.any(|zone| zone.believed.iter().all(Liveness::never_moved))
+    }
+
     /// What was found and is not counted, or only with a limitation, and why: a sentence each.
-    pub fn ignored(&self) -> &[String] {
-        &self.notes
+    pub fn ignored(&self) -> Vec<String> {
+        let twins = self.zones.iter().flat_map(|zone| &zone.members).flat_map(Member::notes);
+        self.notes.iter().cloned().chain(twins).collect()
     }
 }
 
 /// Puts the dies of a package together.
-fn group(found: BTreeMap<ZoneKey, PathBuf>, topology: &Topology) -> Vec<Zone> {
+fn group(found: Directories, vendor: Vendor, topology: &Topology) -> Vec<Zone> {
     let mut zones: Vec<Zone> = Vec::new();
-    for (key, directory) in found {
-        let member = Member {
-            key,
-            identity: identity_of(&directory).ok(),
-            directory,
-            counter: Counter::new(limit_mw(key.kind)),
+    for (key, directories) in found {
+        let Some(member) = Member::new(key, directories) else {
+            continue;
         };
         match zones.last_mut() {
             Some(zone) if zone.kind == key.kind && zone.package == key.package() => zone.members.push(member),
@@ -161,6 +213,8 @@ fn group(found: BTreeMap<ZoneKey, PathBuf>, topology: &Topology) -> Vec<Zone> {
                 members: vec![member],
                 distinct: false,
                 missing: Vec::new(),
+                believed: vec![Liveness::new()],
+                taken_uj: Vec::new(),
             }),
         }
     }
@@ -168,6 +222,10 @@ fn group(found: BTreeMap<ZoneKey, PathBuf>, topology: &Topology) -> Vec<Zone> {
         let known: BTreeSet<u32> = zone.members.iter().filter_map(|member| member.key.die).collect();
         if let (Some(package), false) = (zone.package, known.is_empty()) {
             zone.missing = topology.dies_of(package).difference(&known).copied().collect();
+        }
+        if vendor == Vendor::Intel {
+            // Each die has a counter of its own, and CPUs that drive it.
+            zone.believed.resize(zone.members.len(), Liveness::new());
         }
     }
     zones
@@ -193,7 +251,7 @@ impl Zone {
         let Some((first, others)) = self.members.split_first() else {
             return false;
         };
-        let (Some(before_uj), Ok(after_uj)) = (first.counter.value_uj(), read_number(&first.energy_file())) else {
+        let (Some(before_uj), Ok(after_uj)) = (first.counter.value_uj(), first.peek()) else {
             return false;
         };
         others
@@ -204,6 +262,7 @@ impl Zone {
 
     fn take(&mut self, verdict: Option<Dies>) -> ZoneReading {
         let mut taken: Vec<_> = self.members.iter_mut().map(|member| member.counter.take()).collect();
+        self.taken_uj = taken.iter().map(|energy_uj| energy_uj.as_ref().ok().copied()).collect();
         let verdict = match self.members.len() {
             1 => Dies::First,
             // Each die's register is that of one of its cores: the first is shown.
@@ -230,13 +289,81 @@ impl Zone {
         }
     }
 
+    fn judge(&mut self, reading: &mut ZoneReading, busy: &Busy, length_ns: u64) {
+        let mut doubt = None;
+        let each = self.believed.len() > 1;
+        for (number, (believed, member)) in self.believed.iter_mut().zip(&mut self.members).enumerate() {
+            let die = member.key.die.filter(|_| each);
+            let counted_uj = if each {
+                self.taken_uj.get(number).copied().flatten()
+            } else {
+                reading.energy_uj.as_ref().ok().copied()
+            };
+            let passed = Passed {
+                length_ns,
+                busy_ns: busy.of_zone(self.kind, self.package, die),
+                unit_uj: member.unit_uj(),
+            };
+            let Some(reason) = believed.observe(counted_uj, passed) else {
+                continue;
+            };
+            let id = id_of(&member.directory);
+            doubt.get_or_insert_with(|| {
+                if each {
+                    format!("{id}: {reason}")
+                } else {
+                    reason.to_owned()
+                }
+            });
+            if believed.is_silent() {
+                member.give_up(reason);
+            }
+        }
+        if let (Some(reason), Ok(_)) = (doubt, &reading.energy_uj) {
+            reading.energy_uj = Err(reason);
+        }
+    }
+
+    fn watched(&mut self) -> impl Iterator<Item = Watched<'_>> {
+        let each = self.believed.len() > 1;
+        let values: Vec<Option<u64>> = self.members.iter().map(|member| member.counter.value_uj()).collect();
+        // Of counters that make one figure together it is enough that one moves.
+        let together = values
+            .iter()
+            .try_fold(0u64, |sum, value| Some(sum.wrapping_add((*value)?)));
+        let (kind, package) = (self.kind, self.package);
+        self.believed
+            .iter_mut()
+            .zip(&self.members)
+            .zip(values)
+            .map(move |((believed, member), value)| Watched {
+                source: MeterSource::Powercap,
+                kind,
+                package,
+                die: member.key.die.filter(|_| each),
+                unit_uj: member.unit_uj(),
+                value: if each { value } else { together },
+                believed,
+            })
+    }
+
+    fn begin(&mut self) {
+        for member in self
+            .members
+            .iter_mut()
+            .filter(|member| member.counter.value_uj().is_some())
+        {
+            drop(member.counter.take());
+        }
+    }
+
     fn sum(&self, taken: Vec<Result<u64, String>>) -> Result<u64, String> {
         if let Some(die) = self.missing.first() {
             return Err(format!("die {die} of the package has CPUs and no energy zone"));
         }
         let mut sum_uj = 0u64;
         for (member, energy_uj) in self.members.iter().zip(taken) {
-            let energy_uj = energy_uj.map_err(|reason| format!("{}: {reason}", zone_path(member)))?;
+            let energy_uj = energy_uj.map_err(|reason| format!("{}: {reason}", id_of(&member.directory)))?;
             sum_uj = sum_uj
                 .checked_add(energy_uj)
                 .ok_or_else(|| "the energy is larger than 64 bits of microjoules".to_owned())?;
@@ -261,94 +388,6 @@ impl Zone {
             }
             _ => None,
         }
-    }
-}
-
-impl Member {
-    fn energy_file(&self) -> PathBuf {
-        self.directory.join("energy_uj")
-    }
-
-    /// Reads the counter once; the zone is looked for by its name where its directory is not the one it was.
-    fn read(&mut self, root: &Path, vendor: Vendor, now_ns: u64) -> Result<(), EnergyError> {
-        let result = self.find_again(root, vendor).and_then(|()| {
-            if self.counter.value_uj().is_none() {
-                let range = read_number(&self.directory.join("max_energy_range_uj"));
-                self.counter.set_range(range.ok().filter(|&range| range > 0));
-            }
-            read_number(&self.energy_file())
-        });
-        match result {
-            Ok(uj) => {
-                self.counter.see(uj, now_ns);
-                Ok(())
-            }
-            Err(error) => {
-                self.counter.miss(short(&error));
-                Err(error)
-            }
-        }
-    }
-
-    /// A driver that is loaded again numbers its zones anew, and each gets a new inode.
-    fn find_again(&mut self, root: &Path, vendor: Vendor) -> Result<(), EnergyError> {
-        let identity = identity_of(&self.directory);
-        if let Ok(identity) = &identity
-            && Some(*identity) == self.identity
-        {
-            return Ok(());
-        }
-        if self.identity.take().is_some() {
-            self.counter
-                .miss(format!("the zone in {} went away", self.directory.display()));
-        }
-        let found = zones::find(root, vendor)
-            .ok()
-            .and_then(|(mut found, _)| found.remove(&self.key));
-        match found {
-            Some(directory) => {
-                self.identity = identity_of(&directory).ok();
-                self.directory = directory;
-                Ok(())
-            }
-            None => Err(EnergyError::Unreadable {
-                path: self.energy_file(),
-                cause: identity.err().unwrap_or_else(|| io::ErrorKind::NotFound.into()),
-            }),
-        }
-    }
-}
-
-fn identity_of(directory: &Path) -> io::Result<(u64, u64)> {
-    let metadata = fs::metadata(directory)?;
-    Ok((metadata.dev(), metadata.ino()))
-}
-
-/// The zone's directory without the way to it.
-fn zone_path(member: &Member) -> String {
-    member
-        .directory
-        .file_name()
-        .map_or_else(String::new, |id| id.to_string_lossy().into_owned())
-}
-
-fn read_number(path: &Path) -> Result<u64, EnergyError> {
-    let text = fs::read_to_string(path).map_err(|cause| EnergyError::Unreadable {
-        path: path.to_owned(),
-        cause,
-    })?;
-    text.trim().parse().map_err(|_| EnergyError::Malformed {
-        path: path.to_owned(),
-        content: text.trim().chars().take(40).collect(),
-    })
-}
-
-/// The error without its remedy, for the log.
-fn short(error: &EnergyError) -> String {
-    match error {
-        EnergyError::Unreadable { path, cause } => format!("{} cannot be read: {cause}", path.display()),
-        EnergyError::Malformed { path, content } => format!("{} holds `{content}`", path.display()),
-        other => other.to_string(),
     }
 }
 

@@ -4,6 +4,12 @@ use std::{
     fs,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use tempfile::TempDir;
@@ -146,6 +152,47 @@ impl Tree {
     }
 }
 
+/// Counters that go on while this lives.
+pub struct Moving {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Moving {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+    }
+}
+
+impl Tree {
+    /// Lets the counters of these zones go on, each by 1 mJ about once a millisecond.
+    pub fn moving(&self, ids: &[&str]) -> Moving {
+        let stop = Arc::new(AtomicBool::new(false));
+        let files: Vec<PathBuf> = ids.iter().map(|id| self.class(id).join("energy_uj")).collect();
+        let of_thread = Arc::clone(&stop);
+        let thread = thread::spawn(move || {
+            while !of_thread.load(Ordering::Relaxed) {
+                for file in &files {
+                    // A test may have taken it away.
+                    let Ok(text) = fs::read_to_string(file) else { continue };
+                    let Ok(uj) = text.trim().parse::<u64>() else { continue };
+                    let new = file.with_extension("next");
+                    fs::write(&new, format!("{}\n", uj + 1000)).unwrap();
+                    fs::rename(new, file).unwrap();
+                }
+                thread::sleep(Duration::from_millis(1));
+            }
+        });
+        Moving {
+            stop,
+            thread: Some(thread),
+        }
+    }
+}
+
 /// Client Intel: cores and graphics inside the package, memory beside it, and the platform.
 pub fn laptop() -> Tree {
     Tree::new()
@@ -233,6 +280,9 @@ pub fn cascade_lake_ap() -> Tree {
 /// The kernel's PMU of software events, whose event 0 (`PERF_COUNT_SW_CPU_CLOCK`) counts the nanoseconds of a CPU: a
 /// meter of exactly one tick per nanosecond, through the same system calls.
 pub const SOFTWARE_PMU: u32 = 1;
+
+/// An event of [`SOFTWARE_PMU`] that counts nothing (`PERF_COUNT_SW_DUMMY`).
+pub const DUMMY: u64 = 9;
 
 /// Whether this process may count events of a whole CPU. Says so where a test is skipped, and fails where nothing may be
 /// (`DLPM_REQUIRE_KERNEL=1`).

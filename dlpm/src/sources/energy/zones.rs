@@ -51,32 +51,28 @@ pub(super) fn zone_name(kind: ZoneKind, package: Option<u32>) -> String {
     }
 }
 
+/// Directories with an energy counter by what they cover.
+pub(super) type Directories = BTreeMap<ZoneKey, Vec<PathBuf>>;
+
 /// Directories with an energy counter by what they cover, and what is there and not counted, a sentence each.
 ///
 /// The same counter can be listed twice: by the MSR and the MMIO driver on client Intel (the names are the same), or by
-/// a package and its dies. The first wins: the MSR driver, whole packages, the lowest number.
+/// a package and its dies. Whole packages win. Of directories with the same name the first is the one to read, in the
+/// order MSR driver, lowest number; each of the others can take its place.
 ///
 /// # Errors
 ///
 /// Where the directory of the tree cannot be listed.
-pub(super) fn find(root: &Path, vendor: Vendor) -> io::Result<(BTreeMap<ZoneKey, PathBuf>, Vec<String>)> {
+pub(super) fn find(root: &Path, vendor: Vendor) -> io::Result<(Directories, Vec<String>)> {
     let (names, mut notes) = list(root)?;
-    let mut found: BTreeMap<ZoneKey, (&str, PathBuf)> = BTreeMap::new();
+    let mut found = Directories::new();
     let mut ids: Vec<&str> = names.keys().map(String::as_str).collect();
     ids.sort_by_cached_key(|id| (!id.starts_with("intel-rapl:"), numbers_of(id), (*id).to_owned()));
     for id in ids {
         let name = &names[id];
         match classify(id, name, &names, vendor) {
             Err(reason) => notes.push(format!("{id} ({name}) is not counted: {reason}")),
-            Ok(key) => {
-                if let Some((winner, _)) = found.get(&key) {
-                    notes.push(format!(
-                        "{id} ({name}) is not counted: {winner} has the same name, and both may be the same counter"
-                    ));
-                } else {
-                    found.insert(key, (id, root.join(id)));
-                }
-            }
+            Ok(key) => found.entry(key).or_default().push(root.join(id)),
         }
     }
     let whole: BTreeSet<_> = found
@@ -84,16 +80,26 @@ pub(super) fn find(root: &Path, vendor: Vendor) -> io::Result<(BTreeMap<ZoneKey,
         .filter(|key| key.die.is_none())
         .map(|key| (key.package, key.kind))
         .collect();
-    found.retain(|key, (id, _)| {
+    found.retain(|key, directories| {
         let keep = key.die.is_none() || !whole.contains(&(key.package, key.kind));
         if !keep {
-            notes.push(format!(
-                "{id} is not counted: it is a die of a package that has a zone of its own"
-            ));
+            notes.extend(directories.iter().map(|directory| {
+                format!(
+                    "{} is not counted: it is a die of a package that has a zone of its own",
+                    id_of(directory)
+                )
+            }));
         }
         keep
     });
-    Ok((found.into_iter().map(|(key, (_, path))| (key, path)).collect(), notes))
+    Ok((found, notes))
+}
+
+/// A zone's directory without the way to it.
+pub(super) fn id_of(directory: &Path) -> String {
+    directory
+        .file_name()
+        .map_or_else(String::new, |id| id.to_string_lossy().into_owned())
 }
 
 /// Directory names of all zones with an energy counter and what their `name` files say.

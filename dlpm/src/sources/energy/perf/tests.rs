@@ -1,6 +1,6 @@
 use super::super::testing::*;
 use super::*;
-use std::{thread, time::Duration};
+use std::{fs, thread, time::Duration};
 
 /// A PMU number that no kernel gives out.
 const NO_PMU: u32 = 4_000_000;

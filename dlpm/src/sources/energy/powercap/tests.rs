@@ -2,6 +2,8 @@
 
 mod over_time;
 
+use std::fs;
+
 use super::super::testing::*;
 use super::*;
 

@@ -1,7 +1,8 @@
 //! What happens to zones while they are read.
 
+use std::fs;
+
 use super::super::super::testing::*;
-use super::super::*;
 use proptest::prelude::*;
 
 #[test]

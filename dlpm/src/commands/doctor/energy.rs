@@ -1,0 +1,122 @@
+//! What `dlpm doctor` says of the meters: for each source whether it is there, whether it moves, what of it can be split
+//! and what is wrong with it; the same for each zone; and which of them a trace uses.
+
+use std::path::Path;
+
+use super::State;
+use crate::{
+    interval::{ZoneKind, ZoneReading},
+    sources::{
+        energy::{
+            EnergyError,
+            meter::{EnergySource, Survey},
+        },
+        topology::Topology,
+    },
+};
+
+pub(super) fn add_energy(sysfs: &Path, topology: &Topology, add: &mut impl FnMut(State, &str, String)) {
+    let survey = Survey::of(sysfs, EnergySource::Auto, topology);
+    let mut splits = false;
+    for (name, found, readings) in [
+        ("powercap", survey.powercap(), &survey.of_powercap),
+        ("perf", survey.perf(), &survey.of_perf),
+    ] {
+        splits |= add_source(name, found, readings, add);
+    }
+    add(
+        State::Ok,
+        "energy estimate",
+        format!(
+            "can be had everywhere and splits the whole machine; used {}with `--estimate idle=W,busy=W`",
+            if splits {
+                "by `--energy-source estimate` "
+            } else {
+                "here "
+            }
+        ),
+    );
+    match survey.choose(None, topology) {
+        Ok(found) => {
+            let state = if splits { State::Ok } else { State::Missing };
+            add(state, "energy of a trace", found.choice);
+            for problem in found.problems {
+                add(State::Missing, "energy of a trace", problem);
+            }
+        }
+        Err(error) => add(State::Missing, "energy of a trace", error.to_string()),
+    }
+}
+
+/// Whether it has anything that can be split by CPU time.
+fn add_source(
+    name: &str,
+    found: Result<Vec<String>, &EnergyError>,
+    readings: &[ZoneReading],
+    add: &mut impl FnMut(State, &str, String),
+) -> bool {
+    let what = format!("energy {name}");
+    let notes = match found {
+        Ok(notes) => notes,
+        Err(error) => {
+            let found = if error.is_absent() {
+                "not found"
+            } else {
+                "found, and cannot be read"
+            };
+            add(State::Missing, &what, format!("{found}: {error}"));
+            return false;
+        }
+    };
+    let names = |wanted: &dyn Fn(&&ZoneReading) -> bool| {
+        let names: Vec<&str> = readings
+            .iter()
+            .filter(wanted)
+            .map(|reading| reading.zone.as_str())
+            .collect();
+        if names.is_empty() {
+            "nothing".to_owned()
+        } else {
+            names.join(", ")
+        }
+    };
+    let is_split = |reading: &&ZoneReading| !matches!(reading.kind, ZoneKind::Psys | ZoneKind::SingleCore);
+    let counts = |reading: &&ZoneReading| reading.energy_uj.is_ok();
+    let splits = readings
+        .iter()
+        .any(|reading| is_split(&reading) && counts(&reading) && reading.kind != ZoneKind::Dram);
+    let wrong = readings.iter().filter(|reading| !counts(reading)).count();
+    add(
+        if splits && wrong == 0 {
+            State::Ok
+        } else {
+            State::Missing
+        },
+        &what,
+        format!(
+            "found; counting: {}; can be split: {}{}",
+            names(&counts),
+            names(&|reading| is_split(reading) && counts(reading)),
+            match wrong {
+                0 => String::new(),
+                _ => format!("; not believed: {}", names(&|reading| !counts(reading))),
+            }
+        ),
+    );
+    for reading in readings {
+        let zone = format!("energy {name} zone");
+        let (state, how) = match (&reading.energy_uj, reading.kind) {
+            (Err(reason), _) => (State::Missing, reason.clone()),
+            (Ok(_), ZoneKind::Psys) => (State::Ok, "counts; shown, and never split".to_owned()),
+            (Ok(_), ZoneKind::SingleCore) => (State::Ok, "one core of the package; shown, and never split".to_owned()),
+            (Ok(_), ZoneKind::Dram) => (State::Ok, "counts; split by memory".to_owned()),
+            (Ok(_), ZoneKind::Uncore) => (State::Ok, "can be read; split by CPU time".to_owned()),
+            (Ok(_), _) => (State::Ok, "counts; split by CPU time".to_owned()),
+        };
+        add(state, &zone, format!("{}: {how}", reading.zone));
+    }
+    for note in notes {
+        add(State::Ok, &format!("energy {name} note"), note);
+    }
+    splits
+}
