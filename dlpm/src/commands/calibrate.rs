@@ -10,7 +10,7 @@ use crate::{
     attribution::{
         energy_tree::{self, Carries, EnergyTree, Span},
         gpus,
-        ledger::RootZone,
+        ledger::{Method, RootZone},
     },
     cli::CalibrateArgs,
     interval::{GpuReading, ZoneKind, ZoneReading},
@@ -164,7 +164,15 @@ fn floors(
     );
     let span = Span { length_ns, skew_ns: 0 };
     let tree = energy_tree::build(readings, &Carries::default(), span);
-    let power_mw = |zone: &str, energy_uj: &Result<u64, String>| match energy_uj {
+    let power_mw = |zone: &str, kind: ZoneKind, energy_uj: &Result<u64, String>| match energy_uj {
+        // Only a part can rest completely: a package, its memory, a GPU and the platform draw power while they are on.
+        Ok(0) if !matches!(kind, ZoneKind::Core | ZoneKind::Uncore | ZoneKind::SingleCore) => {
+            bail!(
+                "{zone} counted nothing in {:.1} s, so it does not measure, and a floor of 0 W would be wrong: see \
+                 `dlpm doctor`",
+                length_ns as f64 / 1e9
+            )
+        }
         Ok(energy_uj) => {
             // µJ over ns are kilowatts; rounded to the nearest milliwatt.
             let milliwatts =
@@ -179,16 +187,21 @@ fn floors(
     for root in tree.roots.iter().filter(is_needed) {
         calibration
             .roots_mw
-            .insert(root.zone.clone(), power_mw(&root.zone, &root.energy_uj)?);
+            .insert(root.zone.clone(), power_mw(&root.zone, root.kind, &root.energy_uj)?);
     }
     for leaf in &tree.leaves {
-        calibration
-            .floors_mw
-            .insert(leaf.zone.clone(), power_mw(&leaf.zone, &leaf.energy_uj)?);
+        // The rest of a package is 0 where its parts make all of it.
+        let kind = if leaf.rest { ZoneKind::Core } else { leaf.kind };
+        match power_mw(&leaf.zone, kind, &leaf.energy_uj) {
+            Ok(floor_mw) => drop(calibration.floors_mw.insert(leaf.zone.clone(), floor_mw)),
+            // No policy makes use of it, and a package without memory modules may have such a zone.
+            Err(error) if leaf.method == Method::Memory => eprintln!("dlpm: note: no floor for this zone: {error}"),
+            Err(error) => return Err(error),
+        }
     }
     for gpu in of_gpus {
         let zone = gpus::zone_name(&gpu.uuid);
-        let floor_mw = power_mw(&zone, &gpu.energy_uj)?;
+        let floor_mw = power_mw(&zone, ZoneKind::Gpu, &gpu.energy_uj)?;
         calibration.floors_mw.insert(zone, floor_mw);
     }
     Ok(calibration)
