@@ -261,11 +261,10 @@ fn a_zone_that_cannot_be_read_is_named_and_the_others_are_split() {
     require_dlpm!();
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path().join("log");
-    let mut tree = Powercap::start(node());
-    tree.stop();
-    let dram = tree.directory("intel-rapl:0:2").join("energy_uj");
-    std::fs::remove_file(&dram).unwrap();
-    std::fs::create_dir(&dram).unwrap();
+    let tree = Powercap::start(node().into_iter().filter(|zone| zone.name != "dram").collect());
+    let dram = tree.directory("intel-rapl:0:2");
+    std::fs::create_dir_all(dram.join("energy_uj")).unwrap();
+    std::fs::write(dram.join("name"), "dram\n").unwrap();
     Dlpm::trace(&folder)
         .args(["--duration", "200ms", "--sysfs"])
         .arg(tree.sysfs())

@@ -298,9 +298,16 @@ impl Printer<'_> {
         let totals = self.totals;
         let mut notes = Vec::new();
         if totals.is_estimate() {
-            notes.push(
-                "energy is an estimate, made from the watts given with --estimate; nothing measured it".to_owned(),
-            );
+            // The platform's zone can be measured beside it, and is part of no sum.
+            let psys = totals.zones.iter().any(|zone| zone.kind == ZoneKind::Psys);
+            notes.push(format!(
+                "energy is an estimate, made from the watts given with --estimate; {}",
+                if psys {
+                    "nothing but psys measured any"
+                } else {
+                    "nothing measured it"
+                }
+            ));
         }
         if totals.cpu.violations > 0 {
             notes.push(format!(

@@ -88,8 +88,8 @@ pub(super) fn choose(
     measured(survey, uses, estimate, problems, topology)
 }
 
-const NOTHING_TO_SPLIT: &str = "no meter here counts energy that can be split among processes: with `--estimate \
-    idle=W,busy=W` joules are estimated instead, and labelled as an estimate";
+const NOTHING_TO_SPLIT: &str = "with `--estimate idle=W,busy=W`, the watts of the idle machine and of each busy CPU, \
+    joules of processes are estimated, and labelled as an estimate";
 
 /// Which source is used for what.
 struct Uses {
@@ -167,6 +167,14 @@ impl Survey {
     }
 }
 
+fn psys_counts(of_powercap: &[ZoneReading], of_perf: &[ZoneReading]) -> bool {
+    let mut psys = of_powercap
+        .iter()
+        .chain(of_perf)
+        .filter(|reading| reading.kind == ZoneKind::Psys);
+    psys.any(|reading| reading.energy_uj.is_ok())
+}
+
 fn failure<T>(found: Result<T, EnergyError>) -> EnergyError {
     found.err().unwrap_or(EnergyError::NotAsked)
 }
@@ -192,10 +200,6 @@ fn estimated(survey: Survey, wanted: EnergySource, estimate: Estimate, mut probl
         }
     }
     let uses = Uses::of(&survey);
-    let psys_is_shown = [&survey.of_powercap, &survey.of_perf]
-        .into_iter()
-        .flatten()
-        .any(|reading| reading.kind == ZoneKind::Psys && reading.energy_uj.is_ok());
     let mut choice = match wanted {
         EnergySource::Powercap => "powercap was asked for and has nothing that can be split: ",
         EnergySource::Perf => "perf was asked for and has nothing that can be split: ",
@@ -203,7 +207,7 @@ fn estimated(survey: Survey, wanted: EnergySource, estimate: Estimate, mut probl
     }
     .to_owned();
     choice.push_str("every figure of energy is an estimate, made of the watts that --estimate gave");
-    if psys_is_shown {
+    if psys_counts(&survey.of_powercap, &survey.of_perf) {
         choice.push_str("; psys alone is measured, and shown in addition");
     }
     let ignored = ignored(&survey);
@@ -254,10 +258,13 @@ fn measured(
     let mut zones = packages(&survey.of_powercap, MeterSource::Powercap);
     let of_perf = packages(&survey.of_perf, MeterSource::Perf);
     let choice = match (zones.is_empty(), of_perf.is_empty()) {
-        (true, true) if powercap.is_none() && perf.is_none() => absent.unwrap_or_default(),
-        (true, true) => "energy is measured for the platform (psys) alone, and split among nobody".to_owned(),
+        _ if powercap.is_none() && perf.is_none() => absent.unwrap_or_default(),
+        _ if uses.packages.is_empty() && psys_counts(&survey.of_powercap, &survey.of_perf) => {
+            "energy is measured for the platform (psys) alone, and nothing of it is split".to_owned()
+        }
+        _ if uses.packages.is_empty() => "no meter here counts energy that can be split".to_owned(),
         (false, true) => "energy is measured: the kernel's powercap zones".to_owned(),
-        (true, false) => format!(
+        (true, _) => format!(
             "energy is measured: the kernel's perf events power/energy-*{}",
             match no_powercap {
                 Some(true) => "; there are no powercap zones",
