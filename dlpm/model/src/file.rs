@@ -119,6 +119,11 @@ impl ModelFile {
         self.length
     }
 
+    /// The file itself, for reads at a place.
+    pub fn handle(&self) -> &File {
+        &self.file
+    }
+
     /// A reader from the file's begin.
     ///
     /// # Errors

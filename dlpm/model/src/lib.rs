@@ -18,6 +18,7 @@ mod pt2;
 mod safetensors;
 mod summary;
 mod tally;
+mod tflite;
 mod torch_script;
 
 use std::{
@@ -124,6 +125,7 @@ pub fn read(path: &Path, options: &Options) -> Result<Summary, ModelError> {
             counts
         }
         Format::Zip => archive::read(&file, options)?,
+        Format::TfLite => tflite::read(&file, options, &mut details)?,
         Format::LegacyTorch => legacy_torch::read(&file)?,
         Format::Gguf => gguf::read(&file, path, options, &mut details)?,
     };
@@ -156,6 +158,7 @@ enum Format {
     Zip,
     Gguf,
     LegacyTorch,
+    TfLite,
 }
 
 /// What a file is, by its begin.
@@ -171,6 +174,7 @@ fn format_of(file: &ModelFile) -> Result<Format, ModelError> {
         [b'G', b'G', b'U', b'F', ..] => Ok(Format::Gguf),
         [_, _, _, _, _, 0, 0, 0, b'{', ..] => Ok(Format::SafeTensors),
         [b'{' | b'[' | b'<' | b'#', ..] => Err(ModelError::Format("it is text".to_owned())),
+        begin if tflite::is_begin(begin) => Ok(Format::TfLite),
         begin if legacy_torch::is_begin(begin) => Ok(Format::LegacyTorch),
         [0x80, 2..=5, ..] => Err(ModelError::Format(
             "it is a pickle, but not one of torch.save".to_owned(),
