@@ -7,7 +7,7 @@ mod schema;
 use std::collections::HashMap;
 
 use ops::Call;
-use schema::{Graph, Model, Operator, Tensor};
+use schema::{Graph, Model, Open, Operator, Tensor};
 
 use super::{
     ModelError, Options,
@@ -44,8 +44,8 @@ pub fn read(file: &ModelFile, options: &Options, details: &mut Details) -> Resul
     };
     let inputs = inputs(main, options)?;
     let mut notes = Vec::new();
-    if main.tensors.iter().any(|tensor| tensor.is_open) {
-        notes.push("dimensions that the file leaves open count as it has them, which is 1".to_owned());
+    if main.tensors.iter().any(|tensor| tensor.open == Open::Batch) {
+        notes.push("the file leaves the batch open; it counts as 1".to_owned());
     }
     if let [first, _, ..] = model.signatures.as_slice() {
         let count = model.signatures.len();
@@ -286,6 +286,10 @@ impl Machine<'_> {
                 if counts {
                     let key = (usize::try_from(graph_number).unwrap_or_default() << 32) + at;
                     let of = output.map_or("", |tensor| tensor.name.as_str());
+                    if output.is_some_and(|tensor| tensor.open == Open::Others) {
+                        let why = "a dimension is open, and counts as 1; convert the model for fixed shapes";
+                        self.tally.cannot(&name, why);
+                    }
                     self.tally
                         .count(&name, (key, of), call.output.unwrap_or_default(), mult_adds)?;
                 }

@@ -51,8 +51,8 @@ pub struct Tensor {
     pub name: String,
     /// Its dimensions as the file has them; `None` where it has none, or one below 0.
     pub dims: Option<Vec<u64>>,
-    /// Whether a dimension is only known when the model runs; the file has 1 in its place.
-    pub is_open: bool,
+    /// Which dimensions are only known when the model runs; the file has 1 in their place.
+    pub open: Open,
     /// The number of its type.
     pub data_type: u8,
     /// Its buffer; empty where it is computed.
@@ -61,6 +61,17 @@ pub struct Tensor {
     pub is_variable: bool,
     /// Whether only the elements that are not 0 are stored.
     pub is_sparse: bool,
+}
+
+/// Dimensions that are only known when the model runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Open {
+    /// None of them.
+    None,
+    /// The first one, which is that of the batch.
+    Batch,
+    /// Others.
+    Others,
 }
 
 /// An operator.
@@ -177,7 +188,11 @@ impl Reader<'_> {
         Ok(Tensor {
             name: self.text(table, 3)?,
             dims: dims.filter(|dims| has_rank || dims.is_empty()),
-            is_open: signature.iter().any(|dim| *dim < 0),
+            open: match signature.iter().rposition(|dim| *dim < 0) {
+                None => Open::None,
+                Some(0) => Open::Batch,
+                Some(_) => Open::Others,
+            },
             data_type: self.buffer.u8_in(table, 1)?,
             buffer: usize::try_from(self.buffer.u32_in(table, 2)?).unwrap_or(usize::MAX),
             is_variable: self.buffer.u8_in(table, 5)? != 0,

@@ -4,3 +4,4 @@
 pub mod gguf;
 pub mod hugging_face;
 pub mod legacy_torch;
+pub mod tflite;
