@@ -13,12 +13,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 pub use crate::output::Output;
 
 /// Longest time that a run of dlpm may take, on a machine however busy.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Leaves the test, visibly, where the built program is not named: for what needs no kernel.
 #[macro_export]
@@ -306,7 +307,7 @@ impl Running {
     ///
     /// # Panics
     ///
-    /// When it has ended, or after two minutes.
+    /// When it has ended, or after ten minutes.
     #[track_caller]
     pub fn wait_until(&mut self, what: &str, mut done: impl FnMut() -> bool) {
         let end = Instant::now() + PATIENCE;
@@ -348,11 +349,24 @@ impl Running {
         });
     }
 
+    /// Waits until the intervals of its log (the part `dlpm` of each line, and the part `metrics`) are `enough`.
+    #[track_caller]
+    pub fn wait_for_samples(&mut self, folder: &Path, what: &str, enough: impl Fn(&[Value]) -> bool) {
+        let log = folder.join(crate::log::LOG_NAME);
+        self.wait_until(what, || {
+            let text = fs::read_to_string(&log).unwrap_or_default();
+            // The last line may not be whole yet.
+            let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            let samples: Vec<Value> = lines.filter(|line| line["dlpm"]["rows"].is_array()).collect();
+            enough(&samples)
+        });
+    }
+
     /// Waits for its end.
     ///
     /// # Panics
     ///
-    /// After two minutes.
+    /// After ten minutes.
     #[track_caller]
     pub fn wait(mut self) -> Output {
         let end = Instant::now() + PATIENCE;

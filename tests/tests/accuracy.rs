@@ -8,8 +8,12 @@ use dlpm_tests::{
     require_kernel,
 };
 
-/// Runs of half a minute, of which one has to be within the bounds.
+/// Runs of ten seconds, more on a busy machine, whose median has to be within the bounds: what the hypervisor and the
+/// neighbours of a shared machine add comes and goes, and dlpm's own error would be there in every run.
 const RUNS: usize = 3;
+
+/// Short processes in a run.
+const PROCESSES: u32 = 700;
 
 #[test]
 fn tenants_agree_with_their_cgroups() {
@@ -23,22 +27,17 @@ fn tenants_agree_with_their_cgroups() {
     };
     let options = accuracy::Options {
         rounds: 1,
-        processes: 2_000,
+        processes: PROCESSES,
         yardsticks: None,
         samplers: false,
         plot: None,
     };
-    // What the hypervisor and the neighbours of a shared machine add comes and goes. dlpm's own error does not: it would
-    // be there in every run.
-    let mut checked = Ok(());
+    let mut runs = Vec::new();
     for _ in 0..RUNS {
         let run = accuracy::run(&programs, &options).unwrap();
         // Not `eprintln`, which the test harness hides when a test passes.
         let _ = writeln!(std::io::stderr(), "\n{}\n\n{}", machine().unwrap(), run.table());
-        checked = run.check();
-        if checked.is_ok() {
-            break;
-        }
+        runs.push(run);
     }
-    checked.unwrap();
+    accuracy::check_medians(&runs).unwrap();
 }

@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
 
 use dlpm_tests::{
     command::Dlpm,
-    log::Log,
+    log::{LOG_NAME, Log},
     powercap::{Powercap, node},
     require_dlpm,
 };
@@ -147,22 +147,20 @@ fn signals_go_on_to_the_command() {
 fn the_end_of_the_time_ends_the_trace_and_not_the_command() {
     require_dlpm!();
     let (_directory, folder) = folder();
+    // The command sees the end of the trace, however long that takes on a busy machine.
     let output = Dlpm::trace(&folder)
-        .args([
-            "--duration",
-            "200ms",
-            "--",
-            "/bin/sh",
-            "-c",
-            "sleep 1; echo late; exit 5",
-        ])
+        .args(["--duration", "200ms", "--", "/bin/sh", "-c"])
+        .arg(format!(
+            "until grep -q 'END OF RECORDING' {}; do sleep 0.05; done; echo late; exit 5",
+            folder.join(LOG_NAME).display()
+        ))
         .run()
         .exited(5);
     assert_eq!(output.stdout, "late\n");
     let log = Log::read(&folder);
     let (first, last) = (&log.samples[0], &log.samples[log.samples.len() - 1]);
     let traced_ns = last.end_ns() - first.begin_ns();
-    assert!((200_000_000..1_000_000_000).contains(&traced_ns), "{traced_ns} ns");
+    assert!(traced_ns >= 200_000_000, "{traced_ns} ns");
 }
 
 #[test]

@@ -6,13 +6,14 @@ use std::{collections::BTreeSet, fs, path::Path, process::Command};
 use dlpm_tests::{
     cgroup::Cgroup,
     command::{Dlpm, NOBODY},
-    log::{Log, number},
+    log::{LOG_NAME, Log, number},
     powercap::{Powercap, node},
     require_dlpm,
     tenant::Tenant,
     tenant_program,
     worker::cpu_clock_ns,
 };
+use serde_json::Value;
 use tempfile::TempDir;
 
 /// Every key of AIPowerMeter on a machine with all zones, without GPU.
@@ -43,11 +44,12 @@ fn tenant(name: &str) -> Tenant {
 
 /// Traces while a tree of counters moves, for some 0.6 s.
 fn trace(arguments: &[&str]) -> Log {
-    trace_beside(arguments, &[]).0
+    trace_beside(arguments, &[], |_| true).0
 }
 
-/// The same, with the CPU time that processes used meanwhile, by the kernel's own clocks and within the trace.
-fn trace_beside(arguments: &[&str], pids: &[u32]) -> (Log, Vec<u64>) {
+/// The same until its intervals are also `enough`, with the CPU time that processes used meanwhile, by the kernel's own
+/// clocks and within the trace.
+fn trace_beside(arguments: &[&str], pids: &[u32], enough: impl Fn(&[Value]) -> bool) -> (Log, Vec<u64>) {
     let directory = tempfile::tempdir().unwrap();
     let folder = directory.path().join("log");
     let tree = Powercap::start(node());
@@ -59,7 +61,9 @@ fn trace_beside(arguments: &[&str], pids: &[u32]) -> (Log, Vec<u64>) {
     dlpm.wait_for_lines(&folder, 1);
     let clocks = || -> Vec<u64> { pids.iter().map(|pid| cpu_clock_ns(*pid)).collect() };
     let before = clocks();
-    dlpm.wait_for_lines(&folder, 13);
+    dlpm.wait_for_samples(&folder, "enough intervals", |samples| {
+        samples.len() >= 13 && enough(samples)
+    });
     let used = clocks()
         .iter()
         .zip(before)
@@ -69,6 +73,13 @@ fn trace_beside(arguments: &[&str], pids: &[u32]) -> (Log, Vec<u64>) {
     let log = Log::read(&folder);
     log.is_complete();
     (log, used)
+}
+
+/// All rows of these intervals.
+fn rows(samples: &[Value]) -> impl Iterator<Item = &Value> {
+    samples
+        .iter()
+        .flat_map(|sample| sample["dlpm"]["rows"].as_array().into_iter().flatten())
 }
 
 fn listed(log: &Log) -> BTreeSet<u32> {
@@ -96,7 +107,21 @@ fn a_slice_with_its_children_and_none_beside_it() {
     });
     let [a, b, c, d, e] = &tenants;
 
-    let (log, used) = trace_beside(&["--cgroup", &slice.path()[1..]], &[d.pid(), e.pid()]);
+    // Each has its figures: memory is read about once a second, and on a busy machine some have long not run.
+    let figured = pids(&[a, b, c]);
+    let has_figure = |samples: &[Value], key: &str, pid: &str| {
+        let mut figures = samples
+            .iter()
+            .filter_map(|sample| sample["metrics"]["cpu"][key].get(pid)?.as_f64());
+        figures.any(|figure| figure > 0.0)
+    };
+    let (log, used) = trace_beside(&["--cgroup", &slice.path()[1..]], &[d.pid(), e.pid()], |samples| {
+        let maps = KEYS
+            .iter()
+            .filter(|key| samples[0]["metrics"]["cpu"][**key].is_object());
+        let each = maps.flat_map(|key| figured.iter().map(move |pid| (key, pid.to_string())));
+        each.clone().count() > 0 && each.clone().all(|(key, pid)| has_figure(samples, key, &pid))
+    });
     assert_eq!(listed(&log), pids(&[a, b, c]));
     for (tenant, cgroup) in [(a, &slice), (b, &child), (c, &grandchild)] {
         let mut rows = log.rows("process").filter(|row| row["tgid"] == tenant.pid()).peekable();
@@ -116,15 +141,6 @@ fn a_slice_with_its_children_and_none_beside_it() {
             log.samples.iter().all(|sample| sample.cpu.contains_key(key)),
             "{key} is missing"
         );
-    }
-    let maps = KEYS.iter().filter(|key| log.samples[0].cpu[**key].is_object());
-    for (key, pid) in maps.flat_map(|key| pids(&[a, b, c]).into_iter().map(move |pid| (key, pid.to_string()))) {
-        // The last interval is as short as the signal made it, and nobody may have run in it.
-        let mut figures = log
-            .samples
-            .iter()
-            .filter_map(|sample| sample.cpu[*key].get(&pid)?.as_f64());
-        assert!(figures.any(|figure| figure > 0.0), "{key} of {pid}");
     }
     drop(tenants);
 }
@@ -243,25 +259,26 @@ fn a_command_with_a_daemon_that_forks_twice() {
     let folder = directory.path().join("log");
     // Nobody's child but init's when the shells in between are gone.
     let script = format!(
-        "/bin/sh -c '{} 2000 4000 1000 detached >/dev/null & exit 0'; sleep 0.7; exit 3",
+        "/bin/sh -c '{} 2000 4000 3000 detached >/dev/null & exit 0'; sleep 0.1; read end; exit 3",
         tenant_program!().display()
     );
-    let output = Dlpm::trace(&folder)
+    let mut dlpm = Dlpm::trace(&folder)
         .args(["--", "/bin/sh", "-c", &script])
-        .run()
-        .exited(3);
+        .piped_input()
+        .start();
+    dlpm.wait_for_samples(&folder, "the daemon's CPU time", |samples| {
+        let detached = rows(samples).filter(|row| row["comm"] == "detached");
+        detached.map(|row| number(&row["cpu_ns"])).sum::<u64>() > 12_000_000
+    });
+    dlpm.say("\n");
+    let output = dlpm.wait().exited(3);
     assert_eq!(output.stdout, "");
     assert!(output.stderr.contains("detached"), "{}", output.stderr);
     let log = Log::read(&folder);
     let found = log.listed();
     assert!(!found.contains_key(&outside.pid()), "{found:?}");
-    let cpu_ns: u64 = log
-        .rows("process")
-        .filter(|row| row["comm"] == "detached")
-        .map(|row| number(&row["cpu_ns"]))
-        .sum();
-    // A third of 0.7 s; a twentieth of that on a machine that is very busy.
-    assert!(cpu_ns > 12_000_000, "{cpu_ns}");
+    let detached = log.rows("process").filter(|row| row["comm"] == "detached");
+    assert!(detached.map(|row| number(&row["cpu_ns"])).sum::<u64>() > 12_000_000);
     assert!(found.values().flatten().any(|name| name == "sleep"), "{found:?}");
 }
 
@@ -273,7 +290,7 @@ fn a_filter_that_matches_nothing_yet_waits() {
     let mut dlpm = Dlpm::trace(&folder).args(["--comm", "^late-comer$"]).start();
     dlpm.wait_for_lines(&folder, 3);
     let late = tenant("late-comer");
-    let log = folder.join(dlpm_tests::log::LOG_NAME);
+    let log = folder.join(LOG_NAME);
     dlpm.wait_until("the late process", || {
         fs::read_to_string(&log).unwrap().contains("\"late-comer\"")
     });
@@ -312,19 +329,22 @@ fn memory_of_the_largest_consumers_without_a_filter() {
     let folder = directory.path().join("log");
     let mut dlpm = Dlpm::trace(&folder).start();
     // It is chosen once a second whose memory is read.
-    let log = folder.join(dlpm_tests::log::LOG_NAME);
-    let read = |text: &str| text.contains("\"pss_bytes\"") && text.contains("\"uss_bytes\"");
-    dlpm.wait_until("memory", || fs::read_to_string(&log).is_ok_and(|text| read(&text)));
-    dlpm.wait_for_lines(&folder, 45);
+    let is_read = |row: &Value, tenant: &Tenant| {
+        let memory = |field: &str| row["memory"][field].is_u64();
+        row["tgid"] == tenant.pid() && memory("pss_bytes") && memory("uss_bytes")
+    };
+    dlpm.wait_for_samples(&folder, "memory of each", |samples| {
+        let mut each = tenants.iter();
+        samples.len() >= 45 && each.all(|tenant| rows(samples).any(|row| is_read(row, tenant)))
+    });
     dlpm.end_with(libc::SIGINT).exited(0);
     let log = Log::read(&folder);
     for sample in &log.samples {
         let read = sample.rows().iter().filter(|row| row.get("memory").is_some()).count();
         assert!(read <= 50, "memory of {read} processes");
     }
-    let last = &log.samples[log.samples.len() - 1];
     for tenant in &tenants {
-        let row = last.rows().iter().find(|row| row["tgid"] == tenant.pid()).unwrap();
+        let row = log.rows("process").find(|row| is_read(row, tenant)).unwrap();
         let bytes = |field: &str| number(&row["memory"][field]);
         assert!(
             bytes("uss_bytes") > 0 && bytes("uss_bytes") <= bytes("pss_bytes"),

@@ -62,7 +62,7 @@ pub struct Args {
     /// tcg,thread=single]
     #[arg(long, value_name = "ACCELERATOR")]
     accel: Option<String>,
-    /// Seconds after which a machine has failed
+    /// Seconds without the end of a case after which a machine has failed
     #[arg(long, value_name = "SECONDS", default_value_t = 900)]
     timeout: u64,
 }

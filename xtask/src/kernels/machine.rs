@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use super::console::End;
+use super::console::{self, End};
 use crate::process::render;
 
 /// Bytes of memory, in MiB.
@@ -44,7 +44,8 @@ pub fn emulator(tools: &Path) -> Command {
     command
 }
 
-/// Boots a machine and lets it run to its end, or until `limit` is over. `tell` gets every line of its console.
+/// Boots a machine and lets it run to its end, or until it has made no progress for `limit`: each line of its console that
+/// [`console::said`] knows is progress, however slow the machine is. `tell` gets every line.
 pub fn boot(
     tools: &Path,
     accelerator: &str,
@@ -83,10 +84,10 @@ pub fn boot(
         .stdout(Stdio::piped())
         .spawn()
         .with_context(|| format!("cannot start `{}`", render(&command)))?;
-    let console = child.stdout.take().context("the emulator has no standard output")?;
+    let output = child.stdout.take().context("the emulator has no standard output")?;
     let (sender, lines) = mpsc::channel();
     let reader = thread::spawn(move || {
-        for line in BufReader::new(console).split(b'\n').map_while(Result::ok) {
+        for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
             if sender
                 .send(String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned())
                 .is_err()
@@ -96,14 +97,17 @@ pub fn boot(
         }
     });
     let mut running = Running(child);
-    let until = Instant::now() + limit;
-    let mut console = String::new();
+    let mut until = Instant::now() + limit;
+    let mut text = String::new();
     let end = loop {
         match lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
             Ok(line) => {
+                if console::said(&line).is_some() {
+                    until = Instant::now() + limit;
+                }
                 tell(&line)?;
-                console.push_str(&line);
-                console.push('\n');
+                text.push_str(&line);
+                text.push('\n');
             }
             Err(RecvTimeoutError::Disconnected) => break End::Off,
             Err(RecvTimeoutError::Timeout) => {
@@ -116,9 +120,9 @@ pub fn boot(
     drop(lines);
     let _ = reader.join();
     if end == End::Off && !status.success() {
-        console.push_str(&format!("the emulator ended with {status}\n"));
+        text.push_str(&format!("the emulator ended with {status}\n"));
     }
-    Ok(Ended { console, end })
+    Ok(Ended { console: text, end })
 }
 
 /// An emulator that does not outlive what reads it.

@@ -16,6 +16,9 @@ use crate::{
 /// The architecture of the emulated machines, and of this one: test programs are asked for their tests here.
 pub const TARGET: &str = "x86_64-unknown-linux-gnu";
 
+/// What the machines start, beside test programs.
+const PROGRAMS: [&str; 4] = ["dlpm", "dlpm-guest", "dlpm-worker", "dlpm-tenant"];
+
 /// The programs.
 #[derive(Debug)]
 pub struct Programs {
@@ -30,7 +33,10 @@ impl Programs {
         }
         let mut build = workspace.cargo();
         // In one call, so that both have the same features of their dependencies, and these are built once.
-        build.args(["build", "--package", "dlpm", "--package", "dlpm-tests", "--bins"]);
+        build.args(["build", "--package", "dlpm", "--package", "dlpm-tests"]);
+        for program in PROGRAMS {
+            build.args(["--bin", program]);
+        }
         build.args(["--profile", "guest", "--target", TARGET]);
         for test in tests {
             build.args(["--test", test]);
