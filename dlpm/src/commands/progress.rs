@@ -34,9 +34,12 @@ impl Progress {
         let mut line = format!("{:.0} s, {listed} processes", to_f64(totals.duration_ns) / 1e9);
         let interval_ns = to_f64(u128::from(ledger.end_ns.saturating_sub(ledger.begin_ns).max(1)));
         for root in &ledger.roots {
-            if let Ok(energy_uj) = root.energy_uj {
-                let watts = to_f64(u128::from(energy_uj)) * 1e3 / interval_ns;
-                line.push_str(&format!(", {} {watts:.1} W ({})", root.zone, root.method.as_str()));
+            match root.energy_uj {
+                Ok(energy_uj) => {
+                    let watts = to_f64(u128::from(energy_uj)) * 1e3 / interval_ns;
+                    line.push_str(&format!(", {} {watts:.1} W ({})", root.zone, root.method.as_str()));
+                }
+                Err(_) => line.push_str(&format!(", {} unknown", root.zone)),
             }
         }
         terminal::overwrite(&line);

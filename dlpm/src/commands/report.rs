@@ -214,7 +214,7 @@ impl Output<'_> {
         if let Some(carbon) = self.carbon() {
             record = record.with("carbon", facts::carbon(&carbon, totals));
         }
-        let listed_uj = totals.listed().amount.energy_uj;
+        let listed_uj = totals.listed().amount.energy();
         if let Some(model) = self.model {
             record = record.with("model", facts::model(model, &sheets, listed_uj));
         } else if self.inferences().is_some() {

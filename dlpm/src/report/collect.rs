@@ -124,7 +124,7 @@ impl Collected {
                 if let Some(spent) = self.foreign.add(sample)? {
                     let (listed_joules, all_joules) = (spent.listed_joules, spent.all_joules);
                     self.results
-                        .interval(spent.begin_unix_ns, sample.unix_ns, listed_joules, all_joules);
+                        .interval(spent.begin_unix_ns, sample.unix_ns, Some((listed_joules, all_joules)));
                 }
                 self.begin_unix_ns.get_or_insert(sample.unix_ns);
                 self.end_unix_ns = Some(sample.unix_ns);
@@ -158,9 +158,9 @@ impl Collected {
         self.totals.add(ledger);
         let listed_uj = self.totals.listed().amount.energy_uj - listed_before;
         let leaves = ledger.leaves.iter().filter_map(|leaf| leaf.energy_uj.as_ref().ok());
-        let all_uj: u128 = leaves.map(|energy_uj| u128::from(*energy_uj)).sum();
-        self.results
-            .interval(begin_unix_ns, ledger.end_unix_ns, joules(listed_uj), joules(all_uj));
+        let known: Vec<u128> = leaves.map(|energy_uj| u128::from(*energy_uj)).collect();
+        let spent = (!known.is_empty()).then(|| (joules(listed_uj), joules(known.iter().sum())));
+        self.results.interval(begin_unix_ns, ledger.end_unix_ns, spent);
         self.comms.add(ledger);
         self.gpus.add(ledger);
     }

@@ -53,7 +53,8 @@ impl Comms {
             amounts.entry(&shown.comm).or_default().add(Amount::of(row, ledger));
             self.count(*id, &shown.comm);
         }
-        for (comm, amount) in amounts {
+        for (comm, mut amount) in amounts {
+            amount.unknown_intervals = amount.unknown_intervals.min(1);
             let total = match self.totals.get_mut(comm) {
                 Some(total) => total,
                 None => self.totals.entry(comm.to_owned()).or_default(),

@@ -156,20 +156,23 @@ fn energy(totals: &Totals) -> Cell {
         return Cell::Missing;
     }
     let listed = totals.listed();
+    let (all_uj, listed_uj) = (totals.energy(), listed.amount.energy());
     let difference_uj = difference_uj(totals);
     Cell::Object(
         Record::default()
-            .with("energy_uj", totals.energy_uj())
-            .with("joules", joules(totals.energy_uj()))
-            .with("kwh", kwh(totals.energy_uj()))
-            .with("average_w", watts(totals.energy_uj(), totals.duration_ns))
+            .with("energy_uj", all_uj)
+            .with("joules", all_uj.map(joules))
+            .with("kwh", all_uj.map(kwh))
+            .with("average_w", all_uj.and_then(|uj| watts(uj, totals.known_ns)))
             .with("peak_w", peak_watts(totals.peak))
-            .with("listed_uj", listed.amount.energy_uj)
-            .with("listed_joules", joules(listed.amount.energy_uj))
-            .with("listed_kwh", kwh(listed.amount.energy_uj))
+            .with("listed_uj", listed_uj)
+            .with("listed_joules", listed_uj.map(joules))
+            .with("listed_kwh", listed_uj.map(kwh))
             .with("listed_peak_w", peak_watts(listed.peak))
-            .with("closes", difference_uj == 0)
-            .with("difference_uj", difference_uj),
+            .with("known_ns", totals.known_ns)
+            .with("unknown_intervals", listed.amount.unknown_intervals)
+            .with("closes", all_uj.map(|_| difference_uj == 0))
+            .with("difference_uj", all_uj.map(|_| difference_uj)),
     )
 }
 
@@ -189,19 +192,19 @@ fn missing(collected: &Collected) -> Record {
 
 /// Carbon, if it was asked for.
 pub fn carbon(carbon: &Carbon, totals: &Totals) -> Record {
-    let (all_uj, listed_uj) = (totals.energy_uj(), totals.listed().amount.energy_uj);
+    let (all_uj, listed_uj) = (totals.energy(), totals.listed().amount.energy());
     Record::default()
         .with("formula", carbon.formula())
         .with("pue", carbon.pue)
         .with("grams_per_kwh", carbon.grams_per_kwh)
-        .with("kwh", carbon.kwh(all_uj))
-        .with("listed_kwh", carbon.kwh(listed_uj))
-        .with("grams", carbon.grams(all_uj))
-        .with("listed_grams", carbon.grams(listed_uj))
+        .with("kwh", all_uj.map(|uj| carbon.kwh(uj)))
+        .with("listed_kwh", listed_uj.map(|uj| carbon.kwh(uj)))
+        .with("grams", all_uj.and_then(|uj| carbon.grams(uj)))
+        .with("listed_grams", listed_uj.and_then(|uj| carbon.grams(uj)))
 }
 
 /// The model, with what it costs to run it.
-pub fn model(model: &Model, sheets: &Sheets, listed_uj: u128) -> Record {
+pub fn model(model: &Model, sheets: &Sheets, listed_uj: Option<u128>) -> Record {
     Record::default()
         .with("total_params", model.total_params)
         .with("total_mult_adds", model.total_mult_adds)
@@ -252,8 +255,8 @@ pub fn value_per_kj(value: f64, spent: Spent) -> Option<f64> {
 
 fn spent(spent: Spent) -> Record {
     Record::default()
-        .with("listed_joules", spent.listed_joules)
-        .with("all_joules", spent.all_joules)
+        .with("listed_joules", spent.known.then_some(spent.listed_joules))
+        .with("all_joules", spent.known.then_some(spent.all_joules))
         .with("measured_s", spent.measured_s)
 }
 

@@ -46,15 +46,30 @@ pub struct GpuProcess {
 /// What was used of a GPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GpuUsage {
-    /// Energy in µJ.
+    /// Energy in µJ, as far as it is known: see [`GpuUsage::energy`].
     pub energy_uj: u128,
+    /// It was known in at least one interval.
+    pub known: bool,
     /// SM utilisation integrated over time, in percent × µs.
     pub sm_percent_us: u128,
 }
 
 impl GpuUsage {
-    fn add(&mut self, energy_uj: u64, sm_percent_us: u64) {
+    /// Energy in µJ; `None` if it was known in no interval.
+    pub fn energy(&self) -> Option<u128> {
+        self.known.then_some(self.energy_uj)
+    }
+
+    /// Adds what another process used.
+    pub fn add_all(&mut self, other: Self) {
+        self.energy_uj += other.energy_uj;
+        self.known |= other.known;
+        self.sm_percent_us += other.sm_percent_us;
+    }
+
+    fn add(&mut self, energy_uj: u64, known: bool, sm_percent_us: u64) {
         self.energy_uj += u128::from(energy_uj);
+        self.known |= known;
         self.sm_percent_us += u128::from(sm_percent_us);
     }
 }
@@ -97,16 +112,20 @@ impl Gpus {
                             Some(process) => process,
                             None if known < PROCESSES => total.processes.entry(*id).or_default(),
                             None => {
-                                total.other_processes.add(energy_uj, sm_percent_us);
+                                total
+                                    .other_processes
+                                    .add(energy_uj, leaf.energy_uj.is_ok(), sm_percent_us);
                                 continue;
                             }
                         };
-                        process.usage.add(energy_uj, sm_percent_us);
+                        process.usage.add(energy_uj, leaf.energy_uj.is_ok(), sm_percent_us);
                         if let Some(shown) = &row.shown {
                             process.comm.clone_from(&shown.comm);
                         }
                     }
-                    RowKey::Merged(_) => total.other_processes.add(energy_uj, sm_percent_us),
+                    RowKey::Merged(_) => total
+                        .other_processes
+                        .add(energy_uj, leaf.energy_uj.is_ok(), sm_percent_us),
                     // Their energy is in the balance.
                     _ => {}
                 }

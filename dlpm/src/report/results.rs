@@ -18,9 +18,11 @@ const LARGEST_BYTES: u64 = 64 << 20;
 /// What was used from the begin of the log to some moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Spent {
-    /// Energy of the listed processes in J.
+    /// Whether any energy is known.
+    pub known: bool,
+    /// Energy of the listed processes in J, as far as it is known.
     pub listed_joules: f64,
-    /// Energy of all leaves in J.
+    /// Energy of all leaves in J, as far as it is known.
     pub all_joules: f64,
     /// Time in s that was measured.
     pub measured_s: f64,
@@ -31,6 +33,7 @@ impl Spent {
     fn between(before: Self, after: Self, part: f64) -> Self {
         let mix = |before: f64, after: f64| before + (after - before) * part;
         Self {
+            known: after.known,
             listed_joules: mix(before.listed_joules, after.listed_joules),
             all_joules: mix(before.all_joules, after.all_joules),
             measured_s: mix(before.measured_s, after.measured_s),
@@ -109,10 +112,13 @@ impl Results {
     }
 
     /// Takes the next interval of the log: what was used until each result in it.
-    pub fn interval(&mut self, begin_unix_ns: i64, end_unix_ns: i64, listed_joules: f64, all_joules: f64) {
+    /// `joules` are those of the listed processes and of all leaves, where any of them is known.
+    pub fn interval(&mut self, begin_unix_ns: i64, end_unix_ns: i64, joules: Option<(f64, f64)>) {
+        let (listed_joules, all_joules) = joules.unwrap_or((0.0, 0.0));
         let before = self.spent;
         let length_ns = end_unix_ns.saturating_sub(begin_unix_ns);
         let after = Spent {
+            known: before.known || joules.is_some(),
             listed_joules: before.listed_joules + listed_joules,
             all_joules: before.all_joules + all_joules,
             measured_s: before.measured_s + length_ns as f64 / 1e9,
@@ -215,7 +221,7 @@ mod tests {
         let mut results = Results::of_folder(folder.path(), &TimeZone::UTC)?;
         // 10 J a second for the listed processes, 20 J in all, from second 100 on.
         for second in 100..110 {
-            results.interval(second * SECOND_NS, (second + 1) * SECOND_NS, 10.0, 20.0);
+            results.interval(second * SECOND_NS, (second + 1) * SECOND_NS, Some((10.0, 20.0)));
         }
         results.end();
         Ok(results)

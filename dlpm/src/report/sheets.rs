@@ -117,7 +117,7 @@ impl Sheets<'_> {
             rest = rest.without(usage.amount);
             records.push(names.and(self.usage(usage.amount, Some(usage.peak))));
         }
-        if rest != Amount::default() {
+        if !rest.is_nothing() {
             records.push(unnamed("smaller").and(self.usage(rest, None)));
         }
         records
@@ -132,14 +132,18 @@ impl Sheets<'_> {
             return record;
         }
         record
-            .with("energy_uj", amount.energy_uj)
-            .with("cpu_uj", amount.cpu_uj())
-            .with("dram_uj", amount.dram_uj)
-            .with("gpu_uj", amount.gpu_uj)
-            .with("joules", joules(amount.energy_uj))
-            .with("average_w", watts(amount.energy_uj, totals.duration_ns))
+            .with("energy_uj", amount.energy())
+            .with("cpu_uj", amount.cpu())
+            .with("dram_uj", amount.dram())
+            .with("gpu_uj", amount.gpu())
+            .with("joules", amount.energy().map(joules))
+            .with("average_w", amount.energy().and_then(|uj| watts(uj, totals.known_ns)))
             .with("peak_w", peak.and_then(peak_watts))
-            .with("energy_share", share(amount.energy_uj, totals.energy_uj()))
+            .with(
+                "energy_share",
+                amount.energy().and_then(|uj| share(uj, totals.energy_uj())),
+            )
+            .with("unknown_intervals", amount.unknown_intervals)
     }
 
     /// GPUs: a row for each listed process, and one for each kind of row beside them.
@@ -158,8 +162,7 @@ impl Sheets<'_> {
             let mut rest = gpu.other_processes;
             for (position, (id, process)) in processes.into_iter().enumerate() {
                 if position >= self.top {
-                    rest.energy_uj += process.usage.energy_uj;
-                    rest.sm_percent_us += process.usage.sm_percent_us;
+                    rest.add_all(process.usage);
                     continue;
                 }
                 let names = names("process")
@@ -209,9 +212,10 @@ impl Sheets<'_> {
     fn phase(&self, label: Option<&str>, total: &PhaseTotal) -> Record {
         let totals = &total.totals;
         let listed = totals.listed();
-        let zones = totals.zones.iter().fold(Record::default(), |zones, zone| {
-            zones.with(&zone.zone, (zone.known_ns > 0).then_some(zone.energy_uj))
-        });
+        let zones = totals
+            .zones
+            .iter()
+            .fold(Record::default(), |zones, zone| zones.with(&zone.zone, zone.energy()));
         let record = Record::default()
             .with("phase", label)
             .with("count", label.map(|_| total.count))
@@ -226,25 +230,32 @@ impl Sheets<'_> {
             return record;
         }
         let record = record
-            .with("energy_uj", totals.energy_uj())
-            .with("listed_uj", listed.amount.energy_uj)
-            .with("listed_joules", joules(listed.amount.energy_uj))
-            .with("average_w", watts(totals.energy_uj(), totals.duration_ns))
+            .with("energy_uj", totals.energy())
+            .with("listed_uj", listed.amount.energy())
+            .with("listed_joules", listed.amount.energy().map(joules))
+            .with("average_w", totals.energy().and_then(|uj| watts(uj, totals.known_ns)))
             .with("peak_w", peak_watts(totals.peak))
             .with("zones_uj", zones);
-        record.and(self.inference(listed.amount.energy_uj))
+        let unknown_intervals = listed.amount.unknown_intervals;
+        let record = record.with("unknown_intervals", unknown_intervals);
+        record.and(self.inference(listed.amount.energy()))
     }
 
     /// Energy by inference and multiply-add, of the listed processes.
-    pub fn inference(&self, listed_uj: u128) -> Record {
+    pub fn inference(&self, listed_uj: Option<u128>) -> Record {
         let Some(inferences) = self.inferences else {
             return Record::default();
         };
         Record::default()
-            .with("joules_per_inference", joules_per_inference(listed_uj, inferences))
+            .with(
+                "joules_per_inference",
+                listed_uj.map(|listed_uj| joules_per_inference(listed_uj, inferences)),
+            )
             .with(
                 "pj_per_mac",
-                self.model.and_then(|model| model.picojoules(listed_uj, inferences)),
+                self.model
+                    .zip(listed_uj)
+                    .and_then(|(model, listed_uj)| model.picojoules(listed_uj, inferences)),
             )
     }
 
@@ -297,34 +308,40 @@ fn zone(zone: &ZoneTotal) -> Record {
                 .find(|(fixed, _)| fixed == other)
                 .map(|(_, key)| row_word(key))?,
         };
-        Some((word, *zone.shares_uj.get(share)?))
+        zone.shares_uj.get(share)?;
+        Some((word, zone.share(*share)))
     });
     let shares = shares.fold(Record::default(), |record, (word, energy_uj)| {
         record.with(word, energy_uj)
     });
-    let known = zone.known_ns > 0;
     Record::default()
         .with("zone", zone.zone.as_str())
         .with("role", if zone.leaf { "leaf" } else { "root" })
         .with("kind", zone.kind.as_str())
         .with("methods", words(zone.methods.iter().map(|method| method.as_str())))
-        .with("energy_uj", known.then_some(zone.energy_uj))
-        .with("joules", known.then(|| joules(zone.energy_uj)))
+        .with("energy_uj", zone.energy())
+        .with("joules", zone.energy().map(joules))
+        .with("known_intervals", zone.known)
         .with("known_ns", zone.known_ns)
-        .with("average_w", watts(zone.energy_uj, zone.known_ns))
+        .with("average_w", zone.energy().and_then(|uj| watts(uj, zone.known_ns)))
         .with("peak_w", peak_watts(zone.peak))
         .with("invalid_intervals", zone.invalid)
         .with("reason", zone.reason.as_deref())
+        .with("one_leaf_intervals", zone.one_leaf)
+        .with("one_leaf", zone.one_leaf_reason.as_deref())
         .with("shares_uj", shares)
-        .with("difference_uj", zone.has_parts().then_some(zone.difference_uj))
+        .with(
+            "difference_uj",
+            (zone.has_parts() && zone.known > 0).then_some(zone.difference_uj),
+        )
 }
 
 fn gpu_usage(usage: GpuUsage) -> Record {
     Record::default()
         .with("sm_percent_us", usage.sm_percent_us)
         .with("sm_s", usage.sm_percent_us as f64 / 1e8)
-        .with("energy_uj", usage.energy_uj)
-        .with("joules", joules(usage.energy_uj))
+        .with("energy_uj", usage.energy())
+        .with("joules", usage.energy().map(joules))
 }
 
 /// A list of words.

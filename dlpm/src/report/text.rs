@@ -18,10 +18,10 @@ use crate::{
     printable::printable,
     report::gpus::GpuProcess,
     sinks::{
-        figures::{decimal, peak_watts, percent, table, trimmed, watts},
+        figures::{self, UNKNOWN, average_watts, decimal, peak_watts, percent, table, trimmed, watts},
         segments,
         summary::{Printer, SummaryOptions},
-        totals::{SHORTEST_PEAK_NS, Share},
+        totals::{SHORTEST_PEAK_NS, Share, ZoneTotal},
     },
 };
 
@@ -94,17 +94,25 @@ impl Text<'_> {
             return "No energy: there was no meter to split\n".to_owned();
         }
         let estimate = if totals.is_estimate() { " (estimate)" } else { "" };
-        let line = |who: &str, energy_uj: u128, peak: String| {
-            format!(
+        let line = |who: &str, energy_uj: Option<u128>, peak: String| match energy_uj {
+            None => format!("{who}: an unknown number of J, since no interval has an energy that is known\n"),
+            Some(energy_uj) => format!(
                 "{who}: {} J{estimate}, {:.9} kWh, {} W on average, {peak} W at most\n",
                 decimal(energy_uj, 6, 3),
                 kwh(energy_uj),
-                watts(energy_uj, totals.duration_ns),
-            )
+                watts(energy_uj, totals.known_ns),
+            ),
         };
-        let (all_uj, listed) = (totals.energy_uj(), totals.listed());
-        let mut text = line("Listed processes", listed.amount.energy_uj, peak_watts(&listed.peak));
+        let (all_uj, listed) = (totals.energy(), totals.listed());
+        let mut text = line("Listed processes", listed.amount.energy(), peak_watts(&listed.peak));
         text += &line("All that was split", all_uj, peak_watts(&totals.peak));
+        let Some(all_uj) = all_uj else { return text };
+        if listed.amount.unknown_intervals > 0 {
+            text += &format!(
+                "In {} of {} intervals a part of the energy is not known, and in none of these sums: see the notes\n",
+                listed.amount.unknown_intervals, totals.intervals
+            );
+        }
         text += &match difference_uj(totals) {
             0 => "The balance closes: zones and rows differ by 0 µJ\n".to_owned(),
             uj => format!("THE BALANCE DOES NOT CLOSE: zones and rows differ by {uj} µJ\n"),
@@ -154,10 +162,9 @@ impl Text<'_> {
 
     /// Energy of the listed processes by inference and multiply-add.
     fn inferences_line(&self, inferences: u64) -> String {
-        let listed_uj = self.collected.totals.listed().amount.energy_uj;
-        if !self.collected.totals.has_energy() {
+        let Some(listed_uj) = self.collected.totals.listed().amount.energy() else {
             return String::new();
-        }
+        };
         let mut text = format!(
             "For each of {inferences} inferences: {:.6} J of the listed processes, all leaves",
             joules_per_inference(listed_uj, inferences)
@@ -174,11 +181,12 @@ impl Text<'_> {
     fn results(&self) -> String {
         let results = &self.collected.results;
         let mut text = String::new();
-        let spent = |spent: Spent| {
-            format!(
+        let spent = |spent: Spent| match spent.known {
+            true => format!(
                 "{:.3} J of the listed processes ({:.3} J in all), {:.3} s",
                 spent.listed_joules, spent.all_joules, spent.measured_s
-            )
+            ),
+            false => format!("an unknown number of J, {:.3} s", spent.measured_s),
         };
         for (metric, value, until) in results.newest() {
             let per_kj = value_per_kj(value, until).map_or_else(String::new, |per_kj| format!(": {per_kj:.6} per kJ"));
@@ -240,7 +248,7 @@ impl Text<'_> {
         let mut table = table(header.map(str::to_owned).into(), 4, self.options.width);
         for (zone, gpu) in gpus {
             let total = self.collected.totals.zones.iter().find(|total| total.zone == *zone);
-            let energy_uj = total.map_or(0, |total| total.energy_uj);
+            let energy_uj = total.and_then(ZoneTotal::energy);
             let sm = |percent_us: u128| decimal(percent_us, 8, 3);
             table.add_row([
                 gpu.index.to_string(),
@@ -248,21 +256,20 @@ impl Text<'_> {
                 String::new(),
                 "(all)".to_owned(),
                 sm(gpu.sm_percent_us),
-                decimal(energy_uj, 6, 3),
+                figures::joules(energy_uj),
             ]);
             let mut processes: Vec<(&ProcessId, &GpuProcess)> = gpu.processes.iter().collect();
             processes.sort_by(|(id_a, a), (id_b, b)| b.usage.energy_uj.cmp(&a.usage.energy_uj).then(id_a.cmp(id_b)));
             let mut rest = gpu.other_processes;
             let mut add = |pid: String, name: String, usage: GpuUsage| {
-                let joules = decimal(usage.energy_uj, 6, 3);
+                let joules = figures::joules(usage.energy());
                 table.add_row([String::new(), String::new(), pid, name, sm(usage.sm_percent_us), joules]);
             };
             for (position, (id, process)) in processes.into_iter().enumerate() {
                 if position < self.options.top {
                     add(id.tgid.to_string(), printable(&process.comm), process.usage);
                 } else {
-                    rest.energy_uj += process.usage.energy_uj;
-                    rest.sm_percent_us += process.usage.sm_percent_us;
+                    rest.add_all(process.usage);
                 }
             }
             if rest != GpuUsage::default() {
@@ -321,8 +328,8 @@ impl Text<'_> {
                 percent(of.cpu.idle_ns, of.cpu.interval_ns),
             ];
             if totals.has_energy() {
-                cells.push(decimal(listed.energy_uj, 6, 3));
-                cells.push(watts(of.energy_uj(), of.duration_ns));
+                cells.push(figures::joules(listed.energy()));
+                cells.push(average_watts(of.energy(), of.known_ns));
                 cells.push(peak_watts(&of.peak));
             }
             cells.extend(zones().map(|zone| {
@@ -330,14 +337,18 @@ impl Text<'_> {
                     .zones
                     .iter()
                     .find(|known| known.zone == zone.zone && known.leaf == zone.leaf);
-                let known = known.filter(|known| known.known_ns > 0);
-                known.map_or_else(|| "-".to_owned(), |known| decimal(known.energy_uj, 6, 3))
+                // A leaf that a package does not have in this phase is not unknown.
+                known.map_or_else(|| "-".to_owned(), |known| figures::joules(known.energy()))
             }));
             if let Some(inferences) = self.inferences.filter(|_| totals.has_energy()) {
-                cells.push(format!("{:.6}", joules_per_inference(listed.energy_uj, inferences)));
+                let per_inference = listed
+                    .energy()
+                    .map(|listed_uj| joules_per_inference(listed_uj, inferences));
+                cells.push(per_inference.map_or_else(|| UNKNOWN.to_owned(), |joules| format!("{joules:.6}")));
                 let picojoules = self
                     .model
-                    .and_then(|model| model.picojoules(listed.energy_uj, inferences));
+                    .zip(listed.energy())
+                    .and_then(|(model, listed_uj)| model.picojoules(listed_uj, inferences));
                 cells.push(picojoules.map_or_else(|| "-".to_owned(), |picojoules| format!("{picojoules:.3}")));
             }
             table.add_row(cells);

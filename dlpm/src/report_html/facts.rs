@@ -131,7 +131,9 @@ fn energy(totals: &Totals) -> Vec<(&'static str, String)> {
     if !totals.has_energy() {
         return Vec::new();
     }
-    let energy_uj = totals.energy_uj();
+    let Some(energy_uj) = totals.energy() else {
+        return vec![("energy", "unknown: no interval has an energy that is known".to_owned())];
+    };
     let estimate = if totals.is_estimate() { " (estimate)" } else { "" };
     vec![
         (
@@ -146,7 +148,7 @@ fn energy(totals: &Totals) -> Vec<(&'static str, String)> {
             "power",
             format!(
                 "{} W on average, {} W in the highest interval{estimate}",
-                watts(energy_uj, totals.duration_ns),
+                watts(energy_uj, totals.known_ns),
                 peak_watts(&totals.peak)
             ),
         ),

@@ -118,8 +118,11 @@ pub fn read(folder: &Path, window: &Window, survey: &Survey, wanted: Span) -> Re
         .collect()
 }
 
-/// Watts, or CPUs in use, of each area.
+/// Watts, or CPUs in use, of each area; none of them where no energy is known.
 fn rates(areas: &Areas, ledger: &Ledger, by_energy: bool) -> Vec<f64> {
+    if by_energy && !ledger.leaves.iter().any(|leaf| leaf.energy_uj.is_ok()) {
+        return Vec::new();
+    }
     let length_ns = ledger.end_ns.saturating_sub(ledger.begin_ns) as f64;
     let unit = if by_energy { 1000.0 } else { 1.0 };
     let amounts = areas.amounts(ledger, by_energy);

@@ -56,9 +56,9 @@ impl Survey {
         })
     }
 
-    /// Whether rows are weighed by energy; else by CPU time.
+    /// Whether rows are weighed by energy, where any is known; else by CPU time.
     pub fn by_energy(&self) -> bool {
-        self.collected.totals.has_energy()
+        self.collected.totals.energy().is_some()
     }
 
     /// What decides who is large.

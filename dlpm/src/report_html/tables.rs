@@ -3,10 +3,9 @@
 use super::survey::Survey;
 use crate::{
     attribution::ledger::RowKey,
-    interval::ZoneKind,
     report::phase_totals::PhaseTotal,
     sinks::{
-        figures::{decimal, percent, watts},
+        figures::{UNKNOWN, decimal, percent, watts},
         log_line::row_word,
         totals::{Amount, Peak, Share, Totals},
     },
@@ -33,6 +32,18 @@ impl Cell {
             watts(energy_uj, duration_ns),
             energy_uj as f64 / (duration_ns as f64).max(1.0),
         )
+    }
+
+    /// µJ as joules; a word where they are not known.
+    fn joules(energy_uj: Option<u128>) -> Self {
+        energy_uj.map_or_else(
+            || Self::Text(UNKNOWN.to_owned()),
+            |energy_uj| Self::decimal(energy_uj, 6),
+        )
+    }
+
+    fn average(energy_uj: Option<u128>, known_ns: u128) -> Self {
+        energy_uj.map_or(Self::Absent, |energy_uj| Self::watts(energy_uj, known_ns))
     }
 
     fn peak(peak: &Peak) -> Self {
@@ -100,10 +111,13 @@ fn amount_header(totals: &Totals) -> Vec<String> {
 fn amount(totals: &Totals, amount: Amount, peak: Option<&Peak>) -> Vec<Cell> {
     let mut cells = vec![Cell::decimal(amount.cpu_ns, 9)];
     if totals.has_energy() {
-        cells.push(Cell::decimal(amount.energy_uj, 6));
-        cells.push(Cell::watts(amount.energy_uj, totals.duration_ns));
+        cells.push(Cell::joules(amount.energy()));
+        cells.push(Cell::average(amount.energy(), totals.known_ns));
         cells.push(peak.map_or(Cell::Absent, Cell::peak));
-        cells.push(Cell::percent(amount.energy_uj, totals.energy_uj()));
+        cells.push(match amount.energy().zip(totals.energy()) {
+            Some((energy_uj, all_uj)) => Cell::percent(energy_uj, all_uj),
+            None => Cell::Absent,
+        });
     } else {
         cells.push(Cell::percent(amount.cpu_ns, totals.used_ns()));
     }
@@ -161,7 +175,7 @@ fn consumers(survey: &Survey, top: usize) -> Table {
         rows.push(cells);
         rest = rest.without(total.amount);
     }
-    if rest != Amount::default() {
+    if !rest.is_nothing() {
         let mut cells = named(3, 1, "(smaller ones)");
         cells.extend(amount(totals, rest, None));
         rows.push(cells);
@@ -195,7 +209,7 @@ fn cgroups(survey: &Survey, top: usize) -> Option<Table> {
         rows.push(cells);
         rest = rest.without(usage.amount);
     }
-    if rest != Amount::default() {
+    if !rest.is_nothing() {
         let mut cells = named(1, 0, "(smaller ones)");
         cells.extend(amount(totals, rest, None));
         rows.push(cells);
@@ -242,9 +256,9 @@ fn phases(survey: &Survey, top: usize) -> Option<Table> {
         ];
         if totals.has_energy() {
             cells.extend([
-                Cell::decimal(sums.energy_uj(), 6),
-                Cell::decimal(listed.energy_uj, 6),
-                Cell::watts(sums.energy_uj(), sums.duration_ns),
+                Cell::joules(sums.energy()),
+                Cell::joules(listed.energy()),
+                Cell::average(sums.energy(), sums.known_ns),
                 Cell::peak(&sums.peak),
             ]);
         }
@@ -319,7 +333,9 @@ fn balance(totals: &Totals) -> Option<Table> {
             .find(|(fixed, _)| fixed == share)
             .map_or("listed", |(_, key)| row_word(key))
     };
-    let mut header: Vec<String> = ["zone", "method", "J", "average W", "peak W"].map(str::to_owned).into();
+    let mut header: Vec<String> = ["zone", "method", "J", "average W", "peak W", "known in"]
+        .map(str::to_owned)
+        .into();
     header.extend(shares.iter().map(|share| format!("{} J", word(share))));
     header.push("difference µJ".to_owned());
     let rows = totals.zones.iter().map(|zone| {
@@ -327,19 +343,18 @@ fn balance(totals: &Totals) -> Option<Table> {
         let mut cells = vec![
             Cell::Text(zone.zone.clone()),
             Cell::Text(methods.join(", ")),
-            Cell::decimal(zone.energy_uj, 6),
-            Cell::watts(zone.energy_uj, zone.known_ns),
+            Cell::joules(zone.energy()),
+            Cell::average(zone.energy(), zone.known_ns),
             Cell::peak(&zone.peak),
+            Cell::Number(format!("{} of {}", zone.known, totals.intervals), zone.known as f64),
         ];
-        cells.extend(shares.iter().map(|share| match zone.shares_uj.get(share) {
-            Some(uj) => Cell::decimal(*uj, 6),
-            None => Cell::Absent,
-        }));
-        // These are shown, and split among nobody.
-        cells.push(if matches!(zone.kind, ZoneKind::Psys | ZoneKind::SingleCore) {
-            Cell::Absent
-        } else {
+        let of_share = |share: &Share| zone.share(*share).map_or(Cell::Absent, |uj| Cell::decimal(uj, 6));
+        cells.extend(shares.iter().map(of_share));
+        // What is only shown is split among nobody.
+        cells.push(if zone.has_parts() && zone.known > 0 {
             Cell::Number(zone.difference_uj.to_string(), zone.difference_uj as f64)
+        } else {
+            Cell::Absent
         });
         cells
     });

@@ -7,6 +7,9 @@ use crate::{printable::printable, sinks::totals::Peak};
 /// Longest name of a cgroup that is shown whole.
 const CGROUP_WIDTH: usize = 32;
 
+/// What stands for energy that was known in no interval.
+pub const UNKNOWN: &str = "unknown";
+
 /// `value` in units of 10^-`digits`, rounded to `shown` decimals (half up); exact integers until here.
 pub fn decimal(value: u128, digits: u32, shown: u32) -> String {
     let unit = 10u128.pow(digits - shown);
@@ -22,6 +25,22 @@ pub fn watts(energy_uj: u128, duration_ns: u128) -> String {
         return "-".to_owned();
     }
     format!("{:.3}", energy_uj as f64 / duration_ns as f64 * 1000.0)
+}
+
+/// µJ as joules.
+pub fn joules(energy_uj: Option<u128>) -> String {
+    energy_uj.map_or_else(|| UNKNOWN.to_owned(), |energy_uj| decimal(energy_uj, 6, 3))
+}
+
+/// Average power of what may be unknown.
+pub fn average_watts(energy_uj: Option<u128>, known_ns: u128) -> String {
+    energy_uj.map_or_else(|| "-".to_owned(), |energy_uj| watts(energy_uj, known_ns))
+}
+
+/// A part of what may be unknown.
+pub fn known_percent(part: Option<u128>, whole: Option<u128>) -> String {
+    part.zip(whole)
+        .map_or_else(|| "-".to_owned(), |(part, whole)| percent(part, whole))
 }
 
 /// Power of the highest interval.

@@ -5,7 +5,9 @@ use crate::{
     interval::ZoneKind,
     printable::printable,
     sinks::{
-        figures::{decimal, peak_watts, percent, shortened, table, trimmed, watts},
+        figures::{
+            average_watts, decimal, joules, known_percent, peak_watts, percent, shortened, table, trimmed,
+        },
         log_line::row_word,
         measuring_cost::MeasuringCost,
         totals::{Amount, Peak, Share, Totals, Usage, ZoneTotal},
@@ -64,7 +66,7 @@ pub fn render(totals: &Totals, options: &SummaryOptions) -> String {
 }
 
 /// A kind of energy: the head of its column, and which part of an amount it is.
-type Kind = (&'static str, fn(&Amount) -> u128);
+type Kind = (&'static str, fn(&Amount) -> Option<u128>);
 
 /// The parts of a summary.
 pub struct Printer<'a> {
@@ -127,10 +129,10 @@ impl Printer<'_> {
             (
                 has(&|kind| !matches!(kind, ZoneKind::Dram | ZoneKind::Gpu)),
                 "CPU J",
-                Amount::cpu_uj as fn(&Amount) -> u128,
+                Amount::cpu as fn(&Amount) -> Option<u128>,
             ),
-            (has(&|kind| kind == ZoneKind::Dram), "DRAM J", |amount| amount.dram_uj),
-            (has(&|kind| kind == ZoneKind::Gpu), "GPU J", |amount| amount.gpu_uj),
+            (has(&|kind| kind == ZoneKind::Dram), "DRAM J", Amount::dram),
+            (has(&|kind| kind == ZoneKind::Gpu), "GPU J", Amount::gpu),
         ];
         let kinds = kinds
             .into_iter()
@@ -155,19 +157,18 @@ impl Printer<'_> {
         header
     }
 
-    /// The cells of a usage, over `duration_ns`; `peak` is `None` for a sum of groups.
-    pub fn usage(&self, amount: Amount, peak: Option<Peak>, duration_ns: u128) -> Vec<String> {
+    /// The cells of a usage; `peak` is `None` for a sum of groups.
+    pub fn usage(&self, amount: Amount, peak: Option<Peak>) -> Vec<String> {
         let totals = self.totals;
         let mut cells = vec![decimal(amount.cpu_ns, 9, 3)];
         if totals.has_energy() {
-            let joules = |energy_uj| decimal(energy_uj, 6, 3);
-            cells.push(joules(amount.energy_uj));
+            cells.push(joules(amount.energy()));
             cells.extend(self.kinds().iter().map(|(_, part)| joules(part(&amount))));
-            cells.push(watts(amount.energy_uj, duration_ns));
+            cells.push(average_watts(amount.energy(), totals.known_ns));
             if self.options.details {
                 cells.push(peak.map_or_else(String::new, |peak| peak_watts(&peak)));
             }
-            cells.push(percent(amount.energy_uj, totals.energy_uj()));
+            cells.push(known_percent(amount.energy(), totals.energy()));
         } else {
             cells.push(percent(amount.cpu_ns, totals.used_ns()));
         }
@@ -184,7 +185,7 @@ impl Printer<'_> {
             .map(|(share, key, usage)| {
                 let mut cells = vec![String::new(); names];
                 cells[name_at] = format!("({})", row_word(key));
-                cells.extend(self.usage(usage.amount, Some(usage.peak), totals.duration_ns));
+                cells.extend(self.usage(usage.amount, Some(usage.peak)));
                 // Idle time is no part of the time that was used.
                 if share == Share::Idle && !totals.has_energy() {
                     cells.pop();
@@ -197,7 +198,6 @@ impl Printer<'_> {
 
     /// A table of groups, largest first, with what the listed processes used beside them, and the other rows.
     pub fn groups(&self, what: &str, names: &[&str], mut groups: Vec<(Vec<String>, Usage)>, others: bool) -> String {
-        let duration_ns = self.totals.duration_ns;
         let size = |usage: &Usage| (usage.amount.energy_uj, usage.amount.cpu_ns);
         groups.sort_by(|(names_a, a), (names_b, b)| size(b).cmp(&size(a)).then(names_a.cmp(names_b)));
         let mut header: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
@@ -205,15 +205,15 @@ impl Printer<'_> {
         let mut table = table(header, names.len(), self.options.width);
         let mut rest = self.totals.listed().amount;
         for (mut cells, usage) in groups.into_iter().take(self.options.top) {
-            cells.extend(self.usage(usage.amount, Some(usage.peak), duration_ns));
+            cells.extend(self.usage(usage.amount, Some(usage.peak)));
             table.add_row(cells);
             rest = rest.without(usage.amount);
         }
         let name_at = usize::from(names.len() > 1);
-        if rest != Amount::default() {
+        if !rest.is_nothing() {
             let mut cells = vec![String::new(); names.len()];
             "(smaller ones)".clone_into(&mut cells[name_at]);
-            cells.extend(self.usage(rest, None, duration_ns));
+            cells.extend(self.usage(rest, None));
             table.add_row(cells);
         }
         if others {
@@ -262,6 +262,10 @@ impl Printer<'_> {
         if self.options.details {
             header.push("peak W".to_owned());
         }
+        let partly = self.totals.zones.iter().any(|zone| zone.known != self.totals.intervals);
+        if partly {
+            header.push("known in".to_owned());
+        }
         header.extend(shares.iter().map(|share| share_word(*share).to_owned()));
         header.push("diff. µJ".to_owned());
         let mut table = table(header, 2, self.options.width);
@@ -269,17 +273,21 @@ impl Printer<'_> {
             let mut cells = vec![
                 zone.zone.clone(),
                 methods_of(zone),
-                decimal(zone.energy_uj, 6, 3),
-                watts(zone.energy_uj, zone.known_ns),
+                joules(zone.energy()),
+                average_watts(zone.energy(), zone.known_ns),
             ];
             if self.options.details {
                 cells.push(peak_watts(&zone.peak));
             }
-            cells.extend(shares.iter().map(|share| match zone.shares_uj.get(share) {
-                Some(uj) => decimal(*uj, 6, 3),
+            if partly {
+                cells.push(format!("{} of {}", zone.known, self.totals.intervals));
+            }
+            cells.extend(shares.iter().map(|share| match zone.share(*share) {
+                Some(uj) => decimal(uj, 6, 3),
+                None if zone.leaf => "-".to_owned(),
                 None => String::new(),
             }));
-            cells.push(if zone.has_parts() {
+            cells.push(if zone.has_parts() && zone.known > 0 {
                 zone.difference_uj.to_string()
             } else {
                 String::new()
@@ -321,7 +329,7 @@ impl Printer<'_> {
                 decimal(totals.cpu.lost_ns, 9, 6)
             ));
         }
-        notes.extend(totals.zones.iter().filter_map(|zone| self.zone_note(zone)));
+        notes.extend(totals.zones.iter().flat_map(|zone| self.zone_notes(zone)));
         if totals.folded_processes > 0 {
             notes.push(format!(
                 "{} small processes are summed up by cgroup only{}",
@@ -340,18 +348,31 @@ impl Printer<'_> {
         notes
     }
 
-    fn zone_note(&self, zone: &ZoneTotal) -> Option<String> {
-        (zone.invalid > 0).then(|| {
-            format!(
-                "{} is not known in {} of {} intervals{}",
+    fn zone_notes(&self, zone: &ZoneTotal) -> Vec<String> {
+        let intervals = self.totals.intervals;
+        let because = |reason: &Option<String>| {
+            reason
+                .as_ref()
+                .map_or_else(String::new, |reason| format!(": {}", printable(reason)))
+        };
+        let mut notes = Vec::new();
+        if zone.invalid > 0 {
+            notes.push(format!(
+                "{} is not known in {} of {intervals} intervals{}",
                 zone.zone,
                 zone.invalid,
-                self.totals.intervals,
-                zone.reason
-                    .as_ref()
-                    .map_or_else(String::new, |reason| format!(": {}", printable(reason)))
-            )
-        })
+                because(&zone.reason)
+            ));
+        }
+        if zone.one_leaf > 0 {
+            notes.push(format!(
+                "{} is split as one leaf in {} of {intervals} intervals{}",
+                zone.zone,
+                zone.one_leaf,
+                because(&zone.one_leaf_reason)
+            ));
+        }
+        notes
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
     sinks::measuring_cost::SwitchEstimate,
 };
 
-pub use amounts::{Amount, Peak, SHORTEST_PEAK_NS, Usage};
+pub use amounts::{Amount, Kinds, Peak, SHORTEST_PEAK_NS, Usage};
 
 /// Entries of processes, and of cgroups, that are kept at most.
 const ENTRIES: usize = 10_000;
@@ -90,12 +90,18 @@ pub struct ZoneTotal {
     pub methods: Vec<Method>,
     /// Energy of the intervals in which it is known.
     pub energy_uj: u128,
+    /// Number of these intervals.
+    pub known: u64,
     /// Length of these intervals.
     pub known_ns: u128,
     /// Intervals in which it is not known.
     pub invalid: u64,
     /// Why it was not known the last time.
     pub reason: Option<String>,
+    /// Intervals in which it was a package that was split as one leaf.
+    pub one_leaf: u64,
+    /// Why it was the last time.
+    pub one_leaf_reason: Option<String>,
     /// Its highest power.
     pub peak: Peak,
     /// For leaves: what the rows got.
@@ -109,6 +115,17 @@ impl ZoneTotal {
     /// Whether it has leaves or rows, which have to add up to it.
     pub fn has_parts(&self) -> bool {
         self.leaf || matches!(self.kind, ZoneKind::Package | ZoneKind::Machine)
+    }
+
+    /// Energy in µJ; `None` if it was known in no interval.
+    pub fn energy(&self) -> Option<u128> {
+        (self.known > 0).then_some(self.energy_uj)
+    }
+
+    /// What the rows of a kind got, in µJ; `None` if that is not known, or it has no rows.
+    pub fn share(&self, share: Share) -> Option<u128> {
+        self.energy()?;
+        self.shares_uj.get(&share).copied()
     }
 
     /// Whether its figures are made from watts that the user gave.
@@ -153,6 +170,10 @@ pub struct Totals {
     pub idle_policy: IdlePolicy,
     /// Whether an earlier trace had another one.
     pub mixed_policies: bool,
+    /// Kinds of energy that were known in at least one interval.
+    pub known: Kinds,
+    /// Length of the intervals in which the energy of a leaf was known.
+    pub known_ns: u128,
     /// Energy of all leaves, interval by interval.
     pub peak: Peak,
     /// Zones in the order of the ledgers, roots first.
@@ -181,7 +202,7 @@ impl Totals {
                 let entry = self.processes.entry((*id, cgroup.clone())).or_default();
                 let amount = Amount::of(row, ledger);
                 entry.amount.add(amount);
-                entry.peak.see(amount.energy_uj, length_ns);
+                entry.peak.see_known(amount.energy(), length_ns);
                 if let Some(shown) = &row.shown {
                     entry.comm.clone_from(&shown.comm);
                     entry.exited = shown.exited;
@@ -213,15 +234,22 @@ impl Totals {
         self.add_cpus(ledger);
         for root in &ledger.roots {
             let difference_uj = root_difference(root, ledger);
-            self.zone(&root.zone, root.kind, false, root.method)
-                .add(&root.energy_uj, length_ns, difference_uj);
+            let zone = self.zone(&root.zone, root.kind, false, root.method);
+            zone.add(&root.energy_uj, length_ns, difference_uj);
+            if let Some(reason) = &root.one_leaf {
+                zone.one_leaf += 1;
+                zone.one_leaf_reason = Some(reason.clone());
+            }
         }
         let mut all_leaves = 0;
         for (position, leaf) in ledger.leaves.iter().enumerate() {
             self.add_leaf(ledger, position, leaf, length_ns);
             all_leaves += leaf.energy_uj.as_ref().map_or(0, |uj| u128::from(*uj));
         }
-        if !ledger.leaves.is_empty() {
+        let known = Kinds::known_in(ledger);
+        if known.any() {
+            self.known.add(known);
+            self.known_ns += u128::from(length_ns);
             self.peak.see(all_leaves, length_ns);
         }
         let mut shares: BTreeMap<Share, Amount> = BTreeMap::new();
@@ -231,17 +259,30 @@ impl Totals {
                 .or_default()
                 .add(Amount::of(row, ledger));
         }
-        for (share, amount) in shares {
+        for (share, mut amount) in shares {
+            amount.unknown_intervals = amount.unknown_intervals.min(1);
             self.shares.entry(share).or_default().add(amount, length_ns);
         }
     }
 
     /// What the listed processes used.
     pub fn listed(&self) -> Usage {
-        self.shares.get(&Share::Listed).copied().unwrap_or_default()
+        let nothing = || Usage {
+            amount: Amount {
+                known: self.known,
+                ..Amount::default()
+            },
+            peak: Peak::default(),
+        };
+        self.shares.get(&Share::Listed).copied().unwrap_or_else(nothing)
     }
 
-    /// Energy of all leaves.
+    /// Energy of all leaves in µJ; `None` if it was known in no interval.
+    pub fn energy(&self) -> Option<u128> {
+        self.known.any().then(|| self.energy_uj())
+    }
+
+    /// Energy of all leaves, as far as it is known: see [`Totals::energy`].
     pub fn energy_uj(&self) -> u128 {
         self.zones
             .iter()
@@ -305,9 +346,12 @@ impl Totals {
                 leaf,
                 methods: Vec::new(),
                 energy_uj: 0,
+                known: 0,
                 known_ns: 0,
                 invalid: 0,
                 reason: None,
+                one_leaf: 0,
+                one_leaf_reason: None,
                 peak: Peak::default(),
                 shares_uj: BTreeMap::new(),
                 difference_uj: 0,
@@ -369,6 +413,7 @@ impl ZoneTotal {
         match energy_uj {
             Ok(uj) => {
                 self.energy_uj += u128::from(*uj);
+                self.known += 1;
                 self.known_ns += u128::from(length_ns);
                 self.peak.see(u128::from(*uj), length_ns);
             }
