@@ -38,6 +38,19 @@ pub const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
 /// Longest interval.
 pub const LONGEST_INTERVAL: Duration = Duration::from_secs(3600);
 
+/// The idle policy that depends on what is known of the machine.
+const AUTO: &str = "auto";
+
+/// What was typed for `--idle-policy`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IdleChoice {
+    /// The one that this machine allows.
+    #[default]
+    Auto,
+    /// That one.
+    Named(IdlePolicy),
+}
+
 /// Deep-learning power measure: the joules that each process, cgroup and experiment really used.
 #[derive(Debug, Parser)]
 #[command(name = "dlpm", version, max_term_width = 100, disable_help_subcommand = true)]
@@ -54,7 +67,7 @@ pub enum Command {
     Trace(Box<TraceArgs>),
     /// Tell a running trace that a phase begins or ends here: it ends an interval at that moment.
     Mark(MarkArgs),
-    /// Measure the idle floor of every energy zone on a quiet machine, for `trace --idle-policy separate`.
+    /// Measure the idle floor of every energy zone on a quiet machine, for the idle policy `separate`.
     Calibrate(CalibrateArgs),
     /// Count the parameters and the multiply-accumulate operations of a model file.
     Model(ModelArgs),
@@ -135,12 +148,13 @@ pub struct TraceArgs {
     /// says otherwise.
     #[arg(long, value_name = "idle=W,busy=W")]
     pub estimate: Option<Estimate>,
-    /// What becomes of idle energy. proportional: it goes to the tasks by their weight; separate: the idle floor that
-    /// `dlpm calibrate` measured goes to the row `idle`, the tasks share the rest; capacity: a task takes its share of
-    /// all CPU time, `idle` takes the rest. Energy of DRAM is split by memory under each of them.
-    #[arg(long, value_name = "POLICY", default_value = IdlePolicy::Proportional.as_str(), value_parser = idle_policy(), help_heading = "Attribution")]
-    pub idle_policy: IdlePolicy,
-    /// The machine's idle floor, as `dlpm calibrate` wrote it; for `--idle-policy separate`.
+    /// What becomes of idle energy. auto: separate where the power of the idle machine is known (a calibration, or the
+    /// idle watts of --estimate), otherwise proportional; separate: that power goes to the row `idle`, the tasks share
+    /// the rest; proportional: all goes to the tasks by their weight; capacity: a task takes its share of all CPU time,
+    /// `idle` takes the rest. Energy of DRAM is split by memory under each of them.
+    #[arg(long, value_name = "POLICY", default_value = AUTO, value_parser = idle_policy(), help_heading = "Attribution")]
+    pub idle_policy: IdleChoice,
+    /// The machine's idle floor, as `dlpm calibrate` wrote it; for the idle policy separate.
     #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH, help_heading = "Attribution")]
     pub calibration: PathBuf,
     /// Weight of CPU time during which the core's other hardware thread was busy, too: 0.5 (two such threads draw what
@@ -347,10 +361,11 @@ fn interval(text: &str) -> Result<Duration, String> {
     Ok(interval)
 }
 
-fn idle_policy() -> impl TypedValueParser<Value = IdlePolicy> {
+fn idle_policy() -> impl TypedValueParser<Value = IdleChoice> {
     // Only the words of the list come through.
-    PossibleValuesParser::new(IdlePolicy::ALL.map(IdlePolicy::as_str))
-        .map(|word| IdlePolicy::from_word(&word).unwrap_or_default())
+    let words = IdlePolicy::ALL.map(IdlePolicy::as_str);
+    PossibleValuesParser::new([AUTO].into_iter().chain(words))
+        .map(|word| IdlePolicy::from_word(&word).map_or(IdleChoice::Auto, IdleChoice::Named))
 }
 
 /// `0.55` → 550 thousandths.

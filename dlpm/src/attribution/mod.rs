@@ -45,8 +45,8 @@ pub struct Options {
     pub smt_weight_permille: u32,
     /// What becomes of idle energy.
     pub idle_policy: IdlePolicy,
-    /// Power of the idle machine in mW, by the name of the leaf; used under [`IdlePolicy::Separate`] only. A leaf that
-    /// is missing has a floor of 0.
+    /// Power of the idle machine in mW, by the name of the leaf; used under [`IdlePolicy::Separate`] only. Of a leaf that
+    /// is missing nothing is idle, since nothing is known.
     pub idle_floors_mw: BTreeMap<String, u64>,
 }
 
@@ -82,10 +82,10 @@ pub fn attribute(interval: &Interval, options: &Options, carries: &Carries) -> L
         memory_known: interval.machine_memory.is_some(),
     };
     if options.idle_policy == IdlePolicy::Separate {
-        let floor_mw = |at| floors::floor_mw(&options.idle_floors_mw, &tree.leaves, at).unwrap_or(0);
-        let floors_mw: Vec<u64> = (0..tree.leaves.len()).map(floor_mw).collect();
+        let floor_mw = |at| floors::floor_mw(&options.idle_floors_mw, &tree.leaves, at);
+        let floors_mw: Vec<Option<u64>> = (0..tree.leaves.len()).map(floor_mw).collect();
         for (leaf, floor_mw) in tree.leaves.iter_mut().zip(floors_mw) {
-            leaf.idle_floor_mw = (leaf.method != Method::Memory).then_some(floor_mw);
+            leaf.idle_floor_mw = floor_mw.filter(|_| leaf.method != Method::Memory);
         }
     }
     for leaf in &tree.leaves {

@@ -78,12 +78,14 @@ fn smt_weights_are_thousandths_from_a_half_to_one() {
 
 #[test]
 fn idle_policies_have_the_words_of_the_log() {
-    assert_eq!(trace(&[]).unwrap().idle_policy, IdlePolicy::Proportional);
+    assert_eq!(trace(&[]).unwrap().idle_policy, IdleChoice::Auto);
+    assert_eq!(trace(&["--idle-policy", "auto"]).unwrap().idle_policy, IdleChoice::Auto);
     for policy in IdlePolicy::ALL {
-        assert_eq!(trace(&["--idle-policy", policy.as_str()]).unwrap().idle_policy, policy);
+        let typed = trace(&["--idle-policy", policy.as_str()]).unwrap().idle_policy;
+        assert_eq!(typed, IdleChoice::Named(policy));
     }
     let message = trace(&["--idle-policy", "fair"]).unwrap_err();
-    assert!(message.contains("proportional, separate, capacity"), "{message}");
+    assert!(message.contains("auto, proportional, separate, capacity"), "{message}");
 }
 
 #[test]

@@ -226,8 +226,13 @@ fn text(args: &CalibrateArgs, calibration: &Calibration) -> String {
     }
     let _ = writeln!(
         text,
-        "Written to {}, for `dlpm trace --idle-policy separate`",
-        args.output.display()
+        "Written to {}; `dlpm trace{}` gives that power to the row idle (idle policy separate)",
+        args.output.display(),
+        if args.output == Path::new(DEFAULT_PATH) {
+            String::new()
+        } else {
+            format!(" --calibration {}", args.output.display())
+        }
     );
     text
 }

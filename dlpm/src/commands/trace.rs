@@ -2,6 +2,7 @@
 
 mod control;
 mod engine;
+mod idle;
 mod setup;
 mod warnings;
 

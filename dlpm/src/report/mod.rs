@@ -22,3 +22,5 @@ pub mod window;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod unknown_tests;

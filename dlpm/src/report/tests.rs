@@ -39,7 +39,7 @@ fn whole(log: &str) -> Collected {
 }
 
 /// A log of `ledgers`, with lines of text before some of them.
-fn log_of(ledgers: &[Ledger], before: impl Fn(usize) -> String) -> String {
+pub fn log_of(ledgers: &[Ledger], before: impl Fn(usize) -> String) -> String {
     let mut segmenter = segmenter();
     let mut log = String::new();
     for (position, ledger) in ledgers.iter().enumerate() {

@@ -44,6 +44,8 @@ pub struct Metadata {
     pub identity: Identity,
     /// Policy for idle energy.
     pub idle_policy: IdlePolicy,
+    /// Who chose it: `user` or `auto`.
+    pub idle_policy_by: &'static str,
     /// Weight of a nanosecond that the sibling shared, in thousandths.
     pub smt_weight_permille: u32,
     /// Power of the idle machine in mW by leaf, where the policy makes use of it.
@@ -129,6 +131,7 @@ impl Metadata {
             "domains": self.domains,
             "identity": self.identity,
             "idle_policy": self.idle_policy.as_str(),
+            "idle_policy_by": self.idle_policy_by,
             "smt_weight_permille": self.smt_weight_permille,
             "idle_floors_mw": self.idle_floors_mw,
             "notes": self.notes,

@@ -177,6 +177,7 @@ pub fn metadata() -> Metadata {
         domains: Vec::new(),
         identity: Identity::StartTime,
         idle_policy: crate::attribution::ledger::IdlePolicy::Proportional,
+        idle_policy_by: "user",
         smt_weight_permille: 550,
         idle_floors_mw: [].into(),
         notes: vec!["a note".to_owned()],

@@ -31,6 +31,7 @@ pub fn check(recorded: &Recorded, ledger: &Ledger) -> Vec<String> {
     checker.rows(recorded);
     checker.times();
     checker.zones();
+    checker.floors();
     checker.gpus();
     checker.shares();
     checker.cgroups();
@@ -238,8 +239,8 @@ impl Checker<'_> {
                     == (found.kind, found.rest, found.package, found.source),
                 || format!("kind, package or source of {} is not that of its root", expected.zone),
             );
-            let needs_floor = ledger.idle_policy == IdlePolicy::Separate && found.method != Method::Memory;
-            self.holds(needs_floor == found.idle_floor_mw.is_some(), || {
+            let may_have_floor = ledger.idle_policy == IdlePolicy::Separate && found.method != Method::Memory;
+            self.holds(may_have_floor || found.idle_floor_mw.is_none(), || {
                 format!(
                     "idle_floor_mw of {} does not go with idle_policy {}",
                     found.zone,
@@ -247,6 +248,20 @@ impl Checker<'_> {
                 )
             });
         }
+    }
+
+    /// A floor for the policy that is made of floors.
+    fn floors(&mut self) {
+        let ledger = self.ledger;
+        let mut leaves = ledger
+            .leaves
+            .iter()
+            .filter(|leaf| leaf.method != Method::Memory)
+            .peekable();
+        let needs_one = ledger.idle_policy == IdlePolicy::Separate && leaves.peek().is_some();
+        self.holds(!needs_one || leaves.any(|leaf| leaf.idle_floor_mw.is_some()), || {
+            "idle_policy is separate, and no leaf has an idle_floor_mw".to_owned()
+        });
     }
 
     /// The leaf of each GPU, and its method from what the rows did.
@@ -267,8 +282,8 @@ impl Checker<'_> {
                 method.as_str(),
                 leaf.method.as_str(),
             );
-            let needs_floor = ledger.idle_policy == IdlePolicy::Separate;
-            self.holds(needs_floor == leaf.idle_floor_mw.is_some(), || {
+            let may_have_floor = ledger.idle_policy == IdlePolicy::Separate;
+            self.holds(may_have_floor || leaf.idle_floor_mw.is_none(), || {
                 format!("idle_floor_mw of {} does not go with the idle policy", gpu.zone)
             });
             self.holds(

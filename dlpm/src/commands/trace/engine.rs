@@ -135,6 +135,7 @@ impl Engine {
             domains: Vec::new(),
             identity,
             idle_policy: plan.options.idle_policy,
+            idle_policy_by: if plan.policy_by_user { "user" } else { "auto" },
             smt_weight_permille: plan.options.smt_weight_permille,
             idle_floors_mw: plan.options.idle_floors_mw.clone(),
             notes: notes.clone(),

@@ -1,21 +1,17 @@
 //! What the command line means on this machine: checked before anything is attached or written.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use jiff::{Timestamp, tz::TimeZone};
 
+use super::idle;
 use crate::{
-    attribution::{
-        Options, gpus,
-        ledger::{IdlePolicy, Method},
-        selection::Selection,
-    },
-    cli::TraceArgs,
-    commands::{calibrate, caller::Caller},
+    attribution::{Options, selection::Selection},
+    cli::{IdleChoice, TraceArgs},
+    commands::caller::Caller,
     sinks::folder::FolderMode,
     sources::{
-        calibration::{Calibration, MachineId},
         cgroups::CgroupTree,
         cpu_time::{Config, MapSizes},
         energy::meter::{Meter, find_meter},
@@ -36,6 +32,8 @@ pub struct Plan {
     pub meter: Meter,
     pub gpus: Gpus,
     pub options: Options,
+    /// Whether the user named the idle policy.
+    pub policy_by_user: bool,
     pub roots: Vec<u32>,
     pub caller: Option<Caller>,
     pub folder: PathBuf,
@@ -90,8 +88,8 @@ pub fn plan(args: &TraceArgs) -> Result<Plan> {
     }
     notes.extend(found.problems);
     let gpus = Gpus::start(&args.gpus.options())?;
-    let (idle_floors_mw, floor_note) = idle_floors(args, &mut meter, &gpus)?;
-    notes.extend(floor_note);
+    let idle = idle::choose(args, &mut meter, &gpus)?;
+    notes.extend(idle.notes);
     if gpus.is_empty() {
         start_notes.extend_from_slice(gpus.notes());
     } else {
@@ -127,9 +125,10 @@ pub fn plan(args: &TraceArgs) -> Result<Plan> {
             selection,
             max_rows: usize::try_from(args.max_rows)?,
             smt_weight_permille: args.smt_weight,
-            idle_policy: args.idle_policy,
-            idle_floors_mw,
+            idle_policy: idle.policy,
+            idle_floors_mw: idle.floors_mw,
         },
+        policy_by_user: args.idle_policy != IdleChoice::Auto,
         roots: args.pid.clone(),
         caller: Caller::of_sudo()?,
         folder,
@@ -148,40 +147,6 @@ pub fn plan(args: &TraceArgs) -> Result<Plan> {
         summary_notes,
         notes,
     })
-}
-
-/// The idle floor of each leaf in mW where the policy wants one, and where it is from.
-fn idle_floors(args: &TraceArgs, meter: &mut Meter, gpus: &Gpus) -> Result<(BTreeMap<String, u64>, Option<String>)> {
-    if args.idle_policy != IdlePolicy::Separate {
-        return Ok((BTreeMap::new(), None));
-    }
-    let mut estimated = BTreeMap::new();
-    // Half of the estimate is the power of the idle machine.
-    if let Some(estimate) = meter.estimate() {
-        estimated.insert("machine/rest".to_owned(), estimate.idle_mw);
-        if gpus.is_empty() {
-            let note = "the idle floor is the estimate's idle watts; nothing measured it";
-            return Ok((estimated, Some(note.to_owned())));
-        }
-    } else if gpus.is_empty() && !meter.is_measured() {
-        return Ok((BTreeMap::new(), None));
-    }
-    let calibration = Calibration::load(&args.calibration, &MachineId::read(&args.roots.procfs))?;
-    let tree = calibrate::leaves(meter);
-    let by_time = tree.leaves.iter().filter(|leaf| leaf.method != Method::Memory);
-    let of_gpus: Vec<String> = gpus.uuids().map(gpus::zone_name).collect();
-    let zones = by_time
-        .map(|leaf| leaf.zone.as_str())
-        .chain(of_gpus.iter().map(String::as_str));
-    calibration.covers(&args.calibration, zones)?;
-    let note = format!(
-        "the idle floor was measured on {} ({})",
-        calibration.date,
-        args.calibration.display()
-    );
-    let mut floors_mw = calibration.floors_mw;
-    floors_mw.extend(estimated);
-    Ok((floors_mw, Some(note)))
 }
 
 fn selection(args: &TraceArgs, cgroups: &CgroupTree) -> Result<Selection> {
