@@ -103,7 +103,7 @@ fn expect_power(sample: &Sample, expected: &mut BTreeMap<&str, Figure>) {
             "intel_power",
             Some("rel_intel_power"),
             &["package", "machine"][..],
-            &["core", "uncore", "rest"][..],
+            &["core", "uncore", "rest", "whole"][..],
         ),
         ("total_cpu_power", Some("per_process_cpu_power"), &["core"], &["core"]),
         ("total_dram_power", Some("per_process_dram_power"), &["dram"], &["dram"]),
@@ -120,9 +120,13 @@ fn expect_power(sample: &Sample, expected: &mut BTreeMap<&str, Figure>) {
             let energy_uj: u64 = zones.iter().map(|zone| number(&zone["energy_uj"])).sum();
             expected.insert(total, Figure::Scalar(float(energy_uj) * watts));
         }
-        let leaves = of_kinds(split);
+        // A part that is shown and not split is nobody's.
+        let (leaves, shown): (Vec<&Value>, Vec<&Value>) =
+            of_kinds(split).into_iter().partition(|zone| zone["role"] == "leaf");
+        let all_are_split = counted == ["package", "machine"] || shown.is_empty();
         if let Some(per_process) = per_process
             && known(&leaves)
+            && all_are_split
         {
             let energy = per_pid(sample, |row| {
                 let parts = leaves.iter().filter_map(|leaf| leaf["zone"].as_str());

@@ -75,7 +75,10 @@ impl CpuMetrics {
         let dram_uj = figures
             .of_leaves(|leaf| leaf.kind == ZoneKind::Dram)
             .filter(|_| total_mem_use.is_some());
-        let core_uj = figures.of_leaves(|leaf| leaf.kind == ZoneKind::Core);
+        // Where a package is one leaf, its core is shown and not split.
+        let core_uj = figures
+            .of_leaves(|leaf| leaf.kind == ZoneKind::Core)
+            .filter(|_| ledger.roots.iter().all(|root| root.kind != ZoneKind::Core));
         let package = figures.package_kind();
         let resident = figures.per_process(|row| row.memory.map(|memory| memory.resident_bytes()));
         let cpu_ns = figures.per_process(|row| Some(row.cpu_ns()));
@@ -89,10 +92,8 @@ impl CpuMetrics {
             intel_power: package.and_then(|kind| watts.of(figures.of_roots(kind)?)),
             psys_power: figures.of_roots(ZoneKind::Psys).and_then(|uj| watts.of(uj)),
             total_dram_power: dram_uj.as_ref().and_then(|sum| watts.of(sum.total_uj)),
-            total_cpu_power: core_uj.as_ref().and_then(|sum| watts.of(sum.total_uj)),
-            uncore_power: figures
-                .of_leaves(|leaf| leaf.kind == ZoneKind::Uncore)
-                .and_then(|sum| watts.of(sum.total_uj)),
+            total_cpu_power: figures.of_meters(ZoneKind::Core).and_then(|uj| watts.of(uj)),
+            uncore_power: figures.of_meters(ZoneKind::Uncore).and_then(|uj| watts.of(uj)),
             rel_intel_power: package
                 .and_then(|kind| figures.of_leaves(|leaf| is_inside(leaf, kind)))
                 .and_then(|sum| watts.per_process(&sum)),
@@ -164,6 +165,16 @@ impl<'a> Figures<'a> {
     fn of_roots(&self, kind: ZoneKind) -> Option<u64> {
         let roots = self.ledger.roots.iter().filter(|root| root.kind == kind);
         known_sum(roots.map(|root| root.energy_uj.as_ref().ok().copied()))
+    }
+
+    /// Of meters that are split or only shown.
+    fn of_meters(&self, kind: ZoneKind) -> Option<u64> {
+        let roots = self.ledger.roots.iter().filter(|root| root.kind == kind);
+        let leaves = self.ledger.leaves.iter().filter(|leaf| leaf.kind == kind);
+        let energies = roots
+            .map(|root| &root.energy_uj)
+            .chain(leaves.map(|leaf| &leaf.energy_uj));
+        known_sum(energies.map(|energy_uj| energy_uj.as_ref().ok().copied()))
     }
 
     fn of_leaves(&self, wanted: impl Fn(&LeafZone) -> bool) -> Option<LeafSum> {
@@ -302,8 +313,9 @@ mod tests {
         reset[2].energy_uj = Err("reset".to_owned());
         let reset = metrics(reset, false);
         assert_eq!(reset["intel_power"], 40.0);
-        // The package is one leaf, and split as a whole.
-        assert!(reset.get("uncore_power").is_none() && reset.get("total_cpu_power").is_none());
+        // The package is one leaf, and split as a whole; its core is shown.
+        assert_eq!(reset["total_cpu_power"], 20.0);
+        assert!(reset.get("uncore_power").is_none() && reset.get("per_process_cpu_power").is_none());
         assert_eq!(reset["rel_intel_power"]["100"], 26.666_667);
 
         // One package of two says nothing about the sum.

@@ -6,7 +6,10 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use super::log_gpus::{GpuEntry, GpuUseEntry};
 use crate::{
-    attribution::ledger::{CgroupSum, CpuUse, LeafZone, Ledger, RootZone, Row, RowKey},
+    attribution::{
+        energy_tree::WHOLE,
+        ledger::{CgroupSum, CpuUse, LeafZone, Ledger, RootZone, Row, RowKey},
+    },
     interval::{CpuInterval, Identity, MachineMemory, MemoryReading, ZoneKind},
     sinks::{line::SCHEMA, measuring_cost::SwitchEstimate},
 };
@@ -197,7 +200,11 @@ fn leaf_entry(leaf: &LeafZone) -> ZoneEntry<'_> {
     ZoneEntry {
         zone: &leaf.zone,
         role: "leaf",
-        kind: if leaf.rest { "rest" } else { leaf.kind.as_str() },
+        kind: match leaf.kind {
+            _ if leaf.rest => "rest",
+            ZoneKind::Package => WHOLE,
+            kind => kind.as_str(),
+        },
         package: leaf.package,
         energy_uj: leaf.energy_uj.as_ref().ok().copied(),
         counter_uj: leaf.counter_uj,

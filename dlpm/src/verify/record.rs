@@ -13,7 +13,10 @@ use serde_json::Value;
 
 use super::borrowed::{Energies, Text};
 use crate::{
-    attribution::ledger::{CgroupSum, CpuUse, IdlePolicy, LeafZone, Ledger, Method, RootZone, Row, RowKey, Shown},
+    attribution::{
+        energy_tree::WHOLE,
+        ledger::{CgroupSum, CpuUse, IdlePolicy, LeafZone, Ledger, Method, RootZone, Row, RowKey, Shown},
+    },
     interval::{CpuInterval, Identity, MachineMemory, MemoryReading, MeterSource, ProcessId, ZoneKind},
     sinks::{
         line::SCHEMA,
@@ -341,7 +344,13 @@ impl Zone<'_> {
     fn leaf(&self) -> Result<LeafZone, String> {
         let rest = &*self.kind == "rest";
         let kind = match (rest, self.package) {
-            (false, _) => self.kind()?,
+            (false, _) if &*self.kind == WHOLE => ZoneKind::Package,
+            (false, _) => match self.kind()? {
+                ZoneKind::Package | ZoneKind::Machine => {
+                    return Err(format!("{}: a leaf is not of kind `{}`", self.zone, self.kind));
+                }
+                kind => kind,
+            },
             (true, Some(_)) => ZoneKind::Package,
             (true, None) => ZoneKind::Machine,
         };
