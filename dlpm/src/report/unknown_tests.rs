@@ -168,7 +168,7 @@ fn where_nothing_is_known_no_figure_of_energy_is_a_number() {
                 assert!(record[field].is_null(), "{field}: {record}");
             }
         }
-        let csv = String::from_utf8(sheet::csv(&sheets(&collected).processes()).unwrap()).unwrap();
+        let csv = sheet::csv(&sheets(&collected).processes()).unwrap();
         let joules = csv
             .lines()
             .next()

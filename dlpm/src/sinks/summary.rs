@@ -5,9 +5,7 @@ use crate::{
     interval::ZoneKind,
     printable::printable,
     sinks::{
-        figures::{
-            average_watts, decimal, joules, known_percent, peak_watts, percent, shortened, table, trimmed,
-        },
+        figures::{average_watts, decimal, joules, known_percent, peak_watts, percent, shortened, table, trimmed},
         log_line::row_word,
         measuring_cost::MeasuringCost,
         totals::{Amount, Peak, Share, Totals, Usage, ZoneTotal},
