@@ -163,6 +163,15 @@ pub struct Phases {
 }
 
 impl Phases {
+    /// Whether `request` begins a phase that is not open, or the next one in a row: an end is always possible.
+    pub fn begins(&self, request: &Request) -> bool {
+        match request.verb {
+            Verb::Mark => true,
+            Verb::Begin => !self.open.iter().any(|(open, _)| *open == request.label),
+            Verb::End => false,
+        }
+    }
+
     /// What `request` changes; nothing but the depth where a phase that is open is begun again.
     ///
     /// # Errors

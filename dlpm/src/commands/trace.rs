@@ -3,6 +3,7 @@
 mod control;
 mod engine;
 mod idle;
+mod mark_rate;
 mod setup;
 mod warnings;
 

@@ -15,6 +15,7 @@ use rustix::time::ClockId;
 
 use crate::{
     interval::{GpuReading, Interval, Process, ProcessId, SwitchCost, Usage, ZoneReading},
+    phases::Border,
     sources::{
         cgroups::CgroupTree,
         clock::{clock_ns, monotonic_ns},
@@ -155,6 +156,14 @@ impl Machine {
         self.processes
             .update(&self.cpu_time, &ran(&drained.usage), ended.reading.monotonic_ns)?;
         Ok(())
+    }
+
+    /// Where the open interval began.
+    pub fn border(&self) -> Border {
+        Border {
+            seq: self.seq,
+            at_ns: self.previous.monotonic_ns,
+        }
     }
 
     /// Number of the open interval.

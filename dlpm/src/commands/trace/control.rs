@@ -6,7 +6,7 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::{
@@ -29,6 +29,9 @@ const HEARING: Duration = Duration::from_secs(2);
 
 /// After a client could not be let in, for want of a file descriptor for example.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// How often that is told at most.
+const TELL_EVERY: Duration = Duration::from_secs(60);
 
 /// A mark that waits for its answer.
 #[derive(Debug)]
@@ -132,6 +135,7 @@ impl Control {
 
 async fn serve(listener: UnixListener, uid: u32, marks: mpsc::Sender<Mark>, mut stopped: oneshot::Receiver<()>) {
     let mut clients = JoinSet::new();
+    let mut told: Option<Instant> = None;
     loop {
         tokio::select! {
             biased;
@@ -140,7 +144,10 @@ async fn serve(listener: UnixListener, uid: u32, marks: mpsc::Sender<Mark>, mut 
             accepted = listener.accept(), if clients.len() < CLIENTS => match accepted {
                 Ok((client, _)) => drop(clients.spawn(hear(client, uid, marks.clone()))),
                 Err(error) => {
-                    log::warn!("whoever marks a phase cannot be heard: {error}");
+                    if told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+                        told = Some(Instant::now());
+                        log::warn!("whoever marks a phase cannot be heard: {error}");
+                    }
                     tokio::time::sleep(PAUSE).await;
                 }
             },

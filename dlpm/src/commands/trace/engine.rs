@@ -14,6 +14,7 @@ use tokio::{process::Child, sync::Notify};
 
 use super::{
     control::Mark,
+    mark_rate::{self, MarkRate},
     setup::Plan,
     warnings::{self, Warnings},
 };
@@ -58,6 +59,7 @@ pub struct Engine {
     /// Intervals that are not complete, in order.
     waiting: VecDeque<Waiting>,
     phases: Phases,
+    mark_rate: MarkRate,
     /// Where the newest complete interval ended.
     border: Border,
     options: Options,
@@ -161,6 +163,7 @@ impl Engine {
             machine,
             waiting: VecDeque::new(),
             phases: Phases::default(),
+            mark_rate: MarkRate::default(),
             border: Border { seq: 0, at_ns: 0 },
             options: plan.options,
             carries: Carries::default(),
@@ -223,21 +226,37 @@ impl Engine {
     /// Ends an interval at the moment of these marks, one for all of them. They are answered when the CPUs are sealed:
     /// what the rest of the interval takes does not keep anybody waiting.
     ///
+    /// Marks that change nothing, as one more `begin` of a phase that is open, end no interval; nor do those that come
+    /// faster than [`MarkRate`] allows, which are refused.
+    ///
     /// # Errors
     ///
     /// Where CPU time is lost.
     pub fn mark(&mut self, marks: Vec<Mark>) -> Result<()> {
         let (mut changes, mut accepted) = (Vec::new(), Vec::new());
+        let now = Instant::now();
         for mark in marks {
-            match self.phases.apply(mark.request()) {
+            let applied = if self.phases.begins(mark.request()) && !self.mark_rate.allows(now) {
+                Err(mark_rate::refusal())
+            } else {
+                self.phases.apply(mark.request())
+            };
+            match applied {
                 Ok(changed) => {
+                    if !changed.is_empty() {
+                        self.mark_rate.take(now);
+                    }
                     changes.extend(changed);
                     accepted.push(mark);
                 }
                 Err(reason) => mark.answer(&Answer::Refused(reason)),
             }
         }
-        if accepted.is_empty() {
+        if changes.is_empty() {
+            let last = self.machine.border();
+            for mark in accepted {
+                mark.answer(&Answer::Done(last));
+            }
             return Ok(());
         }
         let sealed = self.machine.seal();
