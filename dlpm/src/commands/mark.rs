@@ -2,11 +2,11 @@
 
 use std::{
     env, fs,
-    io::{self, Read, Write},
+    io::{self, Write},
     os::{fd::OwnedFd, unix::net::UnixStream},
     path::{Path, PathBuf},
     process::ExitCode,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -28,11 +28,11 @@ use crate::{
 /// The variable in which a traced command finds the socket.
 pub const SOCKET_VARIABLE: &str = "DLPM_SOCKET";
 
-/// A trace answers within some milliseconds, on a machine however busy within this.
+/// A trace answers within some milliseconds, on a machine however busy within this: the whole answer, from the connection on.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Bytes of an answer at most.
-const ANSWER_BYTES: u64 = 4096;
+const ANSWER_BYTES: usize = 4096;
 
 /// Exit status where the command line is wrong, as clap has it.
 const WRONG: u8 = 2;
@@ -68,7 +68,8 @@ fn mark(args: &MarkArgs, request: &Request) -> Result<()> {
         (None, None) => vec![of_directory(Path::new("."))?],
     };
     let mut refused = None;
-    let reached = sockets.iter().find_map(|socket| match reach(socket) {
+    let deadline = Deadline::new();
+    let reached = sockets.iter().find_map(|socket| match reach(socket, deadline) {
         Ok(stream) => Some((socket, stream)),
         Err(error) => {
             refused.get_or_insert_with(|| not_reached(socket, &error));
@@ -78,7 +79,7 @@ fn mark(args: &MarkArgs, request: &Request) -> Result<()> {
     let Some((socket, stream)) = reached else {
         return Err(refused.unwrap_or_else(|| anyhow!("there is no socket")));
     };
-    match ask(stream, request) {
+    match ask(stream, request, deadline) {
         Ok(Some(Answer::Done(_))) => Ok(()),
         Ok(Some(Answer::Refused(reason))) => bail!("the trace refuses: {}", printable(&reason)),
         Ok(None) => Err(anyhow!(NotRunning(
@@ -119,7 +120,9 @@ fn of_directory(directory: &Path) -> Result<PathBuf> {
     let directories = entries.flatten().filter(|entry| entry.path().is_dir());
     folders.extend(directories.map(|entry| entry.path()));
     folders.sort();
-    let is_alive = |socket: &PathBuf| match reach(socket) {
+    // One for all of them: a folder may hold many sockets that hang.
+    let deadline = Deadline::new();
+    let is_alive = |socket: &PathBuf| match reach(socket, deadline) {
         Ok(_) => true,
         Err(error) => !is_gone(&error),
     };
@@ -152,22 +155,48 @@ fn sockets(folder: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Connects; neither this nor what follows waits for longer than [`PATIENCE`].
-fn reach(socket: &Path) -> io::Result<UnixStream> {
-    let stream: OwnedFd = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    for direction in [Timeout::Send, Timeout::Recv] {
-        set_socket_timeout(&stream, direction, Some(PATIENCE))?;
+/// When a trace has been waited for long enough.
+#[derive(Clone, Copy)]
+struct Deadline(Instant);
+
+impl Deadline {
+    fn new() -> Self {
+        Self(Instant::now() + PATIENCE)
     }
+
+    /// The next call waits no longer.
+    ///
+    /// # Errors
+    ///
+    /// `TimedOut` where no time is left.
+    fn of_next(self, stream: &OwnedFd, direction: Timeout) -> io::Result<()> {
+        let left = self.0.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        Ok(set_socket_timeout(stream, direction, Some(left))?)
+    }
+}
+
+/// Connects, before the deadline.
+fn reach(socket: &Path, deadline: Deadline) -> io::Result<OwnedFd> {
+    let stream: OwnedFd = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    deadline.of_next(&stream, Timeout::Send)?;
     connect(&stream, &SocketAddrUnix::new(socket)?)?;
-    Ok(UnixStream::from(stream))
+    Ok(stream)
 }
 
 /// What the trace says; `None` where it has gone without a word.
-fn ask(mut stream: UnixStream, request: &Request) -> io::Result<Option<Answer>> {
+fn ask(stream: OwnedFd, request: &Request, deadline: Deadline) -> io::Result<Option<Answer>> {
+    deadline.of_next(&stream, Timeout::Send)?;
     // An answer can be there although the trace has closed the connection.
-    let written = stream.write_all(format!("{request}\n").as_bytes());
-    let mut answer = String::new();
-    let read = stream.take(ANSWER_BYTES).read_to_string(&mut answer);
+    let written = UnixStream::from(stream.try_clone()?).write_all(format!("{request}\n").as_bytes());
+    let mut answer = Vec::new();
+    let read = answer_line(&stream, &mut answer, deadline);
+    if read.as_ref().is_err_and(is_timeout) {
+        return Err(io::ErrorKind::TimedOut.into());
+    }
+    let answer = String::from_utf8_lossy(&answer);
     if !answer.is_empty() {
         return Answer::parse(&answer)
             .map(Some)
@@ -178,6 +207,19 @@ fn ask(mut stream: UnixStream, request: &Request) -> io::Result<Option<Answer>> 
         Err(error) => Err(error),
         Ok(_) => Ok(None),
     }
+}
+
+/// Reads until the end of the line, or of what is said.
+fn answer_line(stream: &OwnedFd, answer: &mut Vec<u8>, deadline: Deadline) -> io::Result<()> {
+    let mut part = [0; ANSWER_BYTES];
+    while answer.len() < ANSWER_BYTES && !answer.contains(&b'\n') {
+        deadline.of_next(stream, Timeout::Recv)?;
+        match rustix::io::read(stream, &mut part)? {
+            0 => break,
+            read => answer.extend_from_slice(&part[..read]),
+        }
+    }
+    Ok(())
 }
 
 /// Whether nobody listens there.
