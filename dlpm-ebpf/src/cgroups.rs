@@ -4,7 +4,6 @@ use aya_ebpf::{
     bindings::BPF_ANY, helpers::generated::bpf_probe_read_kernel_str, macros::map, maps::PerCpuArray,
     programs::RawTracePointContext,
 };
-use aya_log_ebpf::warn;
 use dlpm_common::{CGROUP_PATH_BYTES, CgroupRecord, Counter};
 
 use crate::{
@@ -42,10 +41,6 @@ pub fn mkdir(context: &RawTracePointContext) -> Option<()> {
         count(Counter::CgroupsInserted);
     } else {
         count(Counter::CgroupsLost);
-        warn!(
-            context,
-            "no room for the path of cgroup {}: its name is lost if it is removed soon", id
-        );
     }
     Some(())
 }

@@ -9,7 +9,6 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use aya_log::EbpfLogger;
 use tokio::{process::Child, sync::Notify};
 
 use super::{
@@ -72,7 +71,6 @@ pub struct Engine {
     progress: Progress,
     notes: Vec<String>,
     chosen: Option<Instant>,
-    logger: Option<EbpfLogger<&'static dyn log::Log>>,
     folder: PathBuf,
     quiet: bool,
     has_command: bool,
@@ -92,10 +90,6 @@ impl Engine {
                 bail!("process {root} has ended just now: there is nothing to trace");
             }
         }
-        // Without a runtime to poll it, it is flushed at each step.
-        let logger = EbpfLogger::init(machine.cpu_time().ebpf_mut())
-            .inspect_err(|error| log::debug!("rare events of the kernel side are not shown: {error}"))
-            .ok();
         let (identity, identity_note) = machine.cpu_time().identity();
         let mut notes = plan.notes;
         notes.extend(
@@ -178,7 +172,6 @@ impl Engine {
             progress: Progress::new(!plan.quiet),
             notes,
             chosen: None,
-            logger,
             folder: plan.folder,
             quiet: plan.quiet,
             has_command: plan.has_command,
@@ -284,9 +277,6 @@ impl Engine {
             due: Instant::now() + self.machine.gpus().deadline(),
         });
         self.settle()?;
-        if let Some(logger) = &mut self.logger {
-            logger.flush();
-        }
         if self.chosen.is_none_or(|chosen| chosen.elapsed() >= CHOOSE_EVERY) {
             self.chosen = Some(Instant::now());
             let selection = &self.options.selection;
@@ -347,7 +337,8 @@ impl Engine {
             writer.write(lines);
         }
         let status = self.writer.as_ref().map(LogWriter::status);
-        for warning in self.warnings.of(&ledger, status.as_ref()) {
+        let dropped = self.machine.dropped();
+        for warning in self.warnings.of(&ledger, status.as_ref(), dropped, self.quiet) {
             self.warn(&warning);
         }
         self.progress.show(&ledger, &self.totals);
