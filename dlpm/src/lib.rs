@@ -6,6 +6,7 @@
 #![warn(clippy::print_stderr, clippy::print_stdout)]
 
 pub mod attribution;
+mod causes;
 pub mod cli;
 pub mod commands;
 pub mod interval;

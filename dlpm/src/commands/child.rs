@@ -48,7 +48,9 @@ impl CommandError {
 }
 
 fn where_looked(name: &Path) -> &'static str {
-    if name.as_os_str().as_bytes().contains(&b'/') {
+    if name.as_os_str().is_empty() {
+        "``: its name is empty; give a program after `--`, and see whether a variable there is not set"
+    } else if name.as_os_str().as_bytes().contains(&b'/') {
         ": check the path"
     } else {
         " in PATH (sudo may have changed it): give the full path, or use `sudo env PATH=\"$PATH\" dlpm …`"
@@ -62,6 +64,10 @@ fn where_looked(name: &Path) -> &'static str {
 /// Where there is none, or it is not executable.
 pub fn find(command: &OsStr) -> Result<PathBuf, CommandError> {
     let name = PathBuf::from(command);
+    // Joined to a folder of PATH it would be that folder.
+    if command.is_empty() {
+        return Err(CommandError::NotFound { name });
+    }
     let candidates: Vec<PathBuf> = if command.as_bytes().contains(&b'/') {
         vec![name.clone()]
     } else {
@@ -173,6 +179,9 @@ mod tests {
             127
         );
         assert_eq!(find(OsStr::new("/")).unwrap_err().exit_code(), 126);
+        let empty = find(OsStr::new("")).unwrap_err();
+        assert_eq!(empty.exit_code(), 127);
+        assert!(empty.to_string().contains("is empty"), "{empty}");
         assert_eq!(find(OsStr::new("/etc/passwd")).unwrap_err().exit_code(), 126);
     }
 

@@ -127,12 +127,17 @@ pub struct Report {
 }
 
 impl Report {
-    /// What a user has to know of it, a sentence each.
-    pub fn notes(&self) -> Vec<String> {
+    /// What a user has to know of it, a sentence each; beside a summary or without one.
+    pub fn notes(&self, has_summary: bool) -> Vec<String> {
         let mut notes = Vec::new();
         if self.dropped_intervals > 0 {
+            let sums = if has_summary {
+                " (their sums are in this summary)"
+            } else {
+                ""
+            };
             notes.push(format!(
-                "the log lacks the rows of {} intervals that found no room on the disk (their sums are in this summary)",
+                "the log lacks the rows of {} intervals that found no room on the disk{sums}",
                 self.dropped_intervals
             ));
         }

@@ -96,6 +96,13 @@ pub fn start_ticks(procfs: &Path, tgid: u32) -> Option<u64> {
     Some(Stat::parse(&stat)?.start_ticks)
 }
 
+/// The process that a thread belongs to; `None` if it is gone. `/proc` lists threads by no name but answers to each.
+pub fn process_of(procfs: &Path, thread: u32) -> Option<u32> {
+    let status = fs::read_to_string(procfs.join(format!("{thread}/status"))).ok()?;
+    let tgid = status.lines().find_map(|line| line.strip_prefix("Tgid:"))?;
+    tgid.trim().parse().ok()
+}
+
 /// A start time in nanoseconds of CLOCK_BOOTTIME as `/proc` shows it: in clock ticks (10 ms), rounded down.
 pub fn ticks_of(start_ns: u64) -> u64 {
     // The kernel's nsec_to_clock_t divides in the same way where the tick is a whole number of nanoseconds.

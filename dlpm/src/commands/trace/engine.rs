@@ -370,11 +370,11 @@ impl Engine {
         self.metadata.end_unix_ns = Some(unix_ns());
         self.metadata.measuring_cost = Some(MeasuringCost::of(&self.totals, self.machine.switch_cost()));
         let report = writer.finish(self.metadata.clone(), PATIENCE);
-        self.notes.extend(report.notes());
+        self.notes.extend(report.notes(true));
         self.notes.extend(warnings::dropped(self.machine.dropped()));
         let mut shown = true;
         if self.quiet {
-            for note in report.notes() {
+            for note in report.notes(false) {
                 say(&note);
             }
         } else {

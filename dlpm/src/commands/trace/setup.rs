@@ -73,9 +73,11 @@ pub fn plan(args: &TraceArgs) -> Result<Plan> {
     }
     let cgroups = CgroupTree::find(&roots.procfs)?;
     let selection = selection(args, &cgroups)?;
+    let (processes, thread_notes) = processes(args);
     let topology = Topology::read(&roots.sysfs);
     let found = find_meter(&roots.sysfs, args.energy_source, args.estimate, &topology)?;
     let (mut meter, mut notes) = (found.meter, host.limits());
+    notes.extend(thread_notes);
     let (mut start_notes, mut summary_notes) = (found.ignored, Vec::new());
     if meter.estimate().is_some() {
         // The summary says it in its own words.
@@ -129,7 +131,7 @@ pub fn plan(args: &TraceArgs) -> Result<Plan> {
             idle_floors_mw: idle.floors_mw,
         },
         policy_by_user: args.idle_policy != IdleChoice::Auto,
-        roots: args.pid.clone(),
+        roots: processes,
         caller: Caller::of_sudo()?,
         folder,
         mode: match (args.append, args.overwrite) {
@@ -147,6 +149,21 @@ pub fn plan(args: &TraceArgs) -> Result<Plan> {
         summary_notes,
         notes,
     })
+}
+
+/// The processes of `--pid`, with a sentence for each number that is a thread's: `htop` and `perf` show those as well.
+fn processes(args: &TraceArgs) -> (Vec<u32>, Vec<String>) {
+    let (mut processes, mut notes) = (Vec::new(), Vec::new());
+    for &pid in &args.pid {
+        let process = proc_fs::process_of(&args.roots.procfs, pid).unwrap_or(pid);
+        if process != pid {
+            notes.push(format!(
+                "--pid {pid} is a thread of process {process}: the whole process is traced"
+            ));
+        }
+        processes.push(process);
+    }
+    (processes, notes)
 }
 
 fn selection(args: &TraceArgs, cgroups: &CgroupTree) -> Result<Selection> {

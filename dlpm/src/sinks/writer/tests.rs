@@ -275,7 +275,7 @@ fn a_full_disk_keeps_lines_and_loses_none() {
     assert!(writer.status().blocked.is_none());
     let report = writer.finish(metadata(), PATIENCE);
     assert!(
-        report.complete && report.unwritten_lines == 0 && report.notes().is_empty(),
+        report.complete && report.unwritten_lines == 0 && report.notes(true).is_empty(),
         "{report:?}"
     );
     assert_eq!(violations(&log_of(folder.path())), [""; 0]);
@@ -320,7 +320,7 @@ fn what_is_dropped_is_noted_with_its_sums() {
     let intervals = sum(|event| event["intervals"].as_u64().unwrap());
     assert!(intervals > 0);
     assert_eq!(intervals, report.dropped_intervals);
-    assert!(report.notes()[0].contains(&intervals.to_string()));
+    assert!(report.notes(true)[0].contains(&intervals.to_string()));
     // No joule is lost from the totals.
     let whole = lines.iter().filter(|line| line["dlpm"].get("rows").is_some()).count() as u64;
     assert_eq!(intervals + whole, 10);
@@ -363,7 +363,7 @@ fn a_disk_that_stays_full_is_reported() {
     let report = writer.finish(metadata(), Duration::from_millis(300));
     assert!(begin.elapsed() < PATIENCE);
     assert!(report.unwritten_lines > 0 && report.dropped_intervals > 0, "{report:?}");
-    assert!(!report.notes().is_empty());
+    assert!(!report.notes(true).is_empty());
     let log = log_of(folder.path());
     assert!(log.is_empty() || log.ends_with('\n'), "{log}");
 }

@@ -3,12 +3,14 @@
 use std::io;
 
 use aya::{EbpfError, programs::ProgramError};
+use rustix::io::Errno;
 use thiserror::Error;
 
 use super::{
     MAX_SLOTS_LOG2,
     loader::{describe, is_permission},
 };
+use crate::causes::told;
 
 /// Why CPU time cannot be traced.
 #[derive(Debug, Error)]
@@ -23,11 +25,17 @@ pub enum CpuTimeError {
          locked-down kernel may refuse all the same ({0})"
     )]
     NotPermitted(String),
+    /// The process may not open as many files as dlpm needs.
+    #[error(
+        "dlpm may not open as many files as it needs ({0}): raise the limit with `ulimit -n 1024`, or as LimitNOFILE= of \
+         a service, and start it again"
+    )]
+    Descriptors(String),
     /// The object or its maps were refused.
     #[error(
         "the kernel refused the eBPF maps: {}. dlpm needs Linux 5.10 or newer with CONFIG_BPF_SYSCALL, and memory for \
          its maps: `dlpm doctor` shows what is missing, `--spill-entries` and `--process-entries` make them smaller",
-        causes(source.as_ref())
+        told(source.as_ref())
     )]
     Object {
         /// What aya says.
@@ -69,10 +77,13 @@ pub enum CpuTimeError {
 
 impl CpuTimeError {
     pub(super) fn object(source: EbpfError) -> Self {
+        if lacks_descriptors(&source) {
+            return Self::Descriptors(told(&source));
+        }
         let mut cause: Option<&dyn std::error::Error> = Some(&source);
         while let Some(error) = cause {
             if error.downcast_ref().is_some_and(is_permission) {
-                return Self::NotPermitted(causes(&source));
+                return Self::NotPermitted(told(&source));
             }
             cause = error.source();
         }
@@ -90,8 +101,11 @@ impl CpuTimeError {
             ProgramError::SyscallError(error) => is_permission(&error.io_error),
             _ => false,
         };
+        let lacks_descriptors = lacks_descriptors(&source);
         let reason = describe(source);
-        if denied {
+        if lacks_descriptors {
+            Self::Descriptors(format!("{program}: {reason}"))
+        } else if denied {
             Self::NotPermitted(reason)
         } else {
             Self::Refused {
@@ -102,13 +116,10 @@ impl CpuTimeError {
     }
 }
 
-/// An error and all that caused it, in one line.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
+/// Whether an error or one of its causes is that this process, or the whole machine, has too many open files.
+fn lacks_descriptors(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source())
+        .filter_map(|error| error.downcast_ref::<io::Error>())
+        .filter_map(Errno::from_io_error)
+        .any(|errno| matches!(errno, Errno::MFILE | Errno::NFILE))
 }

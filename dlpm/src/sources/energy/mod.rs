@@ -52,6 +52,16 @@ pub enum EnergyError {
         /// What is there and why it does not count, a sentence each.
         ignored: Vec<String>,
     },
+    /// The zones are links to what is not there, as in a container that has only their folder.
+    #[error(
+        "The energy counters in {} are links into /sys/devices, which is not there. A container needs that folder as \
+         well: give it the whole /sys of the host (`-v /sys:/sys:ro`, or --sysfs where it is elsewhere).",
+        looked_in.display()
+    )]
+    Dangling {
+        /// The directory that holds the links.
+        looked_in: PathBuf,
+    },
     /// Counters exist and none of them may be read.
     #[error(
         "The energy counter {} cannot be read ({cause}). The kernel lets only root read it: run dlpm as root \
@@ -131,7 +141,7 @@ impl EnergyError {
     pub fn is_absent(&self) -> bool {
         matches!(
             self,
-            Self::Absent { .. } | Self::NoPmu { .. } | Self::NoEstimate | Self::NotAsked
+            Self::Absent { .. } | Self::Dangling { .. } | Self::NoPmu { .. } | Self::NoEstimate | Self::NotAsked
         )
     }
 }

@@ -69,6 +69,9 @@ impl Powercap {
             Err(error) if error.kind() == io::ErrorKind::NotFound => (Directories::new(), Vec::new()),
             Err(cause) => return Err(EnergyError::Unreadable { path: root, cause }),
         };
+        if found.is_empty() && zones::are_dangling(&root) {
+            return Err(EnergyError::Dangling { looked_in: root });
+        }
         if found.is_empty() {
             return Err(EnergyError::Absent {
                 looked_in: root,

@@ -102,6 +102,13 @@ pub(super) fn id_of(directory: &Path) -> String {
         .map_or_else(String::new, |id| id.to_string_lossy().into_owned())
 }
 
+/// Whether the entries of a directory are links that lead nowhere.
+pub(super) fn are_dangling(root: &Path) -> bool {
+    let entries = fs::read_dir(root).into_iter().flatten().flatten();
+    let leads_nowhere = |path: PathBuf| path.is_symlink() && !path.exists();
+    entries.map(|entry| entry.path()).any(leads_nowhere)
+}
+
 /// Directory names of all zones with an energy counter and what their `name` files say.
 fn list(root: &Path) -> io::Result<(BTreeMap<String, String>, Vec<String>)> {
     let mut names = BTreeMap::new();

@@ -1,7 +1,7 @@
 //! NVIDIA's management library: loaded at run time, and asked which GPUs there are.
 
 use std::{
-    ffi::OsStr,
+    ffi::OsString,
     path::{Path, PathBuf},
     sync::{Arc, mpsc},
     thread,
@@ -76,15 +76,18 @@ pub(super) fn find(library: Option<&Path>, deadline: Duration) -> Result<Found, 
 }
 
 fn load(library: Option<&Path>) -> Result<Nvml, NoLibrary> {
-    let names: Vec<&OsStr> = match library {
-        Some(path) => vec![path.as_os_str()],
-        None => NAMES.iter().map(OsStr::new).collect(),
+    let names: Vec<OsString> = match library {
+        Some(path) => vec![in_this_folder(path).into()],
+        None => NAMES.iter().map(OsString::from).collect(),
     };
     let mut not_loaded = String::new();
     for name in names {
-        match Nvml::builder().lib_path(name).init() {
+        match Nvml::builder().lib_path(&name).init() {
             Ok(nvml) => return Ok(nvml),
             Err(NvmlError::LibloadingError(error)) => not_loaded = error.to_string(),
+            Err(NvmlError::FailedToLoadSymbol(_)) if library.is_some() => {
+                not_loaded = "it is another library: NVML begins with the function nvmlInit_v2".to_owned();
+            }
             Err(error) => return Err(NoLibrary::NotWorking(describe(&error))),
         }
     }
@@ -95,6 +98,17 @@ fn load(library: Option<&Path>) -> Result<Nvml, NoLibrary> {
         );
     }
     Err(NoLibrary::NotLoaded(not_loaded))
+}
+
+/// A name that is a file here: without a folder the dynamic loader looks in those of the system alone.
+fn in_this_folder(library: &Path) -> PathBuf {
+    let here = Path::new(".").join(library);
+    let is_name = library.components().count() == 1 && !library.is_absolute();
+    if is_name && here.is_file() {
+        here
+    } else {
+        library.to_owned()
+    }
 }
 
 fn enumerate(nvml: Nvml) -> Result<Found, NoLibrary> {
