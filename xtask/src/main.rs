@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::{
-    commands::{bench, build, install, kernels as kernels_command, lint, run, screenshot, setup, test},
+    commands::{bench, build, install, kernels as kernels_command, lint, models, run, screenshot, setup, test},
     workspace::Workspace,
 };
 
@@ -40,6 +40,8 @@ enum Task {
     Bench(bench::Args),
     /// Check formatting, and clippy for user space and eBPF, with warnings as errors
     Lint,
+    /// Count real models of packages, and GGUF files by its own package, against independent counts
+    Models(models::Args),
     /// Build the program and put it where `sudo dlpm` finds it
     Install(install::Args),
     /// Trace real work, make the HTML page of it, and take the picture that is in docs
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
         Task::Kernels(args) => kernels_command::main(&workspace, &args),
         Task::Bench(args) => bench::main(&workspace, &args),
         Task::Lint => lint::main(&workspace),
+        Task::Models(args) => models::main(&workspace, &args),
         Task::Install(args) => install::main(&workspace, &args),
         Task::Screenshot(args) => screenshot::main(&workspace, &args),
         Task::Setup(args) => setup::main(&workspace, &args),

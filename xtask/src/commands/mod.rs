@@ -5,6 +5,7 @@ pub mod build;
 pub mod install;
 pub mod kernels;
 pub mod lint;
+pub mod models;
 pub mod run;
 pub mod screenshot;
 pub mod setup;
