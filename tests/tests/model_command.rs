@@ -104,13 +104,32 @@ fn a_model_that_cannot_be_read_is_an_error_with_a_next_step() {
         (directory.path().join("none.onnx"), &["none.onnx", "No such file"][..]),
         (directory.path().to_owned(), &["is not a regular file"]),
         (file("empty", b""), &["it is empty", "export it as ONNX"]),
-        (file("a.py", b"# text"), &["it is text"]),
+        (file("a.py", b"# text"), &["is text, and not a model"]),
+        (
+            file(
+                "lfs.onnx",
+                b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 123\n",
+            ),
+            &["is a Git LFS pointer", "git lfs pull"],
+        ),
+        (file("a.h5", b"\x89HDF\r\n\x1a\n"), &["is HDF5", "tf2onnx"]),
+        (
+            file("a.onnx.gz", b"\x1f\x8b\x08"),
+            &["compressed with gzip", "unpack it"],
+        ),
         (file("a.pkl", b"\x80\x02}q\x00."), &["it is a pickle"]),
         (file("half.onnx", &whole[..whole.len() / 2]), &["cut off"]),
-        (file("a.zip", b"PK\x03\x04"), &["is no valid model, or is cut off"]),
+        (file("a.zip", b"PK\x03\x04"), &["is not a valid model, or is cut off"]),
     ] {
         Dlpm::new(["model"]).arg(path).run().fails(1, parts);
     }
+    // What dlpm says comes once.
+    let said = Dlpm::new(["model"])
+        .arg(directory.path().join("none.onnx"))
+        .run()
+        .exited(1)
+        .stderr;
+    assert_eq!(said.matches("No such file").count(), 1, "{said}");
     model("dynamic.onnx")
         .run()
         .fails(1, &["open in the input `image`", "--input image=N,3,N,N"]);
@@ -119,7 +138,7 @@ fn a_model_that_cannot_be_read_is_an_error_with_a_next_step() {
         .run()
         .fails(1, &["dimension 2 is 17, but the file fixes it to 16"]);
     let refused = model("encoder.onnx").args(["--input", "2,,17"]).run().exited(2);
-    assert!(refused.stderr.contains("is no dimension"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("is not a dimension"), "{}", refused.stderr);
 }
 
 #[test]

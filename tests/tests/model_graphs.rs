@@ -205,7 +205,8 @@ fn what_cannot_be_counted_is_listed() {
         custom,
         // Of a shape that nobody knows.
         matmul("a", "w", "c"),
-        node("STFT", &["x", "x"], &["d"], vec![]),
+        node("Relu", &["c"], &["d"], vec![]),
+        matmul("d", "v", "e"),
         node("Add", &["b", "b"], &["y"], vec![]),
     ];
     let mut graph = graph(&[Is(2), Is(3)], nodes);
@@ -218,7 +219,11 @@ fn what_cannot_be_counted_is_listed() {
     assert_eq!(json["dlpm"]["lower_bound"], true);
     let listed = json["dlpm"]["unsupported_ops"].as_array().unwrap();
     let ops: Vec<_> = listed.iter().map(|op| op["op"].as_str().unwrap()).collect();
-    assert_eq!(ops, ["MatMul", "STFT", "example.com.Mystery"]);
+    // The first one that is not known, once, with what is not known because of it.
+    assert_eq!(ops, ["example.com.Mystery"]);
+    assert_eq!(listed[0]["runs"], 1);
+    assert_eq!(listed[0]["first"], "a");
+    assert_eq!(listed[0]["uncounted_after"]["MatMul"], 2);
 }
 
 #[test]

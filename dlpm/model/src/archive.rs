@@ -7,9 +7,13 @@ use std::{
     rc::Rc,
 };
 
-use zip::{CompressionMethod, ZipArchive, result::ZipError};
+use zip::{
+    CompressionMethod, ZipArchive,
+    read::{ArchiveOffset, Config},
+    result::ZipError,
+};
 
-use super::{ModelError, Options, file::ModelFile, pt2, summary::Counts, torch_script};
+use super::{ModelError, Options, file::ModelFile, foreign, pt2, summary::Counts, torch_script};
 
 /// Bytes of the list of files in an archive at most. The names of 100,000 weights fit.
 const LIST_BYTES: u64 = 8 << 20;
@@ -57,11 +61,11 @@ pub fn read(file: &ModelFile, options: &Options) -> Result<Counts, ModelError> {
         return pt2::read(&mut archive, &program, options);
     }
     if let Some(pickle) = archive.find(|name| name.ends_with("/data.pkl") || name == "data.pkl") {
-        return torch_script::read(&mut archive, &pickle);
+        return super::weights_only("PyTorch", options, || torch_script::read(&mut archive, &pickle));
     }
-    Err(ModelError::Format(
-        "it is a zip archive without a program or weights of PyTorch".to_owned(),
-    ))
+    Err(foreign::of_archive(|wanted| {
+        archive.names.iter().any(|name| wanted(name))
+    }))
 }
 
 impl<'a> Archive<'a> {
@@ -71,7 +75,11 @@ impl<'a> Archive<'a> {
             inner: file.reader()?,
             left_bytes: Rc::clone(&left_bytes),
         };
-        let zip = ZipArchive::new(limited).map_err(malformed)?;
+        // Where it is not given, the offset is guessed from what stands before the list, and a name can look like one.
+        let config = Config {
+            archive_offset: ArchiveOffset::Known(0),
+        };
+        let zip = ZipArchive::with_config(config, limited).map_err(malformed)?;
         let names = zip
             .file_names()
             .filter_map(|name| Some(name.ok()?.into_owned()))

@@ -17,6 +17,31 @@ pub struct WeightSum {
     pub bytes: Option<u64>,
 }
 
+impl WeightSum {
+    /// No tensors, of no bytes.
+    pub const EMPTY: Self = Self {
+        tensors: 0,
+        elements: 0,
+        bytes: Some(0),
+    };
+
+    /// Adds a tensor.
+    ///
+    /// # Errors
+    ///
+    /// Where a sum has more than 64 bits.
+    pub fn add(&mut self, elements: u64, bytes: Option<u64>) -> Result<(), ModelError> {
+        let too_large = || ModelError::TooLarge("its tensors have more than 64 bits of elements".to_owned());
+        self.tensors += 1;
+        self.elements = self.elements.checked_add(elements).ok_or_else(too_large)?;
+        self.bytes = match (self.bytes, bytes) {
+            (Some(sum), Some(bytes)) => Some(sum.checked_add(bytes).ok_or_else(too_large)?),
+            _ => None,
+        };
+        Ok(())
+    }
+}
+
 /// What a reader found beyond [`super::summary::Counts`].
 #[derive(Clone, Debug, Default)]
 pub struct Details {
@@ -39,18 +64,8 @@ impl Details {
     ///
     /// Where a sum has more than 64 bits.
     pub fn add_tensor(&mut self, data_type: &str, elements: u64, bytes: Option<u64>) -> Result<(), ModelError> {
-        let too_large = || ModelError::TooLarge("its tensors have more than 64 bits of elements".to_owned());
-        let sum = self.weights.entry(data_type.to_owned()).or_insert(WeightSum {
-            bytes: Some(0),
-            ..WeightSum::default()
-        });
-        sum.tensors += 1;
-        sum.elements = sum.elements.checked_add(elements).ok_or_else(too_large)?;
-        sum.bytes = match (sum.bytes, bytes) {
-            (Some(sum), Some(bytes)) => Some(sum.checked_add(bytes).ok_or_else(too_large)?),
-            _ => None,
-        };
-        Ok(())
+        let sum = self.weights.entry(data_type.to_owned()).or_insert(WeightSum::EMPTY);
+        sum.add(elements, bytes)
     }
 
     /// Adds its fields to `dlpm` in `model_summary.json`, those that are known.

@@ -4,6 +4,9 @@ use std::{collections::HashMap, str::FromStr};
 
 use super::{ModelError, printable};
 
+/// Names of dimensions that are listed at most.
+const MOST_NAMES: usize = 100;
+
 /// Most elements along a dimension.
 const LARGEST_DIM: u64 = 1 << 40;
 
@@ -26,20 +29,43 @@ impl FromStr for InputShape {
             None => (None, text),
         };
         let wrong = |part: &str| {
-            format!(
-                "`{part}` is no dimension; write whole numbers from 1 on with commas, as in 1,3,224,224 or x=1,3,224,224"
-            )
+            format!("`{part}` is not a dimension; write whole numbers with commas, as in 1,3,224,224 or x=1,3,224,224")
         };
         // `NAME=` is a scalar.
         let parts = dims.split(',').filter(|_| !(dims.is_empty() && name.is_some()));
         let dims = parts.map(|part| match part.trim().parse() {
-            Ok(dim @ 1..=LARGEST_DIM) => Ok(dim),
+            Ok(dim @ 0..=LARGEST_DIM) => Ok(dim),
             _ => Err(wrong(part)),
         });
         Ok(Self {
             dims: dims.collect::<Result<_, _>>()?,
             name,
         })
+    }
+}
+
+/// The number of a dimension that has a name, as typed: `NAME=N`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedDim {
+    /// The name, as the file has it.
+    pub name: String,
+    /// How many elements there are.
+    pub size: u64,
+}
+
+impl FromStr for NamedDim {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("`{text}` does not size a dimension; write NAME=N, as in batch=1 or past=0");
+        let (name, size) = text.rsplit_once('=').ok_or_else(wrong)?;
+        match size.trim().parse() {
+            Ok(size @ 0..=LARGEST_DIM) if !name.is_empty() => Ok(Self {
+                name: name.to_owned(),
+                size,
+            }),
+            _ => Err(wrong()),
+        }
     }
 }
 
@@ -65,7 +91,7 @@ impl FromStr for InputValue {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is no value; write NAME=NUMBER, as in sr=16000");
+        let wrong = || format!("`{text}` is not a value; write NAME=NUMBER, as in sr=16000");
         let (name, number) = text.rsplit_once('=').ok_or_else(wrong)?;
         let number = match number.trim() {
             "true" => Number::Int(1),
@@ -91,6 +117,8 @@ impl FromStr for InputValue {
 pub enum Dim {
     /// A number.
     Fixed(u64),
+    /// 0, which some exporters write for a dimension that is open.
+    Zero,
     /// A name; the number is the same wherever the name stands.
     Named(String),
     /// Nothing.
@@ -106,6 +134,18 @@ pub struct Declared {
     pub dims: Option<Vec<Dim>>,
 }
 
+impl Dim {
+    /// A dimension of this name. Converters write a placeholder where they know nothing, and it does not mean that two
+    /// dimensions are equal: PaddlePaddle's `?`, tf2onnx's `unk__12`, and an empty name.
+    pub fn named(name: String) -> Self {
+        let text = name.trim();
+        let numbered = text.strip_prefix("unk__");
+        let placeholder = matches!(text, "" | "?" | "*" | "-1" | "None" | "unk" | "unknown")
+            || numbered.is_some_and(|rest| rest.chars().all(|digit| digit.is_ascii_digit()));
+        if placeholder { Self::Open } else { Self::Named(name) }
+    }
+}
+
 /// Dimensions of all inputs, in their order, and the numbers of those that have names.
 pub type Resolved = (Vec<Option<Vec<u64>>>, HashMap<String, u64>);
 
@@ -115,14 +155,19 @@ pub type Resolved = (Vec<Option<Vec<u64>>>, HashMap<String, u64>);
 ///
 /// Where they contradict each other, or something is left open that has to be known; `values` are scalars
 /// unless the file says otherwise.
-pub fn resolve(declared: &[Declared], shapes: &[InputShape], values: &[InputValue]) -> Result<Resolved, ModelError> {
+pub fn resolve(
+    declared: &[Declared],
+    shapes: &[InputShape],
+    sizes: &[NamedDim],
+    values: &[InputValue],
+) -> Result<Resolved, ModelError> {
     let given = assign(declared, shapes)?;
     for value in values {
         if !declared.iter().any(|input| input.name == value.name) {
             return Err(no_such("--value", &value.name, declared));
         }
     }
-    let mut named: HashMap<String, u64> = HashMap::new();
+    let mut named = of_names(declared, sizes)?;
     for (input, given) in declared.iter().zip(&given) {
         if let (Some(dims), Some(given)) = (&input.dims, given) {
             agree(input, dims, given, &mut named)?;
@@ -137,6 +182,7 @@ pub fn resolve(declared: &[Declared], shapes: &[InputShape], values: &[InputValu
             (None, Some(dims)) => {
                 let number = |dim: &Dim| match dim {
                     Dim::Fixed(dim) => Some(*dim),
+                    Dim::Zero => Some(0),
                     Dim::Named(name) => named.get(name).copied().or_else(|| has_value(input).then_some(1)),
                     Dim::Open => has_value(input).then_some(1),
                 };
@@ -216,12 +262,12 @@ fn agree(input: &Declared, dims: &[Dim], given: &[u64], named: &mut HashMap<Stri
                 let known = *named.entry(name.clone()).or_insert(*given);
                 if known != *given {
                     return refuse(format!(
-                        "dimension {at} (`{}`) is {given}, but another input has {known} there",
+                        "dimension {at} (`{}`) is {given}, but --dim or another input has {known} there",
                         printable(name)
                     ));
                 }
             }
-            Dim::Fixed(_) | Dim::Open => {}
+            Dim::Fixed(_) | Dim::Zero | Dim::Open => {}
         }
     }
     Ok(())
@@ -230,13 +276,17 @@ fn agree(input: &Declared, dims: &[Dim], given: &[u64], named: &mut HashMap<Stri
 fn left_open(input: &Declared, dims: &[Dim], named: &HashMap<String, u64>) -> String {
     let mut open = Vec::new();
     let mut example = Vec::new();
+    let mut names: Vec<String> = Vec::new();
     for (at, dim) in dims.iter().enumerate() {
         match dim {
             Dim::Fixed(dim) => example.push(dim.to_string()),
+            Dim::Zero => example.push("0".to_owned()),
             Dim::Named(name) => match named.get(name) {
                 Some(dim) => example.push(dim.to_string()),
                 None => {
-                    open.push(format!("{at} (`{}`)", printable(name)));
+                    let name = printable(name);
+                    open.push(format!("{at} (`{name}`)"));
+                    names.push(name);
                     example.push("N".to_owned());
                 }
             },
@@ -247,11 +297,55 @@ fn left_open(input: &Declared, dims: &[Dim], named: &HashMap<String, u64>) -> St
         }
     }
     let (name, is_are) = (printable(&input.name), if open.len() == 1 { " is" } else { "s are" });
+    names.sort_unstable();
+    names.dedup();
+    let all_named = names.iter().map(|dim| format!(" --dim {dim}=N"));
+    let or = if names.is_empty() {
+        String::new()
+    } else {
+        format!(", or{}", all_named.collect::<String>())
+    };
     format!(
-        "dimension{is_are} open in the input `{name}`: {}; fix with --input {name}={}, a number for each N",
+        "dimension{is_are} open in the input `{name}`: {}; fix with --input {name}={}{or}, a number for each N",
         open.join(", "),
         example.join(",")
     )
+}
+
+/// The numbers that the user gave for names.
+fn of_names(declared: &[Declared], sizes: &[NamedDim]) -> Result<HashMap<String, u64>, ModelError> {
+    let mut known: Vec<&str> = Vec::new();
+    for dim in declared.iter().filter_map(|input| input.dims.as_ref()).flatten() {
+        if let Dim::Named(name) = dim
+            && !known.contains(&name.as_str())
+            && known.len() < MOST_NAMES
+        {
+            known.push(name);
+        }
+    }
+    let mut named = HashMap::new();
+    for NamedDim { name, size } in sizes {
+        if !known.contains(&name.as_str()) {
+            let names: Vec<String> = known.iter().map(|name| format!("`{}`", printable(name))).collect();
+            let names = if names.is_empty() {
+                "no names".to_owned()
+            } else {
+                names.join(", ")
+            };
+            return Err(ModelError::Input(format!(
+                "--dim: no dimension of an input is called `{}`; the open ones have {names}. Give a dimension without a name \
+                 with --input",
+                printable(name)
+            )));
+        }
+        if named.insert(name.clone(), *size).is_some_and(|before| before != *size) {
+            return Err(ModelError::Input(format!(
+                "--dim gives `{}` two sizes",
+                printable(name)
+            )));
+        }
+    }
+    Ok(named)
 }
 
 fn no_such(option: &str, name: &str, declared: &[Declared]) -> ModelError {
@@ -287,7 +381,8 @@ mod tests {
         assert_eq!(shape("1,3, 224").dims, [1, 3, 224]);
         assert_eq!(shape("a=b=2,5").name.as_deref(), Some("a=b"));
         assert!(shape("sr=").dims.is_empty());
-        for text in ["", "1,,2", "x", "0", "1,-1", "=1", "99999999999999"] {
+        assert_eq!(shape("1,2,0,16").dims, [1, 2, 0, 16]);
+        for text in ["", "1,,2", "x", "1,-1", "=1", "99999999999999"] {
             text.parse::<InputShape>().unwrap_err();
         }
         let value: InputValue = "sr=16000".parse().unwrap();
@@ -314,16 +409,16 @@ mod tests {
 
     #[test]
     fn a_named_dimension_is_fixed_once() {
-        let (dims, named) = resolve(&declared(), &[shape("4,3,10")], &["sr=1".parse().unwrap()]).unwrap();
+        let (dims, named) = resolve(&declared(), &[shape("4,3,10")], &[], &["sr=1".parse().unwrap()]).unwrap();
         assert_eq!(dims, [Some(vec![4, 3, 10]), Some(vec![2, 4]), Some(vec![])]);
         assert_eq!(named["batch"], 4);
     }
 
     #[test]
     fn what_is_open_is_named() {
-        let error = resolve(&declared(), &[], &[]).unwrap_err().to_string();
+        let error = resolve(&declared(), &[], &[], &[]).unwrap_err().to_string();
         assert!(
-            error.contains("`x`: 0 (`batch`), 2; fix with --input x=N,3,N"),
+            error.contains("`x`: 0 (`batch`), 2; fix with --input x=N,3,N, or --dim batch=N"),
             "{error}"
         );
         assert!(
@@ -355,9 +450,69 @@ mod tests {
                     }
                 })
                 .collect();
-            let error = resolve(&declared(), &shapes, &[]).unwrap_err().to_string();
+            let error = resolve(&declared(), &shapes, &[], &[]).unwrap_err().to_string();
             assert!(error.contains(part), "{error}");
         }
-        resolve(&declared(), &[shape("1,3,10")], &["sx=1".parse().unwrap()]).unwrap_err();
+        resolve(&declared(), &[shape("1,3,10")], &[], &["sx=1".parse().unwrap()]).unwrap_err();
+    }
+
+    fn dim(text: &str) -> NamedDim {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_size_for_each_name_is_enough() {
+        let named = |names: &[&str]| Some(names.iter().map(|name| Dim::named((*name).to_owned())).collect());
+        let declared = [
+            Declared {
+                name: "x".to_owned(),
+                dims: named(&["batch", "past"]),
+            },
+            Declared {
+                name: "y".to_owned(),
+                dims: named(&["past", "batch", "past"]),
+            },
+        ];
+        let (dims, _) = resolve(&declared, &[], &[dim("batch=3"), dim("past=0")], &[]).unwrap();
+        assert_eq!(dims, [Some(vec![3, 0]), Some(vec![0, 3, 0])]);
+        for (sizes, part) in [
+            (
+                &["batch=3", "pats=0"][..],
+                "is called `pats`; the open ones have `batch`, `past`",
+            ),
+            (&["batch=3", "batch=4"], "two sizes"),
+            (&["batch=3"], "1 (`past`); fix with --input x=3,N, or --dim past=N"),
+        ] {
+            let sizes: Vec<NamedDim> = sizes.iter().map(|text| dim(text)).collect();
+            let error = resolve(&declared, &[], &sizes, &[]).unwrap_err().to_string();
+            assert!(error.contains(part), "{error}");
+        }
+        let error = resolve(&declared, &[shape("2,5")], &[dim("batch=3")], &[]).unwrap_err();
+        assert!(error.to_string().contains("--dim or another input has 3"), "{error}");
+        for text in ["batch", "=1", "batch=", "batch=-1", "batch=x"] {
+            text.parse::<NamedDim>().unwrap_err();
+        }
+    }
+
+    #[test]
+    fn placeholders_are_not_names() {
+        for name in ["", " ", "?", "unk__6", "None"] {
+            assert_eq!(Dim::named(name.to_owned()), Dim::Open, "{name}");
+        }
+        for name in ["unk__x", "batch", "N", "past + s"] {
+            assert_eq!(Dim::named(name.to_owned()), Dim::Named(name.to_owned()), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_zero_in_the_file_is_0_unless_the_user_says_otherwise() {
+        let declared = [Declared {
+            name: "x".to_owned(),
+            dims: Some(vec![Dim::Zero, Dim::Fixed(4)]),
+        }];
+        let (dims, _) = resolve(&declared, &[], &[], &[]).unwrap();
+        assert_eq!(dims, [Some(vec![0, 4])]);
+        let (dims, _) = resolve(&declared, &[shape("2,4")], &[], &[]).unwrap();
+        assert_eq!(dims, [Some(vec![2, 4])]);
     }
 }

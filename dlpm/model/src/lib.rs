@@ -6,11 +6,13 @@
 mod archive;
 mod details;
 mod file;
+mod foreign;
 mod gguf;
 mod hugging_face;
 pub mod input;
 pub mod language;
 mod legacy_torch;
+mod modules;
 mod onnx;
 mod pickle;
 mod products;
@@ -20,6 +22,7 @@ mod summary;
 mod tally;
 mod tflite;
 mod torch_script;
+mod weights;
 
 use std::{
     io::{self, Read as _},
@@ -29,21 +32,27 @@ use std::{
 pub use details::{Details, WeightSum, bits_per_element};
 pub use file::MEMORY_BYTES;
 use file::ModelFile;
-use input::{InputShape, InputValue};
-pub use summary::{FILE_NAME, InputTensor, MAC_DEFINITION, Summary};
-pub use tally::{Layer, OpCount, Tally};
+use input::{InputShape, InputValue, NamedDim};
+pub use modules::Module;
+pub use summary::{ExternalFile, FILE_NAME, InputTensor, MAC_DEFINITION, Summary};
+pub use tally::{Layer, Missed, OpCount, Tally};
+pub use weights::{Weights, Why};
 
 /// What is wanted of a model, and what has to be known of it.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Shapes of inputs.
     pub inputs: Vec<InputShape>,
+    /// Numbers of dimensions that have names.
+    pub dims: Vec<NamedDim>,
     /// Values of scalar inputs.
     pub values: Vec<InputValue>,
     /// Whether each operator is listed.
     pub per_layer: bool,
     /// What is asked of a language model.
     pub language: language::Settings,
+    /// Whether parameters and operations are summed by module.
+    pub modules: bool,
 }
 
 /// Why a model cannot be read. Each says what to do, where something can be done.
@@ -51,10 +60,10 @@ pub struct Options {
 pub enum ModelError {
     /// It cannot be opened.
     #[error("cannot be opened: {0}")]
-    Open(#[source] io::Error),
+    Open(io::Error),
     /// It cannot be read.
     #[error("cannot be read: {0}")]
-    Read(#[source] io::Error),
+    Read(io::Error),
     /// A folder, a pipe, a device.
     #[error("is not a regular file; give the file of a model, or a folder with config.json")]
     NoFile,
@@ -62,10 +71,18 @@ pub enum ModelError {
     #[error("was changed while it was read; try again when it is complete")]
     Changed,
     /// None of the formats.
-    #[error("is no model that dlpm knows: {0}; export it as ONNX, or with torch.export.save as .pt2")]
+    #[error("is not a model that dlpm knows: {0}; export it as ONNX, or with torch.export.save as .pt2")]
     Format(String),
+    /// A known format that dlpm does not read.
+    #[error("is {what}; {next}")]
+    Foreign {
+        /// What it is.
+        what: &'static str,
+        /// What to do.
+        next: &'static str,
+    },
     /// It contradicts its format.
-    #[error("is no valid model, or is cut off: {0}")]
+    #[error("is not a valid model, or is cut off: {0}")]
     Malformed(String),
     /// It would take too much memory or time.
     #[error("is too large for dlpm: {0}")]
@@ -111,24 +128,31 @@ impl ModelError {
 ///
 /// See [`ModelError`]; the messages do not hold the file's name.
 pub fn read(path: &Path, options: &Options) -> Result<Summary, ModelError> {
-    if path.is_dir() && hugging_face::is_model(path) {
-        return hugging_face::read(path, options);
+    if path.is_dir() {
+        return if hugging_face::is_model(path) {
+            hugging_face::read(path, options)
+        } else {
+            Err(foreign::of_folder(|name| path.join(name).exists()))
+        };
     }
     let file = ModelFile::open(path)?;
     let format = format_of(&file)?;
     let mut details = Details::default();
     let counts = match format {
-        Format::Onnx => onnx::read(&file, options)?,
+        Format::Onnx => onnx::read(&file, path, options)?,
         Format::SafeTensors => {
-            let counts = safetensors::read(&file)?;
+            let counts = weights_only("safetensors", options, || safetensors::read(&file))?;
             details.header_sha256 = Some(safetensors::header_sha256(&file)?);
             counts
         }
         Format::Zip => archive::read(&file, options)?,
         Format::TfLite => tflite::read(&file, options, &mut details)?,
-        Format::LegacyTorch => legacy_torch::read(&file)?,
+        Format::LegacyTorch => weights_only("PyTorch", options, || legacy_torch::read(&file))?,
         Format::Gguf => gguf::read(&file, path, options, &mut details)?,
     };
+    if details.weights.is_empty() {
+        details.weights.clone_from(&counts.weights.by_type);
+    }
     // Of these formats only the header is read, and their files are as large as disks.
     let is_small = !matches!(format, Format::SafeTensors | Format::Gguf) || file.length() <= HASHED_BYTES;
     let hashed = is_small && details.files.is_empty();
@@ -165,7 +189,7 @@ enum Format {
 fn format_of(file: &ModelFile) -> Result<Format, ModelError> {
     let mut begin = Vec::new();
     file.reader()?
-        .take(16)
+        .take(BEGIN_BYTES)
         .read_to_end(&mut begin)
         .map_err(ModelError::Read)?;
     match begin.as_slice() {
@@ -173,16 +197,45 @@ fn format_of(file: &ModelFile) -> Result<Format, ModelError> {
         [b'P', b'K', 3, 4, ..] => Ok(Format::Zip),
         [b'G', b'G', b'U', b'F', ..] => Ok(Format::Gguf),
         [_, _, _, _, _, 0, 0, 0, b'{', ..] => Ok(Format::SafeTensors),
-        [b'{' | b'[' | b'<' | b'#', ..] => Err(ModelError::Format("it is text".to_owned())),
+        begin if let Some(error) = foreign::of_begin(begin) => Err(error),
         begin if tflite::is_begin(begin) => Ok(Format::TfLite),
         begin if legacy_torch::is_begin(begin) => Ok(Format::LegacyTorch),
         [0x80, 2..=5, ..] => Err(ModelError::Format(
             "it is a pickle, but not one of torch.save".to_owned(),
         )),
-        [0x89, b'H', b'D', b'F', ..] => Err(ModelError::Format("it is HDF5, as Keras writes".to_owned())),
         // ModelProto: the version, the producer or, where both are left out, the graph.
         [0x08 | 0x12 | 0x1a | 0x22 | 0x28 | 0x32 | 0x3a | 0x42, ..] => Ok(Format::Onnx),
-        _ => Err(ModelError::Format("it begins like none of the formats".to_owned())),
+        _ => Err(ModelError::Format(
+            "it does not begin like any of the formats".to_owned(),
+        )),
+    }
+}
+
+/// Bytes of a file from which its format is told.
+const BEGIN_BYTES: u64 = 4096;
+
+/// Reads a format that holds weights only.
+///
+/// # Errors
+///
+/// Where the user asked for what needs a computation, and those of `read`.
+pub(crate) fn weights_only(
+    format: &str,
+    options: &Options,
+    read: impl FnOnce() -> Result<summary::Counts, ModelError>,
+) -> Result<summary::Counts, ModelError> {
+    let given = [
+        (!options.inputs.is_empty(), "--input"),
+        (!options.dims.is_empty(), "--dim"),
+        (!options.values.is_empty(), "--value"),
+        (options.per_layer, "--per-layer"),
+    ];
+    match given.iter().find(|(given, _)| *given) {
+        Some((_, option)) => Err(ModelError::Input(format!(
+            "{option}: a file of {format} holds weights and no computation; leave {option} out, or give the model as ONNX \
+             or .pt2"
+        ))),
+        None => read(),
     }
 }
 

@@ -57,6 +57,7 @@ pub fn read(file: &ModelFile) -> Result<Counts, ModelError> {
         trainable_params: None,
         tally: None,
         notes: vec![super::NAMES_NOTE.to_owned()],
+        ..Counts::default()
     })
 }
 

@@ -1,11 +1,15 @@
 //! What was found of a model, in the form of `model_summary.json`.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 
 use super::{
     details::Details,
     input::{InputValue, Number},
+    modules::{self, Module},
     tally::Tally,
+    weights::Weights,
 };
 
 /// Name of the file in a log's folder, as AIPowerMeter has it.
@@ -40,8 +44,19 @@ impl InputTensor {
     }
 }
 
+/// A file beside the model that holds weights.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExternalFile {
+    /// Its name, as the model has it.
+    pub name: String,
+    /// Bytes of it that the model refers to; `None` where the model does not say.
+    pub needed_bytes: Option<u64>,
+    /// Its length; `None` where it is missing.
+    pub file_bytes: Option<u64>,
+}
+
 /// What a format's reader found.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Counts {
     /// Name of the format.
     pub format: &'static str,
@@ -53,6 +68,12 @@ pub struct Counts {
     pub trainable_params: Option<u64>,
     /// Operations; `None` where the format has parameters only.
     pub tally: Option<Tally>,
+    /// The file's tensors by type, and those that do not count.
+    pub weights: Weights,
+    /// Files with weights that the file names.
+    pub external: Vec<ExternalFile>,
+    /// Modules by their path, with the parameters of each, without the modules inside.
+    pub module_params: BTreeMap<String, u64>,
     /// What a reader has to know, a sentence each.
     pub notes: Vec<String>,
 }
@@ -75,17 +96,41 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Multiply-accumulate operations; `None` where the format does not have them.
+    /// Multiply-accumulate operations; `None` where the format does not have them, or none could be counted of those that
+    /// there are.
     pub fn mult_adds(&self) -> Option<u64> {
-        self.counts.tally.as_ref().map(|tally| tally.mult_adds)
+        let mult_adds = self.counts.tally.as_ref()?.mult_adds;
+        (mult_adds > 0 || !self.misses_operations()).then_some(mult_adds)
     }
 
-    /// Whether there is more than was counted.
+    /// Parameters; `None` where none could be counted of those that there are.
+    pub fn params(&self) -> Option<u64> {
+        let params = self.counts.total_params;
+        (params > 0 || !self.misses_parameters()).then_some(params)
+    }
+
+    /// Whether there are more parameters or operations than were counted.
     pub fn is_lower_bound(&self) -> bool {
+        self.misses_operations() || self.misses_parameters()
+    }
+
+    /// Whether there are more parameters than were counted.
+    pub fn misses_parameters(&self) -> bool {
+        self.counts.weights.is_lower_bound()
+    }
+
+    /// Whether there are more operations than were counted.
+    pub fn misses_operations(&self) -> bool {
         self.counts
             .tally
             .as_ref()
             .is_some_and(|tally| !tally.unsupported.is_empty())
+    }
+
+    /// The modules as a tree, where that was asked for: each after the one around it, with all that is inside.
+    pub fn modules(&self) -> Vec<Module> {
+        let tally = self.counts.tally.as_ref();
+        modules::tree(&self.counts.module_params, tally.map(|tally| &tally.modules))
     }
 
     /// The contents of `model_summary.json`: AIPowerMeter's fields, and `dlpm`.
@@ -102,7 +147,7 @@ impl Summary {
         let bytes = bytes.reduce(|sum, bytes| sum?.checked_add(bytes?)).flatten();
         json!({
             "input_size": input_size,
-            "total_params": counts.total_params,
+            "total_params": self.params(),
             "trainable_params": counts.trainable_params,
             "total_input": bytes.filter(|_| !shapes.is_empty()),
             "total_mult_adds": self.mult_adds(),
@@ -134,18 +179,24 @@ impl Summary {
             "inputs": inputs,
             "values": values.collect::<Map<_, _>>(),
             "mac_definition": counts.tally.as_ref().map(|_| MAC_DEFINITION),
-            "lower_bound": self.is_lower_bound(),
+            "lower_bound": self.misses_operations(),
+            "params_lower_bound": self.misses_parameters(),
         });
         if let (Some(tally), Some(own)) = (&counts.tally, own.as_object_mut()) {
             let per_op = tally.per_op.iter().map(|(op, count)| {
                 let count = json!({ "runs": count.runs, "mult_adds": count.mult_adds });
                 (op.clone(), count)
             });
+            let times = |factor: u64| self.mult_adds().and_then(|mult_adds| mult_adds.checked_mul(factor));
+            own.insert("flops".into(), times(2).into());
+            own.insert("mult_adds_forward_and_backward_estimate".into(), times(3).into());
             own.insert("per_op".into(), per_op.collect::<Map<_, _>>().into());
             let unsupported: Vec<Value> = tally
                 .unsupported
                 .iter()
-                .map(|((op, why), runs)| json!({ "op": op, "runs": runs, "why": why }))
+                .map(|((op, why), missed)| {
+                    json!({ "op": op, "runs": missed.runs, "why": why, "first": missed.first, "uncounted_after": missed.after })
+                })
                 .collect();
             own.insert("unsupported_ops".into(), unsupported.into());
             if !tally.layers.is_empty() {
@@ -153,8 +204,8 @@ impl Summary {
                     .layers
                     .iter()
                     .map(|layer| {
-                        json!({ "name": layer.name, "op": layer.op, "output": layer.output, "runs": layer.runs,
-                            "mult_adds": layer.mult_adds })
+                        json!({ "name": layer.name, "op": layer.op, "input": layer.input, "output": layer.output,
+                            "runs": layer.runs, "mult_adds": layer.mult_adds })
                     })
                     .collect();
                 own.insert("layers".into(), layers.into());
@@ -162,8 +213,30 @@ impl Summary {
         }
         if let Some(own) = own.as_object_mut() {
             self.details.add_to(own);
+            self.add_weights(own);
             own.insert("notes".into(), counts.notes.clone().into());
         }
         own
+    }
+
+    /// The tensors that do not count, and files beside the model.
+    fn add_weights(&self, own: &mut Map<String, Value>) {
+        let left_out = self.counts.weights.left_out.iter().map(|(why, sum)| {
+            json!({ "why": why.text(), "tensors": sum.tensors, "elements": sum.elements, "bytes": sum.bytes })
+        });
+        own.insert("not_parameters".into(), left_out.collect());
+        let modules = self.modules();
+        if !modules.is_empty() {
+            let modules = modules
+                .iter()
+                .map(|module| json!({ "path": module.path, "params": module.params, "mult_adds": module.mult_adds }));
+            own.insert("modules".into(), modules.collect());
+        }
+        if !self.counts.external.is_empty() {
+            let external = self.counts.external.iter().map(
+                |file| json!({ "file": file.name, "needed_bytes": file.needed_bytes, "file_bytes": file.file_bytes }),
+            );
+            own.insert("external_data".into(), external.collect());
+        }
     }
 }

@@ -56,6 +56,7 @@ pub fn count(objects: &Objects, format: &'static str) -> Result<Counts, ModelErr
         trainable_params: trained,
         tally: None,
         notes,
+        ..Counts::default()
     })
 }
 

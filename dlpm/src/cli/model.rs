@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use dlpm_model::{
     Options,
-    input::{InputShape, InputValue},
+    input::{InputShape, InputValue, NamedDim},
     language::{CacheType, Settings, size},
 };
 
@@ -24,13 +24,16 @@ What is counted:
   Multiply-accumulate operations of one forward pass: convolutions, matrix products, Einstein sums, recurrent layers and
   attention, without biases, elementwise operations, normalisation and pooling. That is PyTorch's FlopCounterMode
   divided by 2; other tools count other things. Operators that cannot be counted are listed, and the total is then a
-  lower bound.
+  lower bound. Tensors that are not parameters are listed with the reason.
 
-Exit status: 0; 1 where the file cannot be read or its shapes are not known; 2 where the command line is wrong.
+Exit status: 0 where everything was counted; 3 where parameters or operations are a lower bound; 1 where the file cannot be
+read or its shapes are not known; 2 where the command line is wrong.
 
 Examples:
   dlpm model resnet50.onnx
   dlpm model detector.onnx --input 1,3,320,320 --per-layer
+  dlpm model decoder.onnx --dim batch=1 --dim sequence=128 --dim past=0
+  dlpm model encoder.pt2 --modules --top 10
   dlpm model silero_vad.onnx --input input=1,576 --input state=2,1,128 --value sr=16000
   dlpm model llama-3.2-1b-q4_k_m.gguf --batch 1,8 --context 512,4096
   dlpm model resnet50.onnx --output run1      # model_summary.json beside the log, for `dlpm report`";
@@ -46,12 +49,22 @@ pub struct ModelArgs {
     /// dimension open. May be repeated.
     #[arg(long, value_name = "[NAME=]N,N,…")]
     pub input: Vec<InputShape>,
+    /// Size of a dimension that the file leaves open under this name, wherever the name stands. 0 is possible. May be
+    /// repeated.
+    #[arg(long, value_name = "NAME=N")]
+    pub dim: Vec<NamedDim>,
     /// Value of a scalar input that a branch of the model depends on, as in sr=16000. May be repeated.
     #[arg(long, value_name = "NAME=NUMBER")]
     pub value: Vec<InputValue>,
     /// List every operator that counts, too.
     #[arg(long)]
     pub per_layer: bool,
+    /// Show the modules of the model as a tree, under the author's names, with the parameters and operations of each.
+    #[arg(long)]
+    pub modules: bool,
+    /// Of operators, layers and modules, show the N with the most operations, or parameters where operations are not known.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub top: Option<u32>,
     /// For models of language.
     #[command(flatten)]
     pub language: LanguageArgs,
@@ -108,8 +121,10 @@ impl ModelArgs {
     pub fn options(&self) -> Options {
         Options {
             inputs: self.input.clone(),
+            dims: self.dim.clone(),
             values: self.value.clone(),
             per_layer: self.per_layer,
+            modules: self.modules,
             language: self.language.settings(),
         }
     }
@@ -125,6 +140,9 @@ pub struct TracedModel {
     /// Shape of an input of the model, as for `dlpm model`.
     #[arg(long, value_name = "[NAME=]N,N,…", requires = "model_file", help_heading = "Model")]
     pub input: Vec<InputShape>,
+    /// Size of a dimension of the model's inputs that has a name, as for `dlpm model`.
+    #[arg(long, value_name = "NAME=N", requires = "model_file", help_heading = "Model")]
+    pub dim: Vec<NamedDim>,
     /// Value of a scalar input of the model, as for `dlpm model`.
     #[arg(long, value_name = "NAME=NUMBER", requires = "model_file", help_heading = "Model")]
     pub value: Vec<InputValue>,
@@ -135,6 +153,7 @@ impl TracedModel {
     pub fn options(&self) -> Options {
         Options {
             inputs: self.input.clone(),
+            dims: self.dim.clone(),
             values: self.value.clone(),
             per_layer: false,
             ..Options::default()

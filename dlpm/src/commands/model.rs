@@ -1,12 +1,13 @@
 //! `dlpm model`: size and work of a model, from its file.
 
 mod language;
+mod modules;
 
 use std::{path::Path, process::ExitCode};
 
 use anyhow::{Context, Result};
 use comfy_table::{CellAlignment, Table, presets};
-use dlpm_model::{FILE_NAME, MAC_DEFINITION, Options, Summary, Tally};
+use dlpm_model::{FILE_NAME, MAC_DEFINITION, Missed, Options, Summary, Tally};
 
 use super::caller::Caller;
 use crate::{
@@ -17,10 +18,18 @@ use crate::{
 
 /// Runs the command; its errors are printed.
 pub fn run(args: &ModelArgs) -> ExitCode {
-    super::status(show(args))
+    match show(args) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(LOWER_BOUND),
+        Err(error) => super::status::<()>(Err(error)),
+    }
 }
 
-fn show(args: &ModelArgs) -> Result<()> {
+/// Exit status where there is more than was counted.
+const LOWER_BOUND: u8 = 3;
+
+/// Whether everything was counted.
+fn show(args: &ModelArgs) -> Result<bool> {
     let caller = Caller::of_sudo()?;
     let summary = read(&args.file, &args.options(), caller.as_ref())?;
     if let Some(folder) = &args.output {
@@ -28,9 +37,10 @@ fn show(args: &ModelArgs) -> Result<()> {
     }
     let text = match args.format {
         ModelFormat::Json => contents(&summary),
-        ModelFormat::Table => table(&summary),
+        ModelFormat::Table => table(&summary, args),
     };
-    Ok(print(&text)?)
+    print(&text)?;
+    Ok(!summary.is_lower_bound())
 }
 
 /// Reads the model of a trace, if one was named.
@@ -58,7 +68,7 @@ fn contents(summary: &Summary) -> String {
     format!("{}\n", printable::json(&format!("{:#}", summary.to_json())))
 }
 
-fn table(summary: &Summary) -> String {
+fn table(summary: &Summary, args: &ModelArgs) -> String {
     let counts = &summary.counts;
     let mut text = format!(
         "{} ({}, {} bytes)\nSHA-256 {}\n",
@@ -84,7 +94,12 @@ fn table(summary: &Summary) -> String {
     }
     let mut totals = Table::new();
     totals.load_preset(presets::NOTHING).force_no_tty();
-    totals.add_row(["parameters", &number(counts.total_params)]);
+    let params = match summary.params() {
+        Some(params) if summary.misses_parameters() => format!("at least {}", number(params)),
+        Some(params) => number(params),
+        None => "not known: see what is not counted".to_owned(),
+    };
+    totals.add_row(["parameters", &params]);
     totals.add_row([
         "of them trained",
         &counts
@@ -92,17 +107,23 @@ fn table(summary: &Summary) -> String {
             .map_or_else(|| "the format does not tell".to_owned(), number),
     ]);
     let mult_adds = match summary.mult_adds() {
-        Some(mult_adds) if summary.is_lower_bound() => format!("at least {}", number(mult_adds)),
+        Some(mult_adds) if summary.misses_operations() => format!("at least {}", number(mult_adds)),
         Some(mult_adds) => number(mult_adds),
+        None if summary.misses_operations() => "not known: see what is not counted".to_owned(),
         None => "the format does not hold the computation".to_owned(),
     };
     totals.add_row(["multiply-adds", &mult_adds]);
     unpad(&mut totals);
     text += &format!("\n{}\n", totals.trim_fmt());
+    text += &derived(summary);
     if let Some(tally) = &counts.tally {
-        text += &operators(tally);
+        text += &operators(tally, args.top);
+    }
+    if args.modules {
+        text += &modules::tree(summary, args.top);
     }
     text += &language::weights(&summary.details);
+    text += &left_out(summary);
     if let Some(view) = &summary.details.language {
         text += &language::view(view);
     }
@@ -119,39 +140,140 @@ fn table(summary: &Summary) -> String {
     text
 }
 
-fn operators(tally: &Tally) -> String {
+/// What follows from the operations.
+fn derived(summary: &Summary) -> String {
+    let Some(mult_adds) = summary.mult_adds().filter(|mult_adds| *mult_adds > 0) else {
+        return String::new();
+    };
+    let bound = if summary.misses_operations() { "at least " } else { "" };
+    let times = |factor: u64| match mult_adds.checked_mul(factor) {
+        Some(product) => format!("{bound}{}", number(product)),
+        None => "more than 64 bits".to_owned(),
+    };
+    format!(
+        "FLOPs: {}, twice the multiply-adds. Forward and backward: {} multiply-adds, an estimate: three times forward.\n",
+        times(2),
+        times(3)
+    )
+}
+
+/// Tensors that are not parameters, and files beside the model.
+fn left_out(summary: &Summary) -> String {
+    let mut text = String::new();
+    let weights = &summary.counts.weights;
+    if !weights.left_out.is_empty() {
+        text += "\nNot counted as parameters\n";
+        let mut table = new_table(&["tensors", "elements", "what they are"], 0);
+        for (why, sum) in &weights.left_out {
+            table.add_row([sum.tensors.to_string(), sum.elements.to_string(), why.text().to_owned()]);
+        }
+        text += &format!("{}\n", table.trim_fmt());
+    }
+    if !summary.counts.external.is_empty() {
+        let mut table = new_table(&["file beside the model", "bytes", "bytes that the model needs"], 1);
+        for file in &summary.counts.external {
+            let bytes =
+                |bytes: Option<u64>, none: &str| bytes.map_or_else(|| none.to_owned(), |bytes| bytes.to_string());
+            table.add_row([
+                file.name.clone(),
+                bytes(file.file_bytes, "missing"),
+                bytes(file.needed_bytes, "not said"),
+            ]);
+        }
+        text += &format!("\n{}\n", table.trim_fmt());
+    }
+    text
+}
+
+/// The first `top` of what is sorted by operations, and how many are left out.
+fn first<T>(mut items: Vec<T>, top: Option<u32>, mult_adds: impl Fn(&T) -> u64) -> (Vec<T>, usize) {
+    let Some(top) = top.and_then(|top| usize::try_from(top).ok()) else {
+        return (items, 0);
+    };
+    items.sort_by_key(|item| std::cmp::Reverse(mult_adds(item)));
+    let more = items.len().saturating_sub(top);
+    items.truncate(top);
+    (items, more)
+}
+
+/// How many rows `--top` leaves out.
+fn and_more(more: usize) -> String {
+    if more > 0 {
+        format!("and {more} more\n")
+    } else {
+        String::new()
+    }
+}
+
+fn operators(tally: &Tally, top: Option<u32>) -> String {
     let mut text = String::new();
     if !tally.per_op.is_empty() {
         let mut table = new_table(&["operator", "runs", "multiply-adds"], 1);
         let mut ops: Vec<_> = tally.per_op.iter().collect();
         ops.sort_by_key(|(_, count)| std::cmp::Reverse(count.mult_adds));
+        let (ops, more) = first(ops, top, |(_, count)| count.mult_adds);
         for (op, count) in ops {
             table.add_row([op.clone(), count.runs.to_string(), count.mult_adds.to_string()]);
         }
-        text += &format!("\n{}\n", table.trim_fmt());
+        text += &format!("\n{}\n{}", table.trim_fmt(), and_more(more));
     }
     if !tally.layers.is_empty() {
-        let mut table = new_table(&["layer", "operator", "output", "runs", "multiply-adds"], 3);
-        for layer in &tally.layers {
+        let mut table = new_table(
+            &["layer", "operator", "input", "output", "runs", "multiply-adds", "share"],
+            4,
+        );
+        let (layers, more) = first(tally.layers.iter().collect(), top, |layer| layer.mult_adds);
+        for layer in layers {
             table.add_row([
                 layer.name.clone(),
                 layer.op.clone(),
+                layer.input.as_deref().map_or_else(|| "not known".to_owned(), shape),
                 shape(&layer.output),
                 layer.runs.to_string(),
                 layer.mult_adds.to_string(),
+                share(layer.mult_adds, tally.mult_adds),
             ]);
         }
-        text += &format!("\n{}\n", table.trim_fmt());
+        text += &format!("\n{}\n{}", table.trim_fmt(), and_more(more));
     }
     if !tally.unsupported.is_empty() {
         text += "\nNot counted, so that the total is a lower bound\n";
         let mut table = new_table(&["operator", "runs", "why"], 3);
-        for ((op, why), runs) in &tally.unsupported {
-            table.add_row([op.clone(), runs.to_string(), why.clone()]);
+        for ((op, why), missed) in &tally.unsupported {
+            table.add_row([op.clone(), missed.runs.to_string(), reason(why, missed)]);
         }
         text += &format!("{}\n", table.trim_fmt());
     }
     text
+}
+
+/// Operators after one that is not counted that are named at most.
+const NAMED_AFTER: usize = 5;
+
+/// Why something was not counted, where it first happened, and what else is not counted because of it.
+fn reason(why: &str, missed: &Missed) -> String {
+    let mut text = why.to_owned();
+    if !missed.first.is_empty() {
+        text += &format!(" (first: `{}`)", missed.first);
+    }
+    if !missed.after.is_empty() {
+        let named = missed.after.iter().take(NAMED_AFTER);
+        let named: Vec<String> = named.map(|(op, runs)| format!("{op} {runs} x")).collect();
+        let more = if missed.after.len() > NAMED_AFTER { ", …" } else { "" };
+        text += &format!(
+            "; sizes after it are not known, and these are not counted: {}{more}",
+            named.join(", ")
+        );
+    }
+    text
+}
+
+/// A part of a sum, in percent.
+fn share(part: u64, all: u64) -> String {
+    match (u128::from(part) * 10_000 + u128::from(all) / 2).checked_div(u128::from(all)) {
+        Some(hundredths) => format!("{}.{:02} %", hundredths / 100, hundredths % 100),
+        None => "-".to_owned(),
+    }
 }
 
 /// A table whose columns after the first `left` are numbers.

@@ -67,5 +67,6 @@ pub fn read(file: &ModelFile, path: &Path, options: &Options, details: &mut Deta
         trainable_params: None,
         tally: Some(tally),
         notes,
+        ..Counts::default()
     })
 }

@@ -53,6 +53,7 @@ pub fn read(folder: &Path, options: &Options) -> Result<Summary, ModelError> {
             trainable_params: None,
             tally: Some(tally),
             notes,
+            ..Counts::default()
         },
         details,
     })

@@ -6,12 +6,15 @@ use super::{
     proto::{Attribute, Constant},
     value::{Data, Flow, Stop, Tensor, axis, unknown},
 };
+use crate::tally::Break;
 
 /// An operator that is about to be evaluated.
 #[derive(Debug)]
 pub struct Call<'a> {
     /// Which operator.
     pub op: &'a str,
+    /// Whose operator; empty for standard ones.
+    pub domain: &'a str,
     /// Its inputs; `None` where one is left out.
     pub inputs: Vec<Option<Tensor>>,
     /// How many outputs it has.
@@ -55,6 +58,15 @@ impl Outcome {
 }
 
 impl<'a> Call<'a> {
+    /// The operator since which one of the inputs is not known: one without a shape first, or else one without values.
+    pub fn lost(&self) -> Option<Rc<Break>> {
+        let lost = |shapeless: bool| {
+            let mut inputs = self.inputs.iter().flatten();
+            inputs.find_map(|input| input.lost.clone().filter(|_| !shapeless || input.shape.is_none()))
+        };
+        lost(true).or_else(|| lost(false))
+    }
+
     /// An input, if it is there.
     pub fn input(&self, at: usize) -> Option<&Tensor> {
         self.inputs.get(at).and_then(Option::as_ref)

@@ -74,22 +74,22 @@ impl<'m> Runner<'m> {
         }
         self.another_open_branch()?;
         // Both are tried; what both have is certain.
-        let before = self.tally.clone();
+        let part = self.tally.part();
+        let before = std::mem::replace(&mut self.tally, part.clone());
         let if_yes = self
             .graph(yes, Vec::new(), Some(scope))
             .map_err(|error| self.of_open_branch(error))?;
-        let of_yes = std::mem::replace(&mut self.tally, before);
-        let before = self.tally.clone();
+        let of_yes = std::mem::replace(&mut self.tally, part);
         let if_no = self
             .graph(no, Vec::new(), Some(scope))
             .map_err(|error| self.of_open_branch(error))?;
         let of_no = std::mem::replace(&mut self.tally, before);
         let same = of_yes.mult_adds == of_no.mult_adds;
-        self.tally = if of_yes.mult_adds <= of_no.mult_adds {
+        self.tally.merge(if of_yes.mult_adds <= of_no.mult_adds {
             of_yes
         } else {
             of_no
-        };
+        })?;
         if !same {
             let hint = match self.open_values() {
                 Some(names) => format!("; --value NAME=NUMBER gives one to an input ({names})"),

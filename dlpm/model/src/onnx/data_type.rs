@@ -22,12 +22,13 @@ pub fn is_float(data_type: i64) -> bool {
 
 /// Whether weights are stored in it: floats, and the small integers of quantised models.
 pub fn is_weight(data_type: i64) -> bool {
-    is_float(data_type) || matches!(data_type, UINT8 | INT8 | 21 | 22)
+    is_float(data_type) || matches!(data_type, UINT8 | INT8 | 21 | 22 | 25 | 26)
 }
 
 /// Bits of an element; `None` for text and what is not known.
 pub fn bits(data_type: i64) -> Option<u64> {
     Some(match data_type {
+        25 | 26 => 2,
         21..=23 => 4,
         UINT8 | INT8 | BOOL | 17..=20 | 24 => 8,
         4 | 5 | FLOAT16 | BFLOAT16 => 16,
@@ -40,7 +41,7 @@ pub fn bits(data_type: i64) -> Option<u64> {
 
 /// Its name as numpy has it.
 pub fn name(data_type: i64) -> &'static str {
-    const NAMES: [&str; 17] = [
+    const NAMES: [&str; 27] = [
         "undefined",
         "float32",
         "uint8",
@@ -58,6 +59,16 @@ pub fn name(data_type: i64) -> &'static str {
         "complex64",
         "complex128",
         "bfloat16",
+        "float8e4m3fn",
+        "float8e4m3fnuz",
+        "float8e5m2",
+        "float8e5m2fnuz",
+        "uint4",
+        "int4",
+        "float4e2m1",
+        "float8e8m0",
+        "uint2",
+        "int2",
     ];
     let named = usize::try_from(data_type).ok().and_then(|at| NAMES.get(at));
     named.copied().unwrap_or("other")

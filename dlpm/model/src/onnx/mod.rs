@@ -3,14 +3,16 @@
 mod call;
 mod control;
 mod data_type;
+mod external;
 mod ops;
+mod order;
 mod parameters;
-mod proto;
+pub mod proto;
 mod run;
 pub mod value;
 mod wire;
 
-use std::collections::HashSet;
+use std::{collections::HashSet, path::Path};
 
 use super::{
     ModelError, Options,
@@ -23,12 +25,16 @@ use proto::ValueInfo;
 use run::Runner;
 use value::{Data, Tensor};
 
+/// What a reader of the parameters has to know.
+const PARAMETERS_NOTE: &str = "ONNX does not tell which constants were trained: every constant tensor of floats that an operator \
+    reads counts as a parameter";
+
 /// Counts a model.
 ///
 /// # Errors
 ///
 /// Where the file is malformed or too large, or its inputs are not known.
-pub fn read(file: &ModelFile, options: &Options) -> Result<Counts, ModelError> {
+pub fn read(file: &ModelFile, path: &Path, options: &Options) -> Result<Counts, ModelError> {
     let (model, budget) = proto::read(file.reader()?, file.length())?;
     let graph = &model.graph;
     let constants: HashSet<&str> = graph
@@ -49,10 +55,11 @@ pub fn read(file: &ModelFile, options: &Options) -> Result<Counts, ModelError> {
             dims: info.dims.clone(),
         })
         .collect();
-    let (dims, named) = input::resolve(&declared, &options.inputs, &options.values)?;
+    let (dims, named) = input::resolve(&declared, &options.inputs, &options.dims, &options.values)?;
 
     let mut runner = Runner::new(&model, budget, Tally::new(options.per_layer));
     runner.dims = named;
+    runner.with_modules = options.modules;
     let mut tensors = Vec::new();
     let mut listed = Vec::new();
     for (info, dims) in inputs.iter().zip(dims) {
@@ -78,17 +85,26 @@ pub fn read(file: &ModelFile, options: &Options) -> Result<Counts, ModelError> {
         tensors.push((info.name.as_str(), tensor));
     }
     runner.graph(graph, tensors, None)?;
-    let total_params = runner
-        .parameters
-        .total()
-        .ok_or_else(|| ModelError::TooLarge("its parameters have more than 64 bits".to_owned()))?;
+    let weights = runner.parameters.weights()?;
+    let mut notes = vec![PARAMETERS_NOTE.to_owned()];
+    if listed
+        .iter()
+        .any(|input| input.dims.as_ref().is_some_and(|dims| dims.contains(&0)))
+    {
+        notes.push("an input has a dimension of 0; if that is a dimension that the file leaves open, give its size with --input".to_owned());
+    }
+    let external = external::files(path, &model)?;
+    notes.extend(external::notes(&external));
     Ok(Counts {
         format: "onnx",
         inputs: listed,
-        total_params,
+        total_params: weights.parameters()?,
         trainable_params: None,
+        module_params: runner.parameters.modules(),
+        weights,
+        external,
         tally: Some(runner.tally),
-        notes: vec!["ONNX does not tell which constants were trained: every constant tensor of floats that an operator reads counts as a parameter".to_owned()],
+        notes,
     })
 }
 

@@ -5,8 +5,8 @@
 use std::io::{BufRead, Seek};
 
 use super::{
-    data_type,
-    value::{Data, MOST_DIMS, MOST_VALUES, Tensor},
+    data_type, order,
+    value::{Data, MOST_DIMS, MOST_VALUES, Tensor, elements},
     wire::{Field, Wire},
 };
 use crate::{ModelError, file::Budget, input::Dim};
@@ -15,6 +15,12 @@ type Result<T> = std::result::Result<T, ModelError>;
 
 /// Values in an attribute at most.
 const MOST_ATTRIBUTE_VALUES: usize = 1 << 16;
+
+/// Longest property of an operator that is kept.
+const MOST_PROPERTY_BYTES: u64 = 4096;
+
+/// The property by which PyTorch's exporter tells the modules around an operator.
+const NAME_SCOPES: &str = "pkg.torch.onnx.name_scopes";
 
 /// A model.
 #[derive(Debug, Default)]
@@ -74,6 +80,8 @@ pub struct Node {
     pub domain: String,
     /// Its attributes.
     pub attributes: Vec<Attribute>,
+    /// The author's modules around it, as PyTorch's exporter writes them; empty where it did not.
+    pub scopes: String,
 }
 
 /// An attribute.
@@ -97,6 +105,8 @@ pub struct Attribute {
     pub floats: Vec<f64>,
     /// Integers.
     pub ints: Vec<i64>,
+    /// How many texts.
+    pub texts: usize,
 }
 
 /// A constant.
@@ -110,6 +120,21 @@ pub struct Constant {
     pub data_type: i64,
     /// Its values, where they are few.
     pub data: Option<Data>,
+    /// How many elements a sparse constant holds.
+    pub stored: Option<u64>,
+    /// The file that holds its values, where that is another one.
+    pub external: Option<External>,
+}
+
+/// Where another file holds values.
+#[derive(Debug, Default)]
+pub struct External {
+    /// Its name, relative to the folder of the model.
+    pub location: String,
+    /// Where the values begin.
+    pub offset: u64,
+    /// Their bytes; `None` where the model does not say.
+    pub length: Option<u64>,
 }
 
 /// What the file says of a value.
@@ -172,18 +197,15 @@ fn graph<R: BufRead + Seek>(wire: &mut Wire<R>, field: Field) -> Result<Graph> {
         match number {
             1 => graph.nodes.push(node(wire, field)?),
             5 => graph.initializers.push(constant(wire, field)?),
+            15 => graph.initializers.push(sparse(wire, field)?),
             11 => graph.inputs.push(value_info(wire, field)?),
             12 => graph.outputs.push(value_info(wire, field)?),
             13 => graph.value_info.push(value_info(wire, field)?),
-            15 => {
-                return Err(ModelError::Malformed(
-                    "it has sparse initializers, which dlpm cannot read".to_owned(),
-                ));
-            }
             _ => {}
         }
         Ok(())
     })?;
+    order::sort(&mut graph.nodes);
     Ok(graph)
 }
 
@@ -203,6 +225,7 @@ fn function<R: BufRead + Seek>(wire: &mut Wire<R>, field: Field) -> Result<Funct
         }
         Ok(())
     })?;
+    order::sort(&mut function.nodes);
     Ok(function)
 }
 
@@ -226,11 +249,33 @@ fn node<R: BufRead + Seek>(wire: &mut Wire<R>, field: Field) -> Result<Node> {
             4 => node.op_type = wire.string(field)?,
             5 => node.attributes.push(attribute(wire, field)?),
             7 => node.domain = wire.string(field)?,
+            9 => {
+                let (key, value) = pair(wire, field)?;
+                if key == NAME_SCOPES {
+                    node.scopes = value;
+                }
+            }
             _ => {}
         }
         Ok(())
     })?;
     Ok(node)
+}
+
+/// A key and its value, as text.
+fn pair<R: BufRead + Seek>(wire: &mut Wire<R>, field: Field) -> Result<(String, String)> {
+    let (mut key, mut value) = (String::new(), String::new());
+    let end = wire.end_of(field)?;
+    wire.message(end, |wire, number, field| {
+        match number {
+            1 => key = wire.string(field)?,
+            // Stack traces are long, and nobody reads them here.
+            2 if length_of(field, wire) <= MOST_PROPERTY_BYTES => value = wire.string(field)?,
+            _ => {}
+        }
+        Ok(())
+    })?;
+    Ok((key, value))
 }
 
 fn attribute<R: BufRead + Seek>(wire: &mut Wire<R>, field: Field) -> Result<Attribute> {
@@ -250,12 +295,14 @@ fn attribute<R: BufRead + Seek>(wire: &mut Wire<R>, field: Field) -> Result<Attr
             3 => attribute.int = Some(wire.integer(field)?),
             4 => attribute.text = wire.string(field)?,
             5 => attribute.tensor = Some(constant(wire, field)?),
+            22 => attribute.tensor = Some(sparse(wire, field)?),
             6 => {
                 wire.budget.charge(size_of::<Graph>() as u64)?;
                 attribute.graph = Some(Box::new(graph(wire, field)?));
             }
             7 => wire.floats(field, &mut attribute.floats, MOST_ATTRIBUTE_VALUES)?,
             8 => wire.integers(field, &mut attribute.ints, MOST_ATTRIBUTE_VALUES)?,
+            9 => attribute.texts += 1,
             21 => attribute.reference = wire.string(field)?,
             _ => {}
         }
@@ -307,12 +354,15 @@ fn dims<R: BufRead + Seek>(wire: &mut Wire<R>, field: Field) -> Result<Vec<Dim>>
         let end = wire.end_of(field)?;
         wire.message(end, |wire, number, field| {
             match number {
-                // Some exporters write 0 or -1 for what is open.
+                // Some exporters write -1 for what is open.
                 1 => {
-                    let value = u64::try_from(wire.integer(field)?).unwrap_or(0);
-                    dim = if value == 0 { Dim::Open } else { Dim::Fixed(value) };
+                    dim = match u64::try_from(wire.integer(field)?) {
+                        Ok(0) => Dim::Zero,
+                        Ok(value) => Dim::Fixed(value),
+                        Err(_) => Dim::Open,
+                    };
                 }
-                2 => dim = Dim::Named(wire.string(field)?),
+                2 => dim = Dim::named(wire.string(field)?),
                 _ => {}
             }
             Ok(())
@@ -343,6 +393,7 @@ fn constant<R: BufRead + Seek>(wire: &mut Wire<R>, field: Field) -> Result<Const
     wire.budget.charge(size_of::<Constant>() as u64)?;
     let mut dims = Vec::new();
     let (mut ints, mut floats, mut raw) = (Vec::new(), Vec::new(), Vec::new());
+    let mut is_external = false;
     let end = wire.end_of(field)?;
     wire.message(end, |wire, number, field| {
         match number {
@@ -354,16 +405,26 @@ fn constant<R: BufRead + Seek>(wire: &mut Wire<R>, field: Field) -> Result<Const
             8 => constant.name = wire.string(field)?,
             // Long ones are weights, and stay where they are.
             9 if length_of(field, wire) <= 8 * MOST_VALUES as u64 => raw = wire.bytes(field)?,
+            13 => {
+                let (key, value) = pair(wire, field)?;
+                let external = constant.external.get_or_insert_default();
+                match key.as_str() {
+                    "location" => external.location = value,
+                    "offset" => external.offset = value.parse().unwrap_or(0),
+                    "length" => external.length = value.parse().ok(),
+                    _ => {}
+                }
+            }
+            14 => is_external = wire.integer(field)? == 1,
             _ => {}
         }
         Ok(())
     })?;
-    check_rank(dims.len())?;
-    constant.dims = dims
-        .iter()
-        .map(|dim| u64::try_from(*dim))
-        .collect::<std::result::Result<_, _>>()
-        .map_err(|_| ModelError::Malformed(format!("the constant `{}` has a negative dimension", constant.name)))?;
+    constant.external = constant.external.filter(|_| is_external);
+    constant.dims = dims_of(&constant.name, &dims)?;
+    if constant.external.is_some() {
+        return Ok(constant);
+    }
     constant.data = if raw.is_empty() {
         match (ints.is_empty(), data_type::is_float(constant.data_type)) {
             (_, true) => Some(Data::Floats(floats.into())),
@@ -374,6 +435,38 @@ fn constant<R: BufRead + Seek>(wire: &mut Wire<R>, field: Field) -> Result<Const
         raw_values(constant.data_type, &raw)
     };
     Ok(constant)
+}
+
+/// A sparse tensor: its values, their indices, and its dimensions.
+fn sparse<R: BufRead + Seek>(wire: &mut Wire<R>, field: Field) -> Result<Constant> {
+    let mut values = Constant::default();
+    let mut dims = Vec::new();
+    let end = wire.end_of(field)?;
+    wire.message(end, |wire, number, field| {
+        match number {
+            1 => values = constant(wire, field)?,
+            3 => wire.integers(field, &mut dims, MOST_DIMS)?,
+            _ => {}
+        }
+        Ok(())
+    })?;
+    Ok(Constant {
+        stored: elements(&values.dims).ok(),
+        dims: dims_of(&values.name, &dims)?,
+        data: None,
+        ..values
+    })
+}
+
+fn dims_of(name: &str, dims: &[i64]) -> Result<Vec<u64>> {
+    check_rank(dims.len())?;
+    let dims: Option<Vec<u64>> = dims.iter().map(|dim| u64::try_from(*dim).ok()).collect();
+    dims.ok_or_else(|| {
+        ModelError::Malformed(format!(
+            "the constant `{}` has a negative dimension",
+            crate::printable(name)
+        ))
+    })
 }
 
 fn length_of<R: BufRead + Seek>(field: Field, wire: &Wire<R>) -> u64 {

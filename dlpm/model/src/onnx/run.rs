@@ -1,6 +1,6 @@
 //! Goes through a graph in its order, with shapes instead of tensors.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, rc::Rc};
 
 use super::{
     call::{Call, Outcome},
@@ -9,12 +9,28 @@ use super::{
     proto::{self, Attribute, Function, Graph, Model, Node, ValueInfo},
     value::{Data, Stop, Tensor},
 };
-use crate::{ModelError, file::Budget, input::Dim, tally::Tally};
+use crate::{
+    ModelError,
+    file::Budget,
+    input::Dim,
+    modules,
+    tally::{Break, Run, Tally},
+};
 
 pub(super) type Result<T> = std::result::Result<T, ModelError>;
 
 /// Operators that are evaluated at most: those of loops and functions count each time.
 const MOST_STEPS: u64 = 300_000;
+
+/// Work of all of them at most, in units of about a tenth of a microsecond: each operator, input, output, attribute,
+/// constant and description of a value costs, each time that it is met.
+const MOST_WORK: u64 = 4_000_000;
+
+/// Values of small tensors that are computed for one unit of work.
+const VALUES_OF_A_UNIT: usize = 8;
+
+/// Memory of an item of a sequence, in values.
+const ITEM_VALUES: usize = size_of::<Tensor>() / 8;
 
 /// Graphs and functions in each other at most.
 const MOST_DEPTH: usize = 48;
@@ -27,9 +43,12 @@ pub struct Runner<'m> {
     functions: HashMap<(&'m str, &'m str), &'m Function>,
     opset: i64,
     steps: u64,
+    work: u64,
     depth: usize,
     open_branches: usize,
     budget: Budget,
+    /// Whether parameters and operations are summed by module.
+    pub(super) with_modules: bool,
     /// Numbers of the dimensions that have names.
     pub(super) dims: HashMap<String, u64>,
     /// Inputs whose values are not known, to name them where a condition depends on one.
@@ -75,6 +94,8 @@ impl<'m> Runner<'m> {
                 .collect(),
             opset: model.opset,
             steps: 0,
+            work: 0,
+            with_modules: false,
             depth: 0,
             open_branches: 0,
             budget,
@@ -96,6 +117,9 @@ impl<'m> Runner<'m> {
         inputs: Vec<(&'m str, Tensor)>,
         parent: Option<&Scope<'m, '_>>,
     ) -> Result<Vec<Tensor>> {
+        let infos = graph.value_info.len() + graph.outputs.len() + inputs.len();
+        let inherited = parent.map_or(0, |parent| parent.attributes.len());
+        self.spend(1 + 3 * graph.initializers.len() + infos + inherited)?;
         let mut scope = Scope::new(parent);
         for constant in &graph.initializers {
             self.budget.charge(size_of::<Tensor>() as u64)?;
@@ -115,6 +139,18 @@ impl<'m> Runner<'m> {
                 })
             })
             .collect()
+    }
+
+    /// Takes from the work that a model may cost.
+    pub(super) fn spend(&mut self, units: usize) -> Result<()> {
+        self.work = self.work.saturating_add(units as u64);
+        if self.work > MOST_WORK {
+            return Err(ModelError::TooLarge(format!(
+                "with its loops and functions, its operators have more than {MOST_WORK} inputs, outputs, constants and \
+                 attributes"
+            )));
+        }
+        Ok(())
     }
 
     /// Version of the standard operators.
@@ -160,6 +196,7 @@ impl<'m> Runner<'m> {
             )));
         }
         let call = self.call(node, scope)?;
+        let (lost, input) = (call.lost(), call.input(0).and_then(|input| input.shape.clone()));
         let outcome = match self.functions.get(&(node.domain.as_str(), node.op_type.as_str())) {
             Some(function) => Ok(self.function(function, call)?),
             None if ops::is_standard(&node.domain) => match call.op {
@@ -171,15 +208,26 @@ impl<'m> Runner<'m> {
             },
             None => self.operator(node, &call),
         };
-        self.store(node, outcome, scope)
+        self.store(node, outcome, (lost, input), scope)
     }
 
     fn call(&mut self, node: &'m Node, scope: &Scope<'m, '_>) -> Result<Call<'m>> {
+        self.spend(1 + node.inputs.len() + node.outputs.len() + 2 * node.attributes.len())?;
+        let references = node
+            .attributes
+            .iter()
+            .filter(|attribute| !attribute.reference.is_empty());
+        self.spend(references.count().saturating_mul(scope.attributes.len()) / 8)?;
         let mut inputs = Vec::with_capacity(node.inputs.len());
+        let mut values = 0usize;
         for name in &node.inputs {
             inputs.push(match (name.as_str(), scope.get(name)) {
                 ("", _) => None,
-                (_, Some(tensor)) => Some(tensor.clone()),
+                (_, Some(tensor)) => {
+                    values += tensor.data.as_ref().map_or(0, Data::len);
+                    values += tensor.items.as_ref().map_or(0, |items| VALUES_OF_A_UNIT * items.len());
+                    Some(tensor.clone())
+                }
                 _ => {
                     return Err(ModelError::Malformed(format!(
                         "{} reads `{}`, which nothing before it makes",
@@ -189,6 +237,7 @@ impl<'m> Runner<'m> {
                 }
             });
         }
+        self.spend(values / VALUES_OF_A_UNIT)?;
         let attributes = node.attributes.iter().filter_map(|attribute| {
             let of_caller = |reference: &str| scope.attributes.iter().find(|(name, _)| *name == reference);
             if attribute.reference.is_empty() {
@@ -199,6 +248,7 @@ impl<'m> Runner<'m> {
         });
         Ok(Call {
             op: &node.op_type,
+            domain: &node.domain,
             inputs,
             outputs: node.outputs.len(),
             attributes: attributes.collect(),
@@ -208,9 +258,10 @@ impl<'m> Runner<'m> {
 
     fn operator(&mut self, node: &'m Node, call: &Call<'m>) -> std::result::Result<Outcome, Stop> {
         if !(ops::is_standard(&node.domain) && call.op == "Identity") {
-            self.parameters.used_by(call);
+            let module = self.with_modules.then(|| modules::of_onnx(node));
+            self.parameters.used_by(call, module.as_deref());
         }
-        let mut outcome = ops::evaluate(&node.domain, call)?;
+        let mut outcome = ops::evaluate(call)?;
         if call.op == "ConstantOfShape"
             && call.input(0).is_some_and(|shape| shape.constant)
             && let Some(output) = outcome.outputs.first_mut()
@@ -220,26 +271,38 @@ impl<'m> Runner<'m> {
         Ok(outcome)
     }
 
-    /// Takes up what an operator gave.
+    /// Takes up what an operator gave; `lost` is the operator since which one of its inputs is not known.
     fn store(
         &mut self,
         node: &'m Node,
         outcome: std::result::Result<Outcome, Stop>,
+        (lost, input): (Option<Rc<Break>>, Option<Rc<[u64]>>),
         scope: &mut Scope<'m, '_>,
     ) -> Result<()> {
         let op = full_name(node);
+        let broken = |why: String| {
+            Rc::new(Break {
+                op: op.clone(),
+                name: crate::printable(name_of(node)),
+                why: printable(&why),
+            })
+        };
+        let mut reason = lost.clone();
+        let is_unsupported = matches!(outcome, Err(Stop::Unsupported(_)));
         let mut outputs = match outcome {
             Ok(outcome) => {
                 if let Some(mult_adds) = outcome.mult_adds {
                     let shape = outcome.outputs.first().and_then(|output| output.shape.as_deref());
-                    let name = if node.name.is_empty() {
-                        node.outputs.first().map_or("", String::as_str)
-                    } else {
-                        &node.name
-                    };
-                    let key = std::ptr::from_ref(node).addr();
-                    self.tally
-                        .count(&op, (key, name), shape.unwrap_or_default(), mult_adds)?;
+                    let module = self.with_modules.then(|| modules::of_onnx(node));
+                    self.tally.run(&Run {
+                        op: &op,
+                        key: std::ptr::from_ref(node).addr(),
+                        name: name_of(node),
+                        module: module.as_deref(),
+                        input: input.as_deref(),
+                        output: shape.unwrap_or_default(),
+                        mult_adds,
+                    })?;
                 }
                 outcome.outputs
             }
@@ -249,30 +312,45 @@ impl<'m> Runner<'m> {
                     why: printable(&why),
                 });
             }
-            Err(Stop::Unknown(why)) => {
-                if ops::is_counted(&node.domain, &node.op_type) {
-                    self.tally.cannot(&op, &why);
+            Err(stop) => {
+                let counts = ops::is_counted(&node.domain, &node.op_type);
+                match (&lost, stop) {
+                    (Some(first), _) if counts => self.tally.lost(first, &op),
+                    (Some(_), _) => {}
+                    (None, Stop::Unknown(why) | Stop::Unsupported(why) | Stop::Bad(why)) => {
+                        let first = broken(why);
+                        if counts || is_unsupported {
+                            self.tally.broken(&first);
+                        }
+                        reason = Some(first);
+                    }
                 }
-                Vec::new()
-            }
-            Err(Stop::Unsupported(why)) => {
-                self.tally.cannot(&op, &why);
                 Vec::new()
             }
         };
         outputs.truncate(node.outputs.len());
         outputs.resize(node.outputs.len(), Tensor::default());
-        for (name, mut tensor) in node.outputs.iter().zip(outputs) {
+        for (at, (name, mut tensor)) in node.outputs.iter().zip(outputs).enumerate() {
             if name.is_empty() {
                 continue;
             }
-            if tensor.shape.is_none() {
+            if tensor.shape.is_none() && tensor.items.is_none() {
                 let info = scope.infos.get(name.as_str());
                 tensor.shape = info.and_then(|info| self.shape_of(info)).map(Into::into);
+                if tensor.lost.is_none() {
+                    tensor.lost = Some(match &reason {
+                        Some(reason) => Rc::clone(reason),
+                        None => broken(format!(
+                            "the shape of its output {at} is only known when the model runs"
+                        )),
+                    });
+                }
             }
-            let values = tensor.data.as_ref().map_or(0, Data::len);
+            let values = tensor.data.as_ref().map_or(0, Data::len)
+                + tensor.items.as_ref().map_or(0, |items| ITEM_VALUES * items.len());
             let dims = tensor.shape.as_deref().map_or(0, <[u64]>::len);
             proto::check_rank(dims)?;
+            self.spend(values / VALUES_OF_A_UNIT)?;
             self.budget
                 .charge((size_of::<(&str, Tensor)>() + 8 * (values + dims)) as u64)?;
             scope.values.insert(name, tensor);
@@ -285,6 +363,8 @@ impl<'m> Runner<'m> {
         let dims = info.dims.as_ref()?.iter();
         dims.map(|dim| match dim {
             Dim::Fixed(dim) => Some(*dim),
+            // What value infos have as 0 may be open.
+            Dim::Zero => None,
             Dim::Named(name) => self.dims.get(name.as_str()).copied(),
             Dim::Open => None,
         })
@@ -301,6 +381,7 @@ impl<'m> Runner<'m> {
         scope.values = inputs
             .map(|(name, tensor)| (name.as_str(), tensor.unwrap_or_default()))
             .collect();
+        self.spend(function.inputs.len() + function.defaults.len().saturating_mul(call.attributes.len()) / 8)?;
         scope.attributes = call.attributes;
         for default in &function.defaults {
             if !scope.attributes.iter().any(|(name, _)| *name == default.name) {
@@ -329,14 +410,18 @@ fn full_name(node: &Node) -> String {
     }
 }
 
-/// An operator for a message.
-fn title(node: &Node) -> String {
-    let name = if node.name.is_empty() {
+/// The name of an operator, or else that of its first output.
+fn name_of(node: &Node) -> &str {
+    if node.name.is_empty() {
         node.outputs.first().map_or("", String::as_str)
     } else {
         &node.name
-    };
-    format!("{} `{}`", full_name(node), printable(name))
+    }
+}
+
+/// An operator for a message.
+fn title(node: &Node) -> String {
+    format!("{} `{}`", full_name(node), printable(name_of(node)))
 }
 
 /// A name from a file: it must not control the terminal, nor fill it.

@@ -2,6 +2,8 @@
 
 use std::rc::Rc;
 
+use crate::tally::Break;
+
 /// Values that are kept of a tensor at most. Shapes, axes and indices are far shorter.
 pub const MOST_VALUES: usize = 4096;
 
@@ -105,10 +107,14 @@ pub struct Tensor {
     pub shape: Option<Rc<[u64]>>,
     /// Its values, if they are known and few.
     pub data: Option<Data>,
+    /// The items, where it is a sequence.
+    pub items: Option<Rc<[Tensor]>>,
     /// Which of the model's constants it is.
     pub origin: Option<usize>,
     /// Whether it is a constant of the file itself.
     pub constant: bool,
+    /// The operator since which its shape or its values are not known.
+    pub lost: Option<Rc<Break>>,
 }
 
 impl Tensor {

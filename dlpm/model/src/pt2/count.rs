@@ -7,10 +7,10 @@ use super::{
     sizes::Sizes,
 };
 use crate::{
-    ModelError,
+    ModelError, modules,
     onnx::value::{Flow, MOST_DIMS, Stop, bad, elements, product, unknown},
     products::{einsum, matmul},
-    tally::Tally,
+    tally::{Run, Tally},
 };
 
 /// Graphs in each other at most.
@@ -21,7 +21,13 @@ const MOST_DEPTH: usize = 16;
 /// # Errors
 ///
 /// Where sizes contradict each other, or something is too large.
-pub fn graph(graph: &Graph, sizes: &Sizes, tally: &mut Tally, depth: usize) -> Result<(), ModelError> {
+pub fn graph(
+    graph: &Graph,
+    sizes: &Sizes,
+    tally: &mut Tally,
+    with_modules: bool,
+    depth: usize,
+) -> Result<(), ModelError> {
     if depth > MOST_DEPTH {
         return Err(ModelError::TooLarge("its graphs are nested too deep".to_owned()));
     }
@@ -34,7 +40,7 @@ pub fn graph(graph: &Graph, sizes: &Sizes, tally: &mut Tally, depth: usize) -> R
     for node in &graph.nodes {
         let target = node.target.strip_prefix("torch.ops.").unwrap_or(&node.target);
         if let Some(inner) = transparent(target, node) {
-            self::graph(inner, sizes, tally, depth + 1)?;
+            self::graph(inner, sizes, tally, with_modules, depth + 1)?;
             continue;
         }
         // Without the overload: `aten.linear`.
@@ -44,9 +50,18 @@ pub fn graph(graph: &Graph, sizes: &Sizes, tally: &mut Tally, depth: usize) -> R
         match call.mult_adds(target) {
             Ok(None) => {}
             Ok(Some(mult_adds)) => {
-                let layer = (std::ptr::from_ref(node).addr(), call.output().unwrap_or_default());
                 let output = call.output().and_then(|name| call.shape(name));
-                tally.count(&op, layer, &output.unwrap_or_default(), mult_adds)?;
+                let stack = node.metadata.nn_module_stack.as_deref().unwrap_or_default();
+                let module = with_modules.then(|| modules::of_stack(stack));
+                tally.run(&Run {
+                    op: &op,
+                    key: std::ptr::from_ref(node).addr(),
+                    name: call.output().unwrap_or_default(),
+                    module: module.as_deref(),
+                    input: call.input(0).ok().as_deref(),
+                    output: &output.unwrap_or_default(),
+                    mult_adds,
+                })?;
             }
             Err(Stop::Bad(why)) => {
                 return Err(ModelError::Shapes {
@@ -131,8 +146,16 @@ impl<'a> Call<'a> {
         match space {
             "aten" => self.aten(op, overload),
             // Numbers, views and the like: the decompositions of these have no products either.
-            "prims" | "_operator" | "builtins" | "math" | "torch" => Ok(None),
-            "quantized_decomposed" if op.contains("quantize") || op.starts_with("choose_qparams") => Ok(None),
+            "prims" | "_operator" | "builtins" | "math" | "torch" | "profiler" | "prim" => Ok(None),
+            "quantized_decomposed" | "torchao" if op.contains("quantize") || op.starts_with("choose_qparams") => {
+                Ok(None)
+            }
+            // What is sent to other processes.
+            "_c10d_functional" | "c10d_functional" | "c10d" => Ok(None),
+            "torchvision" if op == "deform_conv2d" => self.convolution(false).map(Some),
+            "torchvision" if matches!(op, "nms" | "roi_align" | "roi_pool" | "ps_roi_align" | "ps_roi_pool") => {
+                Ok(None)
+            }
             _ => unsupported("dlpm has no rule for it"),
         }
     }
@@ -146,8 +169,12 @@ impl<'a> Call<'a> {
             "conv1d" | "conv2d" | "conv3d" => self.convolution(false),
             "convolution" | "_convolution" => self.convolution(self.flag("transposed")),
             "conv_transpose1d" | "conv_transpose2d" | "conv_transpose3d" => self.convolution(true),
-            "matmul" | "mm" | "bmm" | "mv" | "dot" | "vdot" | "_scaled_mm" => self.product(0, 1),
-            "addmm" | "baddbmm" | "addmv" | "addbmm" => self.product(1, 2),
+            "matmul" | "mm" | "bmm" | "mv" | "dot" | "vdot" | "_scaled_mm" | "_scaled_mm_v2" | "_int_mm"
+            | "_sparse_mm" | "hspmm" => self.product(0, 1),
+            "addmm" | "baddbmm" | "addmv" | "addbmm" | "sspaddmm" | "_addmm_activation" => self.product(1, 2),
+            "_grouped_mm" | "_scaled_grouped_mm" | "_scaled_grouped_mm_v2" => self.grouped(),
+            "_weight_int8pack_mm" | "_weight_int4pack_mm" | "_weight_int4pack_mm_for_cpu" | "inner" => self.by_result(),
+            "tensordot" => self.tensordot(),
             "einsum" => self.einsum(),
             "lstm" | "gru" | "rnn_tanh" | "rnn_relu" if overload == "input" => self.recurrent(),
             "lstm_cell" | "gru_cell" | "rnn_tanh_cell" | "rnn_relu_cell" => self.cell(),
@@ -166,6 +193,51 @@ impl<'a> Call<'a> {
     fn product(&self, left: usize, right: usize) -> Flow<u64> {
         let (_, mult_adds) = matmul(&self.input(left)?, &self.input(right)?)?;
         Ok(mult_adds)
+    }
+
+    /// Groups of rows, each with a matrix of its own; or of columns; or of what is summed over. The groups of one operand lie
+    /// side by side, so that together they are as much work as one.
+    fn grouped(&self) -> Flow<u64> {
+        let (left, right) = (self.input(0)?, self.input(1)?);
+        let sizes = match (left.as_slice(), right.as_slice()) {
+            ([rows, length], [_, right_length, columns])
+            | ([rows, length], [right_length, columns])
+            | ([_, rows, length], [right_length, columns])
+                if length == right_length =>
+            {
+                [1, *rows, *length, *columns]
+            }
+            ([groups, rows, length], [right_groups, right_length, columns])
+                if groups == right_groups && length == right_length =>
+            {
+                [*groups, *rows, *length, *columns]
+            }
+            _ => return bad("the sizes of its tensors do not go together"),
+        };
+        product(sizes)
+    }
+
+    /// Elements of the result × the last dimension of the left operand.
+    fn by_result(&self) -> Flow<u64> {
+        let left = self.input(0)?;
+        product([elements(&self.result()?)?, left.last().copied().unwrap_or(1)])
+    }
+
+    /// What is summed over stands in both operands, and not in the result: the root of what is too much.
+    fn tensordot(&self) -> Flow<u64> {
+        let (left, right, result) = (
+            elements(&self.input(0)?)?,
+            elements(&self.input(1)?)?,
+            elements(&self.result()?)?,
+        );
+        let both = u128::from(left) * u128::from(right);
+        let Some(squared) = both.checked_div(u128::from(result)) else {
+            return Ok(0);
+        };
+        match u64::try_from(squared.isqrt()) {
+            Ok(summed) => product([result, summed]),
+            Err(_) => bad("a dimension has more than 64 bits"),
+        }
     }
 
     /// Positions × weights of a position; transposed, the positions are those of the input.
@@ -253,7 +325,7 @@ fn unsupported<T>(why: &str) -> Flow<T> {
 /// Whether the name of an operator of PyTorch tells that it multiplies and accumulates. All others are elementwise, move
 /// elements, or reduce them.
 fn has_products(op: &str) -> bool {
-    const PARTS: [&str; 11] = [
+    const PARTS: [&str; 8] = [
         "_mm",
         "matmul",
         "attention",
@@ -261,12 +333,38 @@ fn has_products(op: &str) -> bool {
         "lstm",
         "gru",
         "rnn",
-        "fft",
-        "stft",
         "linalg",
-        "cdist",
     ];
-    const WHOLE: [&str; 7] = ["inner", "matrix_exp", "cholesky", "inverse", "pinverse", "svd", "qr"];
+    const WHOLE: [&str; 14] = [
+        "inner",
+        "matrix_exp",
+        "matrix_power",
+        "chain_matmul",
+        "cholesky",
+        "cholesky_inverse",
+        "cholesky_solve",
+        "inverse",
+        "pinverse",
+        "svd",
+        "qr",
+        "lstsq",
+        "triangular_solve",
+        "_trilinear",
+    ];
+    // Norms, and views of what there is: sums of squares are no products of two tensors. A norm of a matrix that needs its
+    // singular values appears in a program as `linalg_svd`.
+    const WITHOUT: [&str; 7] = [
+        "linalg_vector_norm",
+        "linalg_norm",
+        "linalg_matrix_norm",
+        "linalg_cross",
+        "linalg_diagonal",
+        "_convert_weight_to_int4pack",
+        "_convert_weight_to_int4pack_for_cpu",
+    ];
+    if WITHOUT.contains(&op) {
+        return false;
+    }
     let names_products = op.ends_with("mm") || op.ends_with("dot") || PARTS.iter().any(|part| op.contains(part));
     let convolves = op.contains("conv") && !op.contains("convert");
     let combines = op.contains("linear") && !op.contains("upsample");
@@ -280,14 +378,13 @@ mod tests {
     #[test]
     fn names_of_operators_with_products() {
         for op in [
-            "sspaddmm",
-            "_grouped_mm",
-            "_int_mm",
-            "tensordot",
+            "_some_mm",
             "conv_tbc",
             "quantized_lstm",
-            "fft_rfft",
             "linalg_solve",
+            "linalg_multi_dot",
+            "matrix_exp",
+            "bilinear",
         ] {
             assert!(has_products(op), "{op}");
         }
@@ -299,6 +396,13 @@ mod tests {
             "_convert_indices_from_coo_to_csr",
             "add",
             "embedding",
+            "fft_rfft",
+            "stft",
+            "cdist",
+            "renorm",
+            "linalg_vector_norm",
+            "linalg_norm",
+            "linalg_cross",
         ] {
             assert!(!has_products(op), "{op}");
         }

@@ -7,14 +7,16 @@ mod count;
 mod schema;
 mod sizes;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::{
     ModelError, Options,
     archive::Archive,
     input::{self, Declared, Dim},
+    modules,
     summary::{Counts, InputTensor},
     tally::Tally,
+    weights::{Weights, Why},
 };
 use schema::{Program, Size, Tensor, WeightsConfig};
 use sizes::Sizes;
@@ -49,7 +51,7 @@ pub fn read(archive: &mut Archive<'_>, name: &str, options: &Options) -> Result<
     };
     let module = &program.graph_module;
     let tensors = &module.graph.tensor_values;
-    let (total_params, trainable_params) = parameters(&program, &weights)?;
+    let found = parameters(&program, &weights)?;
 
     let user_inputs = module
         .signature
@@ -70,7 +72,7 @@ pub fn read(archive: &mut Archive<'_>, name: &str, options: &Options) -> Result<
             super::printable(&value.name)
         )));
     }
-    let (dims, symbols) = input::resolve(&declared, &options.inputs, &[])?;
+    let (dims, symbols) = input::resolve(&declared, &options.inputs, &options.dims, &[])?;
     let inputs = inputs.iter().zip(dims).map(|((name, tensor), dims)| InputTensor {
         name: super::printable(name),
         data_type: tensor.map(|tensor| schema::type_name(tensor.dtype).to_owned()),
@@ -79,14 +81,21 @@ pub fn read(archive: &mut Archive<'_>, name: &str, options: &Options) -> Result<
     });
     let inputs = inputs.collect();
     let mut tally = Tally::new(options.per_layer);
-    count::graph(&module.graph, &Sizes::new(symbols), &mut tally, 0)?;
+    count::graph(&module.graph, &Sizes::new(symbols), &mut tally, options.modules, 0)?;
     Ok(Counts {
         format: "pt2",
         inputs,
-        total_params,
-        trainable_params: Some(trainable_params),
+        total_params: found.weights.parameters()?,
+        trainable_params: Some(found.trained),
+        weights: found.weights,
+        module_params: if options.modules {
+            found.modules
+        } else {
+            BTreeMap::new()
+        },
         tally: Some(tally),
         notes,
+        ..Counts::default()
     })
 }
 
@@ -96,19 +105,27 @@ fn parse<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, ModelError> 
 
 fn dim(size: &Size) -> Dim {
     match size {
+        Size::Number(0) => Dim::Zero,
         Size::Number(number) => u64::try_from(*number).map_or(Dim::Open, Dim::Fixed),
         Size::Expression(text) => sizes::symbol(text).map_or(Dim::Open, |name| Dim::Named(name.to_owned())),
     }
 }
 
-/// All parameters, and those of them that are trained.
-fn parameters(program: &Program, weights: &WeightsConfig) -> Result<(u64, u64), ModelError> {
+/// The parameters of a program.
+#[derive(Default)]
+struct Found {
+    weights: Weights,
+    trained: u64,
+    modules: BTreeMap<String, u64>,
+}
+
+fn parameters(program: &Program, weights: &WeightsConfig) -> Result<Found, ModelError> {
     let module = &program.graph_module;
     let tensors = &module.graph.tensor_values;
     let specs = module.signature.input_specs.iter();
     let parameters = specs.filter_map(|spec| spec.parameter.as_ref());
     let mut seen = HashSet::new();
-    let (mut all, mut trained) = (0u64, 0u64);
+    let mut found = Found::default();
     let none = Sizes::new(HashMap::new());
     for parameter in parameters {
         let tensor = tensors.get(&parameter.arg.name);
@@ -125,9 +142,34 @@ fn parameters(program: &Program, weights: &WeightsConfig) -> Result<(u64, u64), 
         {
             continue;
         }
-        let sum = all.checked_add(count);
-        all = sum.ok_or_else(|| ModelError::TooLarge("its parameters have more than 64 bits".to_owned()))?;
-        trained += if tensor.requires_grad { count } else { 0 };
+        let bits = bits_of(tensor, count);
+        found.weights.count(schema::type_name(tensor.dtype), count, bits)?;
+        // No part is larger than the sum of all, which has been checked.
+        let all = found.weights.parameters()?;
+        found.trained = all.min(
+            found
+                .trained
+                .saturating_add(if tensor.requires_grad { count } else { 0 }),
+        );
+        *found
+            .modules
+            .entry(modules::of_tensor(&parameter.parameter_name))
+            .or_default() += count;
     }
-    Ok((all, trained))
+    let buffers = module
+        .signature
+        .input_specs
+        .iter()
+        .filter_map(|spec| spec.buffer.as_ref());
+    for buffer in buffers {
+        let tensor = tensors.get(&buffer.arg.name);
+        if let Some((tensor, count)) = tensor.and_then(|tensor| Some((tensor, none.elements(&tensor.sizes)?))) {
+            found.weights.leave_out(Why::Buffer, count, bits_of(tensor, count))?;
+        }
+    }
+    Ok(found)
+}
+
+fn bits_of(tensor: &Tensor, count: u64) -> Option<u64> {
+    schema::type_bits(tensor.dtype)?.checked_mul(count)
 }

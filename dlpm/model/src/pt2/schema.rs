@@ -41,6 +41,17 @@ pub struct Node {
     pub inputs: Vec<NamedArgument>,
     /// What comes out.
     pub outputs: Vec<Argument>,
+    /// Where the author wrote it.
+    #[serde(default)]
+    pub metadata: Metadata,
+}
+
+/// Where an operator was written.
+#[derive(Debug, Default, Deserialize)]
+pub struct Metadata {
+    /// The modules around it, see [`crate::modules::of_stack`].
+    #[serde(default)]
+    pub nn_module_stack: Option<String>,
 }
 
 /// An argument and its name.
@@ -187,6 +198,8 @@ pub struct Signature {
 pub struct InputSpec {
     /// A parameter.
     pub parameter: Option<Parameter>,
+    /// A tensor of the module that is not a parameter.
+    pub buffer: Option<Buffer>,
     /// What the user hands over.
     pub user_input: Option<UserInput>,
 }
@@ -198,6 +211,13 @@ pub struct Parameter {
     pub arg: TensorName,
     /// Its name in the model.
     pub parameter_name: String,
+}
+
+/// A tensor of the module that is not a parameter.
+#[derive(Debug, Deserialize)]
+pub struct Buffer {
+    /// Its name in the graph.
+    pub arg: TensorName,
 }
 
 /// What the user hands over.
@@ -222,7 +242,7 @@ pub struct Stored {
 }
 
 /// Numbers, names and bits of PyTorch's types of elements.
-const TYPES: [(i64, &str, u64); 14] = [
+const TYPES: [(i64, &str, u64); 23] = [
     (1, "uint8", 8),
     (2, "int8", 8),
     (3, "int16", 16),
@@ -236,7 +256,16 @@ const TYPES: [(i64, &str, u64); 14] = [
     (11, "complex128", 128),
     (12, "bool", 8),
     (13, "bfloat16", 16),
+    (14, "qint8", 8),
+    (15, "quint8", 8),
+    (16, "qint32", 32),
     (28, "uint16", 16),
+    (29, "float8_e4m3fn", 8),
+    (30, "float8_e5m2", 8),
+    (31, "float8_e4m3fnuz", 8),
+    (32, "float8_e5m2fnuz", 8),
+    (33, "float8_e8m0fnu", 8),
+    (34, "float4_e2m1fn_x2", 8),
 ];
 
 /// The name of a type.

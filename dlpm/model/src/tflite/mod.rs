@@ -68,6 +68,7 @@ pub fn read(file: &ModelFile, options: &Options, details: &mut Details) -> Resul
         trainable_params: None,
         tally: Some(machine.tally),
         notes,
+        ..Counts::default()
     })
 }
 

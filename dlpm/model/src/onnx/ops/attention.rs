@@ -2,20 +2,14 @@
 
 use super::super::{
     call::{Call, Outcome},
-    value::{Flow, Stop, Tensor, bad, product, show},
+    value::{Flow, Tensor, bad, product, show},
 };
-use crate::products::matmul;
 
 /// Evaluates an operator of this family.
 pub fn evaluate(call: &Call<'_>) -> Option<Flow<Outcome>> {
-    (call.op == "Attention").then(|| attention(call))
-}
-
-/// Evaluates an operator of ONNX Runtime of this family.
-pub fn evaluate_contrib(call: &Call<'_>) -> Option<Flow<Outcome>> {
     Some(match call.op {
-        "Attention" => fused(call),
-        "MultiHeadAttention" => multi_head(call),
+        "Attention" | "FlexAttention" => attention(call),
+        "LinearAttention" => linear(call),
         _ => return None,
     })
 }
@@ -44,11 +38,16 @@ fn heads(call: &Call<'_>, at: usize, attribute: &str) -> Flow<Heads> {
 }
 
 /// `batch × heads × queries × keys × (width of a key + width of a value)`
-fn products(batch: u64, heads: u64, queries: u64, keys: u64, widths: [u64; 2]) -> Flow<u64> {
-    let Some(width) = widths[0].checked_add(widths[1]) else {
-        return bad("a dimension has more than 64 bits");
-    };
-    product([batch, heads, queries, keys, width])
+pub fn products(batch: u64, heads: u64, queries: u64, keys: u64, widths: [u64; 2]) -> Flow<u64> {
+    product([batch, heads, queries, keys, add(widths[0], widths[1])?])
+}
+
+/// A sum of sizes.
+pub fn add(left: u64, right: u64) -> Flow<u64> {
+    match left.checked_add(right) {
+        Some(sum) => Ok(sum),
+        None => bad("a sum of dimensions has more than 64 bits"),
+    }
 }
 
 /// ONNX's own, since version 23.
@@ -67,9 +66,7 @@ fn attention(call: &Call<'_>) -> Flow<Outcome> {
         },
         None => 0,
     };
-    let Some(total) = keys.length.checked_add(past) else {
-        return bad("a dimension has more than 64 bits");
-    };
+    let total = add(keys.length, past)?;
     let mult_adds = products(batch, queries.heads, queries.length, total, [keys.width, values.width])?;
     let shape = if query.len() == 4 {
         vec![batch, queries.heads, queries.length, values.width]
@@ -78,40 +75,39 @@ fn attention(call: &Call<'_>) -> Flow<Outcome> {
     };
     let present = |heads: &Heads| Tensor::of([batch, heads.heads, total, heads.width]);
     Ok(Outcome {
-        outputs: vec![Tensor::of(shape), present(&keys), present(&values)],
+        outputs: vec![
+            Tensor::of(shape),
+            present(&keys),
+            present(&values),
+            // The products of queries and keys.
+            Tensor::of([batch, queries.heads, queries.length, total]),
+        ],
         mult_adds: Some(mult_adds),
     })
 }
 
-/// ONNX Runtime's, with the weights that make queries, keys and values.
-fn fused(call: &Call<'_>) -> Flow<Outcome> {
-    let (input, weights) = (call.shape(0)?, call.shape(1)?);
-    let ([batch, length, _], [_, all]) = (input, weights) else {
-        return bad(format!("{} does not go with weights of {}", show(input), show(weights)));
+/// A state of keys × values for each head, which every token changes and every query reads. The rules with a difference read it
+/// once more for each key.
+fn linear(call: &Call<'_>) -> Flow<Outcome> {
+    let (query, keys, values) = (
+        heads(call, 0, "q_num_heads")?,
+        heads(call, 1, "kv_num_heads")?,
+        heads(call, 2, "kv_num_heads")?,
+    );
+    let batch = call.shape(0)?.first().copied().unwrap_or_default();
+    let per_key = if call.text("update_rule").ends_with("delta") || call.text("update_rule").is_empty() {
+        2
+    } else {
+        1
     };
-    if call.input(4).is_some() || call.ints("qkv_hidden_sizes").is_some() {
-        return Err(Stop::Unsupported("with a past or widths of its own".to_owned()));
-    }
-    let (_, of_weights) = matmul(input, weights)?;
-    let width = all / 3;
-    let of_products = products(*batch, 1, *length, *length, [width, width])?;
-    match of_weights.checked_add(of_products) {
-        Some(mult_adds) => Ok(Outcome::counted([*batch, *length, width], mult_adds)),
-        None => bad("a product of dimensions has more than 64 bits"),
-    }
-}
-
-fn multi_head(call: &Call<'_>) -> Flow<Outcome> {
-    if call.input(1).is_none() || call.input(6).is_some() || call.input(7).is_some() {
-        return Err(Stop::Unsupported("packed, or with a past".to_owned()));
-    }
-    let (queries, keys, values) = (call.shape(0)?, call.shape(1)?, call.shape(2)?);
-    let ([batch, length, width], [_, keys, key_width], [_, _, value_width]) = (queries, keys, values) else {
-        return Err(Stop::Unsupported("with keys and values in heads".to_owned()));
-    };
-    if width != key_width {
-        return bad(format!("queries of {width} do not go with keys of {key_width}"));
-    }
-    let mult_adds = products(*batch, 1, *length, *keys, [*width, *value_width])?;
-    Ok(Outcome::counted([*batch, *length, *value_width], mult_adds))
+    let heads = add(product([keys.heads, per_key])?, query.heads)?;
+    let mult_adds = product([batch, query.length, heads, keys.width, values.width])?;
+    let width = product([query.heads, values.width])?;
+    Ok(Outcome {
+        outputs: vec![
+            Tensor::of([batch, query.length, width]),
+            Tensor::of([batch, keys.heads, keys.width, values.width]),
+        ],
+        mult_adds: Some(mult_adds),
+    })
 }

@@ -5,7 +5,7 @@ use super::super::{
     value::{Flow, Tensor},
 };
 
-const SAME: [&str; 66] = [
+const SAME: [&str; 61] = [
     "Abs",
     "Acos",
     "Acosh",
@@ -13,7 +13,6 @@ const SAME: [&str; 66] = [
     "Asinh",
     "Atan",
     "Atanh",
-    "BatchNormalization",
     "Bernoulli",
     "BitwiseNot",
     "Celu",
@@ -30,15 +29,12 @@ const SAME: [&str; 66] = [
     "EyeLike",
     "Floor",
     "Gelu",
-    "GroupNormalization",
     "HardSigmoid",
     "HardSwish",
     "Hardmax",
-    "InstanceNormalization",
     "IsInf",
     "IsNaN",
     "LRN",
-    "LayerNormalization",
     "LeakyRelu",
     "Log",
     "LogSoftmax",
@@ -49,7 +45,6 @@ const SAME: [&str; 66] = [
     "Not",
     "PRelu",
     "QuantizeLinear",
-    "RMSNormalization",
     "RandomNormalLike",
     "RandomUniformLike",
     "Reciprocal",
@@ -84,18 +79,20 @@ const SAME_TOO: [&str; 6] = [
 ];
 
 /// ONNX Runtime's operators of the kind.
-const CONTRIB: [&str; 11] = [
+const CONTRIB: [&str; 13] = [
+    "BiasAdd",
+    "BiasDropout",
     "BiasGelu",
+    "BiasSoftmax",
     "FastGelu",
     "Gelu",
+    "GemmaRotaryEmbedding",
+    "IsAllFinite",
+    "NGramRepeatBlock",
     "QuickGelu",
-    "SkipLayerNormalization",
-    "SkipSimplifiedLayerNormalization",
-    "SimplifiedLayerNormalization",
-    "LayerNormalization",
-    "QuantizeLinear",
-    "DequantizeLinear",
     "RotaryEmbedding",
+    "ScaledSiLU",
+    "Trilu",
 ];
 
 /// Evaluates an operator of this family.
@@ -103,14 +100,9 @@ pub fn evaluate(call: &Call<'_>) -> Option<Flow<Outcome>> {
     (SAME.contains(&call.op) || SAME_TOO.contains(&call.op)).then(|| same(call))
 }
 
-/// Whether an operator of ONNX Runtime belongs to this family.
-pub fn is_contrib(op: &str) -> bool {
-    CONTRIB.contains(&op)
-}
-
 /// Evaluates an operator of ONNX Runtime of this family.
 pub fn evaluate_contrib(call: &Call<'_>) -> Option<Flow<Outcome>> {
-    is_contrib(call.op).then(|| same(call))
+    CONTRIB.contains(&call.op).then(|| same(call))
 }
 
 fn same(call: &Call<'_>) -> Flow<Outcome> {
@@ -122,16 +114,7 @@ fn same(call: &Call<'_>) -> Flow<Outcome> {
     let mut outcome = Outcome::one(output);
     match call.op {
         // The mask.
-        "Dropout" => outcome.outputs.push(Tensor::of(shape)),
-        // With the statistics of a training pass.
-        "BatchNormalization" if call.outputs > 1 => {
-            let channels = call.input(3).cloned().unwrap_or_default();
-            let statistics = Tensor {
-                shape: channels.shape,
-                ..Tensor::default()
-            };
-            outcome.outputs.extend(vec![statistics; call.outputs - 1]);
-        }
+        "Dropout" | "BiasDropout" => outcome.outputs.push(Tensor::of(shape)),
         _ => {}
     }
     Ok(outcome)

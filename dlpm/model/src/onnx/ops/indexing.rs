@@ -6,28 +6,50 @@ use super::super::{
 };
 
 /// Operators without operations that count, whose shapes depend on values.
-const OF_VALUES: [&str; 20] = [
+const OF_VALUES: [&str; 9] = [
     "Compress",
-    "ConcatFromSequence",
     "ImageDecoder",
     "NonMaxSuppression",
-    "Optional",
-    "OptionalGetElement",
-    "OptionalHasElement",
     "RegexFullMatch",
-    "SequenceAt",
-    "SequenceConstruct",
-    "SequenceEmpty",
-    "SequenceErase",
-    "SequenceInsert",
-    "SequenceLength",
-    "SplitToSequence",
     "StringConcat",
     "StringNormalizer",
     "StringSplit",
     "TfIdfVectorizer",
     "Unique",
 ];
+
+/// Evaluates an operator of ONNX Runtime of this family.
+pub fn evaluate_contrib(call: &Call<'_>) -> Option<Flow<Outcome>> {
+    Some(match call.op {
+        "GatherND" => gather_nd(call),
+        "GatherBlockQuantized" => gather_quantised(call),
+        _ => return None,
+    })
+}
+
+/// Rows of few bits: where bytes hold several values each, the last dimension is longer than that of the data.
+fn gather_quantised(call: &Call<'_>) -> Flow<Outcome> {
+    let (data, indices, scales) = (call.shape_of_rank(0, 2)?, call.shape(1)?, call.shape(2)?);
+    let at = axis(call.int("gather_axis").unwrap_or(0), data.len())?;
+    let block = call.count("block_size").unwrap_or(128);
+    let quantised = axis(call.int("quantize_axis").unwrap_or(1), data.len())?;
+    let mut row = data.to_vec();
+    // A block of values for each scale: more of them than elements says how many an element holds.
+    if let (Some(dim), Some(blocks)) = (row.get_mut(quantised), scales.get(quantised)) {
+        let bits = call.count("bits").unwrap_or(4).max(1);
+        let packed = dim.saturating_mul(8) / bits;
+        if *dim < blocks.saturating_sub(1).saturating_mul(block).saturating_add(1) {
+            *dim = packed;
+        }
+    }
+    let mut shape = row.get(..at).unwrap_or_default().to_vec();
+    shape.extend_from_slice(indices);
+    shape.extend_from_slice(row.get(at + 1..).unwrap_or_default());
+    if shape.len() > MOST_DIMS {
+        return bad(format!("a tensor has more than {MOST_DIMS} dimensions"));
+    }
+    Ok(Outcome::of(shape))
+}
 
 /// Evaluates an operator of this family.
 pub fn evaluate(call: &Call<'_>) -> Option<Flow<Outcome>> {

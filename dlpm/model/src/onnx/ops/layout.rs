@@ -62,24 +62,12 @@ fn concat(call: &Call<'_>) -> Flow<Outcome> {
     let mut shape = first.to_vec();
     for other in 1..call.inputs.len() {
         let next = call.shape(other)?;
-        let fits = next.len() == shape.len()
-            && next
-                .iter()
-                .zip(&shape)
-                .enumerate()
-                .all(|(axis, (a, b))| axis == at || a == b);
-        match (shape.get_mut(at), next.get(at)) {
-            (Some(total), Some(more)) if fits => match total.checked_add(*more) {
-                Some(sum) => *total = sum,
-                None => return bad("a dimension has more than 64 bits"),
-            },
-            _ => {
-                return bad(format!(
-                    "{} and {} cannot be joined at axis {at}",
-                    show(first),
-                    show(next)
-                ));
-            }
+        if !joined(&mut shape, next, at) {
+            return bad(format!(
+                "{} and {} cannot be joined at axis {at}",
+                show(first),
+                show(next)
+            ));
         }
     }
     let parts: Option<Vec<&Data>> = call.inputs.iter().map(|input| input.as_ref()?.data.as_ref()).collect();
@@ -87,6 +75,22 @@ fn concat(call: &Call<'_>) -> Flow<Outcome> {
         .filter(|_| first.len() == 1)
         .and_then(|parts| Data::concat(parts.into_iter()));
     Ok(Outcome::one(Tensor::of(shape).with(data)))
+}
+
+/// Adds the length of `next` at one axis; whether the two fit.
+pub fn joined(shape: &mut [u64], next: &[u64], at: usize) -> bool {
+    let dims = next.iter().zip(shape.iter()).enumerate();
+    let fits = next.len() == shape.len() && dims.into_iter().all(|(axis, (a, b))| axis == at || a == b);
+    match (shape.get_mut(at), next.get(at)) {
+        (Some(total), Some(more)) if fits => match total.checked_add(*more) {
+            Some(sum) => {
+                *total = sum;
+                true
+            }
+            None => false,
+        },
+        _ => false,
+    }
 }
 
 fn split(call: &Call<'_>) -> Flow<Outcome> {

@@ -7,19 +7,25 @@ use super::super::{
 
 /// Evaluates an operator of this family.
 pub fn evaluate(call: &Call<'_>) -> Option<Flow<Outcome>> {
-    matches!(call.op, "LSTM" | "GRU" | "RNN").then(|| recurrent(call))
+    matches!(call.op, "LSTM" | "GRU" | "RNN").then(|| with_weights(call, false))
 }
 
-/// In every step and for every sequence, each weight of the input and of the state is used once.
-fn recurrent(call: &Call<'_>) -> Flow<Outcome> {
+/// In every step and for every sequence, each weight of the input and of the state is used once. Quantised weights are
+/// transposed: directions × inputs × gates.
+pub fn with_weights(call: &Call<'_>, transposed: bool) -> Flow<Outcome> {
     let (input, weights, states) = (call.shape(0)?, call.shape(1)?, call.shape(2)?);
-    let ([first, second, size], [directions, gates, weight_size], [_, state_gates, hidden]) = (input, weights, states)
+    let ([first, second, size], [directions, one, other], [_, state_one, state_other]) = (input, weights, states)
     else {
         return bad(format!(
-            "{} with weights of {} is no sequence",
+            "{} with weights of {} is not a sequence",
             show(input),
             show(weights)
         ));
+    };
+    let (gates, weight_size, state_gates, hidden) = if transposed {
+        (other, one, state_other, state_one)
+    } else {
+        (one, other, state_one, state_other)
     };
     if weight_size != size || gates != state_gates {
         return bad(format!("{} does not go with weights of {}", show(input), show(weights)));

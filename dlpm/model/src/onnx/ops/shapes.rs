@@ -32,9 +32,7 @@ pub fn evaluate(call: &Call<'_>) -> Option<Flow<Outcome>> {
             Err(stop) => Err(stop),
         },
         "Multinomial" => multinomial(call),
-        "Det" => Err(super::super::value::Stop::Unsupported(
-            "dlpm has no rule for it".to_owned(),
-        )),
+        "Det" => det(call),
         op if op.starts_with("Reduce") => reduce(call),
         _ => return None,
     })
@@ -265,7 +263,15 @@ fn without(input: &[u64], axes: &[usize], keep: bool) -> Vec<u64> {
     .collect()
 }
 
-fn reduce(call: &Call<'_>) -> Flow<Outcome> {
+/// Of each matrix. How much work it is depends on the algorithm, so that it is listed.
+fn det(call: &Call<'_>) -> Flow<Outcome> {
+    match call.shape_of_rank(0, 2)? {
+        [outer @ .., _, _] => Ok(Outcome::of(outer)),
+        _ => bad("its input is not a matrix"),
+    }
+}
+
+pub fn reduce(call: &Call<'_>) -> Flow<Outcome> {
     let input = call.shape(0)?;
     let axes = call.ints_either(1, "axes")?.filter(|axes| !axes.is_empty());
     let axes: Vec<usize> = match axes {

@@ -22,8 +22,43 @@ pub fn evaluate(call: &Call<'_>) -> Option<Flow<Outcome>> {
 
 /// Evaluates an operator of ONNX Runtime of this family.
 pub fn evaluate_contrib(call: &Call<'_>) -> Option<Flow<Outcome>> {
-    (call.op == "FusedConv").then(|| conv(call, 1))
+    Some(match call.op {
+        "FusedConv" => conv(call, 1),
+        "NhwcConv" | "NhwcFusedConv" => channels_last(call, 1),
+        "NhwcMaxPool" => pool(call),
+        "ConvTransposeWithDynamicPads" if call.input(2).is_none() => conv_transpose(call),
+        _ => return None,
+    })
 }
+
+/// Evaluates an operator whose channels lie in blocks, as ONNX Runtime's optimiser writes them for CPUs. Channels are padded to
+/// whole blocks; the weights are, too, so that the operations of a padded channel are run and counted.
+pub fn evaluate_blocked(call: &Call<'_>) -> Option<Flow<Outcome>> {
+    Some(match call.op {
+        "Conv" => blocked_conv(call),
+        "MaxPool" | "AveragePool" => pool(call),
+        "GlobalMaxPool" | "GlobalAveragePool" => global_pool(call),
+        "ReorderInput" => reorder_input(call),
+        "ReorderOutput" => reorder_output(call),
+        "Upsample" => blocked_upsample(call),
+        _ => return None,
+    })
+}
+
+/// Evaluates an operator whose channels are the last dimension.
+pub fn evaluate_channels_last(call: &Call<'_>) -> Option<Flow<Outcome>> {
+    Some(match call.op {
+        "Conv" => channels_last(call, 1),
+        "QLinearConv" => channels_last(call, 3),
+        "MaxPool" | "AveragePool" | "LpPool" | "QLinearAveragePool" => pool(call),
+        "GlobalAveragePool" | "GlobalMaxPool" | "GlobalLpPool" => global_pool(call),
+        "BatchNormalization" | "InstanceNormalization" | "LRN" => call.shape(0).map(Outcome::of),
+        _ => return None,
+    })
+}
+
+/// The domain of operators whose channels are the last dimension.
+pub const CHANNELS_LAST: &str = "com.ms.internal.nhwc";
 
 /// Largest kernel, stride or dilation: far beyond what exists, and far below what would overflow.
 const LARGEST: u64 = 1 << 40;
@@ -102,7 +137,10 @@ impl Windows {
 }
 
 /// Positions × weights of a position.
-fn conv(call: &Call<'_>, weights_at: usize) -> Flow<Outcome> {
+pub fn conv(call: &Call<'_>, weights_at: usize) -> Flow<Outcome> {
+    if call.flag("channels_last") {
+        return channels_last(call, weights_at);
+    }
     let (input, weights) = (call.shape_of_rank(0, 3)?, call.shape_of_rank(weights_at, 3)?);
     let ([batch, channels, spatial @ ..], [features, per_group, kernel @ ..]) = (input, weights) else {
         return bad("it has no channels");
@@ -121,6 +159,92 @@ fn conv(call: &Call<'_>, weights_at: usize) -> Flow<Outcome> {
     shape.extend(positions);
     let mult_adds = product(shape.iter().chain(weights.iter().skip(1)).copied())?;
     Ok(Outcome::counted(shape, mult_adds))
+}
+
+/// Batch × space × channels; the weights are as elsewhere.
+fn channels_last(call: &Call<'_>, weights_at: usize) -> Flow<Outcome> {
+    let (input, weights) = (call.shape_of_rank(0, 3)?, call.shape_of_rank(weights_at, 3)?);
+    let ([batch, spatial @ .., channels], [features, per_group, kernel @ ..]) = (input, weights) else {
+        return bad("it has no channels");
+    };
+    let groups = call.count("group").unwrap_or(1);
+    if product([*per_group, groups])? != *channels {
+        return bad(format!(
+            "{channels} channels do not go with weights of {} in {groups} groups",
+            show(weights)
+        ));
+    }
+    let windows = Windows::of(call, spatial.len(), kernel)?;
+    let mut shape = vec![*batch];
+    shape.extend(windows.positions(call, spatial)?);
+    shape.push(*features);
+    let mult_adds = product(shape.iter().chain(weights.iter().skip(1)).copied())?;
+    Ok(Outcome::counted(shape, mult_adds))
+}
+
+/// The weights are blocked, too: their first dimension is that of all output channels. The channels of the input may be padded.
+fn blocked_conv(call: &Call<'_>) -> Flow<Outcome> {
+    let (input, weights) = (call.shape_of_rank(0, 3)?, call.shape_of_rank(1, 3)?);
+    let ([batch, channels, spatial @ ..], [features, per_group, kernel @ ..]) = (input, weights) else {
+        return bad("it has no channels");
+    };
+    let groups = call.count("group").unwrap_or(1);
+    if product([*per_group, groups])? < *channels {
+        return bad(format!(
+            "{channels} channels do not go with weights of {} in {groups} groups",
+            show(weights)
+        ));
+    }
+    let windows = Windows::of(call, spatial.len(), kernel)?;
+    let mut shape = vec![*batch, *features];
+    shape.extend(windows.positions(call, spatial)?);
+    let mult_adds = product(shape.iter().chain(weights.iter().skip(1)).copied())?;
+    Ok(Outcome::counted(shape, mult_adds))
+}
+
+/// Blocked from channels at their usual place, or as the last dimension.
+fn reorder_input(call: &Call<'_>) -> Flow<Outcome> {
+    let input = call.shape_of_rank(0, 3)?;
+    let mut shape = input.to_vec();
+    if call.flag("channels_last") {
+        shape.remove(shape.len() - 1);
+        shape.insert(1, input.last().copied().unwrap_or_default());
+    }
+    Ok(Outcome::of(shape))
+}
+
+/// Back from blocks, without the channels that were padding.
+fn reorder_output(call: &Call<'_>) -> Flow<Outcome> {
+    let input = call.shape_of_rank(0, 3)?;
+    let Some(channels) = call.count("channels") else {
+        return bad("it has no attribute `channels`");
+    };
+    let mut shape = input.to_vec();
+    shape.remove(1);
+    if call.flag("channels_last") {
+        shape.push(channels);
+    } else {
+        shape.insert(1, channels);
+    }
+    Ok(Outcome::of(shape))
+}
+
+fn blocked_upsample(call: &Call<'_>) -> Flow<Outcome> {
+    let input = call.shape(0)?;
+    let scales = call.counts("scales")?.unwrap_or_else(|| vec![1; input.len()]);
+    if scales.len() != input.len() {
+        return bad(format!(
+            "{} scales are not for {} dimensions",
+            scales.len(),
+            input.len()
+        ));
+    }
+    let shape: Vec<u64> = input
+        .iter()
+        .zip(&scales)
+        .map(|(dim, scale)| product([*dim, *scale]))
+        .collect::<Flow<_>>()?;
+    Ok(Outcome::of(shape))
 }
 
 /// Every element of the input meets every weight of its group.
@@ -167,12 +291,20 @@ fn conv_transpose(call: &Call<'_>) -> Flow<Outcome> {
     Ok(Outcome::counted(shape, mult_adds))
 }
 
-fn pool(call: &Call<'_>) -> Flow<Outcome> {
+pub fn pool(call: &Call<'_>) -> Flow<Outcome> {
     let input = call.shape_of_rank(0, 3)?;
-    let (outer, spatial) = input.split_at(2);
+    let last = is_channels_last(call);
+    let spatial = if last {
+        input.get(1..input.len() - 1).unwrap_or_default()
+    } else {
+        input.get(2..).unwrap_or_default()
+    };
     let kernel = call.counts("kernel_shape")?.unwrap_or_default();
-    let mut shape = outer.to_vec();
-    shape.extend(Windows::of(call, spatial.len(), &kernel)?.positions(call, spatial)?);
+    let positions = Windows::of(call, spatial.len(), &kernel)?.positions(call, spatial)?;
+    let begin = if last { 1 } else { 2 };
+    let mut shape = input.get(..begin).unwrap_or_default().to_vec();
+    shape.extend(positions);
+    shape.extend(input.get(begin + spatial.len()..).unwrap_or_default());
     let output = Tensor::of(shape);
     Ok(Outcome {
         outputs: vec![output; call.outputs.clamp(1, 2)],
@@ -180,14 +312,18 @@ fn pool(call: &Call<'_>) -> Flow<Outcome> {
     })
 }
 
-fn global_pool(call: &Call<'_>) -> Flow<Outcome> {
+pub fn global_pool(call: &Call<'_>) -> Flow<Outcome> {
     let input = call.shape_of_rank(0, 2)?;
-    let shape: Vec<u64> = input
-        .iter()
-        .enumerate()
-        .map(|(at, dim)| if at < 2 { *dim } else { 1 })
+    let channels = if is_channels_last(call) { input.len() - 1 } else { 1 };
+    let dims = input.iter().enumerate();
+    let shape: Vec<u64> = dims
+        .map(|(at, dim)| if at == 0 || at == channels { *dim } else { 1 })
         .collect();
     Ok(Outcome::of(shape))
+}
+
+fn is_channels_last(call: &Call<'_>) -> bool {
+    call.flag("channels_last") || call.op == "NhwcMaxPool" || call.domain == CHANNELS_LAST
 }
 
 fn max_unpool(call: &Call<'_>) -> Flow<Outcome> {
