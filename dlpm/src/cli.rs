@@ -144,8 +144,8 @@ pub struct TraceArgs {
     #[arg(long, value_name = "SOURCE", value_enum, default_value_t)]
     pub energy_source: EnergySource,
     /// Energy without a meter: watts of the idle machine and watts more for each busy CPU, as in `idle=40,busy=12`.
-    /// Every figure is then labelled an estimate. A meter that can be read wins, unless --energy-source
-    /// says otherwise.
+    /// Every figure is then labelled an estimate. A meter that measures what can be split wins,
+    /// unless --energy-source says otherwise.
     #[arg(long, value_name = "idle=W,busy=W")]
     pub estimate: Option<Estimate>,
     /// What becomes of idle energy. auto: separate where the power of the idle machine is known (a calibration, or the
