@@ -59,6 +59,15 @@ fn calibrate(args: &CalibrateArgs) -> Result<String> {
     {
         say(&format!("note: {note}"));
     }
+    let at_start = leaves(&mut meter);
+    if let Some((zone, reason)) = at_start
+        .roots
+        .iter()
+        .filter(|root| root.kind == ZoneKind::Package)
+        .find_map(|root| Some((&root.zone, root.energy_uj.as_ref().err()?)))
+    {
+        bail!("{zone} is not measured ({reason}): see `dlpm doctor`, then try again");
+    }
     say(&format!(
         "measuring for {:?}: let the machine do nothing else meanwhile",
         args.duration
