@@ -38,7 +38,7 @@ enum Name {
     /// Cost of a context switch in the kernel and of a ping-pong, beside bpftrace, libbpf-tools and psutil; fails beyond
     /// a third of bpftrace's, or 1.25 times that of the bare helper calls
     Overhead,
-    /// The time and memory of a start, beside bpftrace and perf; fails above 40 MiB, or above bpftrace's CPU time
+    /// The time and memory of a start, beside bpftrace and perf; fails above 40 MiB, or 2.5 times bpftrace's CPU time
     Start,
     /// Reading a model of 100 MB beside reading and hashing its bytes; fails from a ratio of 2 on
     Model,
