@@ -88,6 +88,11 @@ pub const LEFT_OUT: &[(&str, &str)] = &[
     ("signals", "how dlpm and its command end does not depend on the kernel"),
     ("timezone", "the zone of dates does not depend on the kernel"),
     ("output", "what is written and how does not depend on the kernel"),
+    (
+        "mark_limits",
+        "how many marks a trace takes does not depend on the kernel",
+    ),
+    ("meters", "the meters are files of the test, and not the kernel's"),
 ];
 
 /// Whether a test of a program that runs there runs itself.
