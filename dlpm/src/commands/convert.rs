@@ -12,6 +12,7 @@ use dlpm_model::FILE_NAME;
 
 use super::caller;
 use crate::{
+    causes::told,
     cli::ConvertArgs,
     report::{
         conversion::{Conversion, Converted},
@@ -43,7 +44,7 @@ pub fn run(args: &ConvertArgs) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            say(&format!("{error:#}"));
+            say(&told(error.as_ref()));
             ExitCode::FAILURE
         }
     }

@@ -16,6 +16,7 @@ use rustix::net::{
 };
 
 use crate::{
+    causes::told,
     cli::MarkArgs,
     phases::{Answer, Request},
     printable::printable,
@@ -50,7 +51,7 @@ pub fn run(args: &MarkArgs) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if args.if_running && error.is::<NotRunning>() => ExitCode::SUCCESS,
         Err(error) => {
-            say(&format!("{error:#}"));
+            say(&told(error.as_ref()));
             ExitCode::FAILURE
         }
     }

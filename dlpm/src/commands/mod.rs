@@ -20,14 +20,14 @@ use std::{process::ExitCode, sync::Once};
 
 use jiff::tz::TimeZone;
 
-use crate::{sinks::terminal::say, sources::timezone};
+use crate::{causes::told, sinks::terminal::say, sources::timezone};
 
 /// The exit status of a command that succeeds or fails; its error is printed.
 fn status<T>(result: anyhow::Result<T>) -> ExitCode {
     match result {
         Ok(_) => ExitCode::SUCCESS,
         Err(error) => {
-            say(&format!("{error:#}"));
+            say(&told(error.as_ref()));
             ExitCode::FAILURE
         }
     }

@@ -20,7 +20,7 @@ use super::{
     child::{self, CommandError},
     signals::{self, Action, Signal},
 };
-use crate::{cli::TraceArgs, sinks::terminal::say};
+use crate::{causes::told, cli::TraceArgs, sinks::terminal::say};
 use control::{Control, Mark};
 use engine::Engine;
 
@@ -39,7 +39,7 @@ pub fn run(args: &TraceArgs) -> ExitCode {
         .and_then(|runtime| runtime.block_on(trace(args)));
     traced.map_or_else(
         |error| {
-            say(&format!("{error:#}"));
+            say(&told(error.as_ref()));
             ExitCode::from(error.downcast_ref().map_or(failed, CommandError::exit_code))
         },
         ExitCode::from,

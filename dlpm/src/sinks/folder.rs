@@ -233,6 +233,13 @@ impl OutputFolder {
         }
     }
 
+    /// Removes the log if nothing was written to it.
+    pub fn remove_empty_log(&self) {
+        if self.log.metadata().is_ok_and(|status| status.len() == 0) {
+            let _ = unlinkat(&self.folder, LOG_NAME, AtFlags::empty());
+        }
+    }
+
     /// What a file of the folder holds; `None` if there is no such file.
     ///
     /// # Errors

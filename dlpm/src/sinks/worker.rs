@@ -1,7 +1,7 @@
 //! The writer's thread: takes the user's rights to files, opens the folder, and writes what is handed over.
 
 use std::{
-    io,
+    fs, io,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
@@ -84,6 +84,7 @@ pub(super) fn open(options: &LogOptions) -> Result<OutputFolder, StartError> {
 }
 
 fn open_folder(options: &LogOptions) -> Result<OutputFolder, FolderError> {
+    let had_log = fs::symlink_metadata(options.folder.join(LOG_NAME)).is_ok();
     let folder = OutputFolder::create(&options.folder, options.mode)?;
     let existing = match options.mode {
         FolderMode::Overwrite => Ok(Map::new()),
@@ -93,6 +94,12 @@ fn open_folder(options: &LogOptions) -> Result<OutputFolder, FolderError> {
         .and_then(|existing| {
             let continued = options.mode == FolderMode::Append;
             folder.replace(METADATA_NAME, &options.metadata.to_json(existing, continued))
+        })
+        .inspect_err(|_| {
+            // A trace that cannot start leaves no log.
+            if !had_log {
+                folder.remove_empty_log();
+            }
         })
         .map_err(|source| FolderError::Io {
             what: "write",

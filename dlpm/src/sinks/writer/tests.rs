@@ -77,6 +77,21 @@ fn a_writer_that_is_dropped_ends_the_log() {
 }
 
 #[test]
+fn a_writer_that_cannot_start_leaves_no_empty_log() {
+    for metadata in ["no JSON", "[1]", "{\"description\": "] {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join(LOG_NAME);
+        fs::write(folder.path().join(METADATA_NAME), metadata).unwrap();
+        assert!(LogWriter::start(options(folder.path())).is_err());
+        assert!(!log.exists());
+        // One that was there is not dlpm's to remove.
+        fs::write(&log, "").unwrap();
+        assert!(LogWriter::start(options(folder.path())).is_err());
+        assert!(log.exists());
+    }
+}
+
+#[test]
 fn metadata_is_written_at_both_ends_and_kept_by_append() {
     let folder = tempfile::tempdir().unwrap();
     let read = || -> Value { serde_json::from_slice(&fs::read(folder.path().join(METADATA_NAME)).unwrap()).unwrap() };

@@ -283,6 +283,24 @@ fn a_package_with_a_zone_of_its_own_needs_no_dies() {
 }
 
 #[test]
+fn links_that_lead_nowhere_are_not_taken_for_a_missing_module() {
+    for target in [
+        "../../devices/virtual/powercap/intel-rapl/intel-rapl:0",
+        "/nowhere/at/all",
+        "itself",
+    ] {
+        let sysfs = tempfile::TempDir::new().unwrap();
+        let class = sysfs.path().join("class/powercap");
+        fs::create_dir_all(&class).unwrap();
+        std::os::unix::fs::symlink(target, class.join("intel-rapl:0")).unwrap();
+        let error = Powercap::open(sysfs.path(), 0).unwrap_err();
+        assert!(error.is_absent());
+        assert!(error.to_string().contains("/sys/devices"), "{error}");
+        assert!(!error.to_string().contains("module"), "{error}");
+    }
+}
+
+#[test]
 fn no_tree_is_absent_and_says_what_to_do() {
     let sysfs = tempfile::TempDir::new().unwrap();
     let error = Powercap::open(sysfs.path(), 0).unwrap_err();
