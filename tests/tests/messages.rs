@@ -44,7 +44,7 @@ fn a_cause_is_said_once() {
 fn too_few_descriptors_are_not_an_old_kernel() {
     require_dlpm!();
     let directory = tempfile::tempdir().unwrap();
-    for limit in [12, 16, 24] {
+    for limit in [16, 20, 24] {
         let output = Command::new("sh")
             .args(["-c", "ulimit -n $1; shift; exec \"$@\"", "sh", &limit.to_string()])
             .arg(env::var_os("DLPM_BIN").unwrap())

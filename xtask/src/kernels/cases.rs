@@ -93,6 +93,7 @@ pub const LEFT_OUT: &[(&str, &str)] = &[
         "how many marks a trace takes does not depend on the kernel",
     ),
     ("meters", "the meters are files of the test, and not the kernel's"),
+    ("messages", "what is said does not depend on the kernel"),
 ];
 
 /// Whether a test of a program that runs there runs itself.
