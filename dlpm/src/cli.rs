@@ -247,11 +247,12 @@ pub struct GpuArgs {
 
 impl GpuArgs {
     /// What was asked for.
-    pub fn options(&self) -> GpuOptions {
+    pub fn options(&self, roots: &Roots) -> GpuOptions {
         let selection = self.gpu.iter().cloned().reduce(GpuSelection::and).unwrap_or_default();
         GpuOptions {
             selection,
             library: self.nvml_library.clone(),
+            sysfs: roots.sysfs.clone(),
             ..GpuOptions::default()
         }
     }

@@ -9,7 +9,7 @@ use dlpm::{
         gpu::{GpuOptions, Gpus},
     },
 };
-use dlpm_fake_nvml::scenario::{Device, PowerPoint, Process, Scenario};
+use dlpm_fake_nvml::scenario::{Control, Device, Fault, PowerPoint, Process, Scenario};
 use tempfile::TempDir;
 
 /// A copy of the fake library beside the scenario that it plays.
@@ -71,6 +71,38 @@ impl FakeNvml {
     pub fn energy_uj(&self, index: usize, from_ns: u64, to_ns: u64) -> u64 {
         let at = |ns: u64| self.device(index).energy_uj(ns.saturating_sub(self.scenario.start_ns));
         at(to_ns) - at(from_ns)
+    }
+
+    /// Does something to a GPU, from the next call on.
+    pub fn control(&self, index: usize, change: impl FnOnce(&mut Control)) {
+        let file = self.folder.path().join(Control::name(index));
+        let mut control = match fs::read(&file) {
+            Ok(text) => serde_json::from_slice(&text).unwrap(),
+            Err(_) => Control::default(),
+        };
+        change(&mut control);
+        // At once, since a call may come at any moment.
+        let new = file.with_extension("new");
+        fs::write(&new, serde_json::to_vec(&control).unwrap()).unwrap();
+        fs::rename(new, file).unwrap();
+    }
+
+    /// Breaks a GPU: calls return `code`, or do not return.
+    pub fn break_down(&self, index: usize, code: Option<u32>) {
+        self.control(index, |control| {
+            control.fault = Some(Fault { code });
+            control.faults_begun += 1;
+        });
+    }
+
+    /// Repairs it.
+    pub fn repair(&self, index: usize) {
+        self.control(index, |control| control.fault = None);
+    }
+
+    /// Time since the scenario's start.
+    pub fn now_ns(&self) -> u64 {
+        monotonic_ns() - self.scenario.start_ns
     }
 
     /// Waits until the scenario has run for so long.

@@ -1,14 +1,17 @@
 //! Traces of GPUs that the fake NVML plays, through the whole program.
 
-use std::process::{Child, Command};
+use std::{
+    path::Path,
+    process::{Child, Command},
+};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
-    command::{Dlpm, Output},
+    command::{Dlpm, Output, Running},
     gpu::{FakeNvml, uuid},
-    log::{Log, Sample, number},
+    log::{LOG_NAME, Log, Sample, number},
 };
 
 /// A process that does nothing on the CPUs, killed when this is dropped.
@@ -77,6 +80,34 @@ pub fn trace_in(interval: &str, fake: &FakeNvml, ms: u64, arguments: &[&str]) ->
         output,
         folder,
     }
+}
+
+/// Traces in intervals of 250 ms for as long as `meanwhile` takes, which has the folder of the log, and lets `dlpm verify`
+/// prove the log.
+#[track_caller]
+pub fn trace_while(fake: &FakeNvml, meanwhile: impl FnOnce(&mut Running, &Path)) -> Traced {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let mut running = Dlpm::new(["trace", "--interval", "250ms", "--nvml-library"])
+        .arg(fake.library())
+        .arg("--output")
+        .arg(&log)
+        .start();
+    meanwhile(&mut running, &log);
+    let output = running.end_with(libc::SIGINT).exited(0);
+    Dlpm::new(["verify"]).arg(&log).run().exited(0);
+    Traced {
+        log: Log::read(&log),
+        output,
+        folder,
+    }
+}
+
+/// Waits for the end of `count` more intervals.
+#[track_caller]
+pub fn wait_for_intervals(running: &mut Running, log: &Path, count: usize) {
+    let text = std::fs::read_to_string(log.join(LOG_NAME)).unwrap_or_default();
+    running.wait_for_lines(log, text.lines().count() + count);
 }
 
 /// The zone of the GPU with this index.

@@ -3,11 +3,11 @@
 
 use std::fs;
 
-use dlpm_fake_nvml::scenario::{Device, Fault, Scenario};
+use dlpm_fake_nvml::scenario::{Device, Scenario};
 use dlpm_tests::{
     command::Dlpm,
     gpu::{FakeNvml, gpu, process, uuid},
-    gpu_trace::{Sleeper, Traced, of_kind, of_pid, row_uj, trace, zone_name},
+    gpu_trace::{Sleeper, Traced, of_kind, of_pid, row_uj, trace, trace_while, wait_for_intervals, zone_name},
     log::{Log, Sample, number},
     require_dlpm,
 };
@@ -15,6 +15,12 @@ use serde_json::Value;
 
 /// NVML_ERROR_GPU_IS_LOST
 const GPU_IS_LOST: u32 = 15;
+
+/// NVML_ERROR_NOT_SUPPORTED
+const NOT_SUPPORTED: u32 = 3;
+
+/// The function that reads the energy counter.
+const COUNTER: &str = "nvmlDeviceGetTotalEnergyConsumption";
 
 #[test]
 fn figures_of_gpus_that_do_not_hold_are_seen() {
@@ -60,20 +66,25 @@ fn figures_of_gpus_that_do_not_hold_are_seen() {
     }
 }
 
-/// A GPU that fails for a while beside one that does not.
-fn failing(code: Option<u32>) -> FakeNvml {
-    FakeNvml::of(vec![
+/// Traces a GPU that fails for a while, beside one that does not.
+fn failing(code: Option<u32>, says: &str) -> Traced {
+    let fake = FakeNvml::of(vec![
         Device {
-            faults: vec![Fault {
-                from_ms: 2500,
-                to_ms: Some(4000),
-                code,
-            }],
             renews_handles: code.is_some(),
             ..gpu(0, 100, vec![])
         },
         gpu(1, 50, vec![]),
-    ])
+    ]);
+    trace_while(&fake, |dlpm, log| {
+        wait_for_intervals(dlpm, log, 4);
+        fake.break_down(0, code);
+        dlpm.wait_for_message(says);
+        // Nothing else waits for it.
+        wait_for_intervals(dlpm, log, 4);
+        fake.repair(0);
+        dlpm.wait_for_message("GPU 0 (Fake GPU 0) is measured again");
+        wait_for_intervals(dlpm, log, 2);
+    })
 }
 
 #[track_caller]
@@ -112,24 +123,115 @@ fn assert_away_and_back(traced: &Traced) {
 #[test]
 fn a_gpu_that_is_lost_comes_back() {
     require_dlpm!();
-    let traced = trace(&failing(Some(GPU_IS_LOST)), 6000, &[]);
-    assert_away_and_back(&traced);
-    assert!(traced.message().contains("fell off the bus"), "{}", traced.message());
+    assert_away_and_back(&failing(Some(GPU_IS_LOST), "fell off the bus"));
 }
 
 #[test]
 fn a_call_that_hangs_holds_up_nothing() {
     require_dlpm!();
-    let traced = trace(&failing(None), 6000, &[]);
-    assert_away_and_back(&traced);
-    assert!(traced.message().contains("has not answered"), "{}", traced.message());
-    // One interval waits for the GPU, and no other.
-    let long = traced
+    assert_away_and_back(&failing(None, "has not answered"));
+}
+
+/// Intervals of a trace as the log has them: energy of the first GPU in mJ, if known, and its source.
+fn energy_and_source(traced: &Traced) -> Vec<(Option<u64>, String)> {
+    let zones = traced
         .log
         .samples
         .iter()
-        .filter(|sample| sample.end_ns() - sample.begin_ns() > 1_000_000_000);
-    assert!(long.count() <= 1);
+        .map(|sample| sample.zone(&zone_name(0)).unwrap());
+    zones
+        .map(|zone| {
+            (
+                zone["energy_uj"].as_u64().map(|uj| uj / 1000),
+                zone["source"].as_str().unwrap().to_owned(),
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn a_counter_that_does_not_count_gives_way_to_power() {
+    require_dlpm!();
+    for counter_mj in [0, 123_456_789, u64::MAX] {
+        let fake = FakeNvml::of(vec![gpu(0, 250, vec![])]);
+        fake.control(0, |control| control.counter_mj = Some(counter_mj));
+        let says = if counter_mj == u64::MAX {
+            "reads 18446744073709551615 mJ"
+        } else {
+            "has not moved for"
+        };
+        let traced = trace_while(&fake, |dlpm, log| {
+            dlpm.wait_for_message("its power is integrated instead");
+            wait_for_intervals(dlpm, log, 4);
+        });
+        assert!(traced.message().contains(says), "{}", traced.message());
+        let intervals = energy_and_source(&traced);
+        let (_, last) = &intervals[intervals.len() - 1];
+        assert_eq!(last, "nvml_power");
+        // It is known or not, and never 0.
+        assert!(intervals.iter().all(|(mj, _)| *mj != Some(0)), "{intervals:?}");
+        assert!(intervals.iter().any(|(mj, _)| mj.is_some()), "{intervals:?}");
+        let doctor = Dlpm::new(["doctor", "--nvml-library"]).arg(fake.library()).run();
+        assert!(
+            doctor.stdout.contains(says) && doctor.stdout.contains("its power is integrated"),
+            "{doctor:?}"
+        );
+    }
+}
+
+#[test]
+fn a_counter_that_stops_or_fails_within_a_trace_gives_way_to_power() {
+    require_dlpm!();
+    let fake = FakeNvml::of(vec![gpu(0, 250, vec![])]);
+    let traced = trace_while(&fake, |dlpm, log| {
+        wait_for_intervals(dlpm, log, 4);
+        fake.control(0, |control| control.failing = vec![(COUNTER.to_owned(), NOT_SUPPORTED)]);
+        wait_for_intervals(dlpm, log, 4);
+        fake.control(0, |control| control.failing.clear());
+        wait_for_intervals(dlpm, log, 4);
+        fake.control(0, |control| control.counter_mj = Some(987_654_321));
+        dlpm.wait_for_message("has not moved for");
+        dlpm.wait_for_message("its power is integrated instead");
+        wait_for_intervals(dlpm, log, 2);
+    });
+    let intervals = energy_and_source(&traced);
+    let mut sources: Vec<&str> = intervals.iter().map(|(_, source)| source.as_str()).collect();
+    sources.dedup();
+    assert_eq!(
+        sources,
+        ["nvml_energy", "nvml_power", "nvml_energy", "nvml_power"],
+        "{intervals:?}"
+    );
+    assert!(intervals.iter().all(|(mj, _)| *mj != Some(0)), "{intervals:?}");
+}
+
+#[test]
+fn power_above_the_limit_of_its_board_is_not_believed() {
+    require_dlpm!();
+    let fake = FakeNvml::of(vec![Device {
+        power_limit_mw: Some(300_000),
+        unsupported: vec![COUNTER.to_owned()],
+        ..gpu(0, 250, vec![])
+    }]);
+    let traced = trace_while(&fake, |dlpm, log| {
+        wait_for_intervals(dlpm, log, 3);
+        fake.control(0, |control| control.power_mw = Some(593_000));
+        dlpm.wait_for_message("its power reads 593 W, and its board draws at most 300 W");
+        wait_for_intervals(dlpm, log, 2);
+        fake.control(0, |control| control.power_mw = None);
+        dlpm.wait_for_message("GPU 0 (Fake GPU 0) is measured again");
+    });
+    for sample in &traced.log.samples {
+        let power = sample.exact["gpus"][0]["power_mw"].as_u64();
+        assert!(power.is_none_or(|mw| mw == 250_000), "{power:?}");
+        let length_ns = sample.end_ns() - sample.begin_ns();
+        let known = sample.zone(&zone_name(0)).unwrap()["energy_uj"].as_u64();
+        // By its scenario and some, since a GPU is not read at the very end of an interval.
+        assert!(
+            known.is_none_or(|uj| uj < (length_ns + 1_000_000_000) / 1000 * 300),
+            "{known:?}"
+        );
+    }
 }
 
 #[test]

@@ -7,7 +7,6 @@ use std::{
 };
 
 use dlpm::sources::gpu::{GpuOptions, Gpus};
-use dlpm_fake_nvml::scenario::{Device, Fault};
 use dlpm_tests::{
     command::Dlpm,
     gpu::{FakeNvml, assert_energy, gpu, options, pids, process, start},
@@ -17,26 +16,17 @@ use dlpm_tests::{
     require_dlpm,
 };
 
-fn hangs(from_ms: u64, to_ms: Option<u64>) -> Vec<Fault> {
-    vec![Fault {
-        from_ms,
-        to_ms,
-        code: None,
-    }]
-}
-
 #[test]
 fn readings_that_are_asked_for_while_a_gpu_answers_have_one_answer() {
-    let fake = FakeNvml::of(vec![Device {
-        faults: hangs(1000, Some(1500)),
-        ..gpu(0, 100, vec![process(7, 50)])
-    }]);
+    let fake = FakeNvml::of(vec![gpu(0, 100, vec![process(7, 50)])]);
     let (mut gpus, baseline) = start(&fake);
-    fake.wait_until(1100);
+    wait_a_second(&fake);
+    fake.break_down(0, None);
     let first = gpus.request();
     thread::sleep(Duration::from_millis(50));
     let others: Vec<_> = (0..3).map(|_| gpus.request()).collect();
     assert!(!gpus.is_ready(&first) && !gpus.is_ready(&others[2]));
+    fake.repair(0);
     let first = gpus.collect(&first);
     let others: Vec<_> = others.iter().map(|asked| gpus.collect(asked).remove(0)).collect();
     assert_energy(&fake, &baseline[0], &first[0]);
@@ -48,23 +38,25 @@ fn readings_that_are_asked_for_while_a_gpu_answers_have_one_answer() {
     assert_eq!(others[1].energy_uj, Ok(0));
     assert_eq!(others[2].counter_uj, others[0].counter_uj);
     assert_eq!(others[2].processes[0].sm_percent_us, 0);
-    fake.wait_until(2600);
+    wait_a_second(&fake);
     assert_energy(&fake, &others[2], &gpus.take()[0]);
+}
+
+/// So long that some ms between a reading and the moment that is noted do not matter.
+fn wait_a_second(fake: &FakeNvml) {
+    fake.wait_until(fake.now_ns() / 1_000_000 + 1000);
 }
 
 #[test]
 fn readings_that_were_given_up_do_not_count_for_the_next() {
-    let fake = FakeNvml::of(vec![Device {
-        faults: hangs(500, Some(1500)),
-        ..gpu(0, 100, Vec::new())
-    }]);
+    let fake = FakeNvml::of(vec![gpu(0, 100, Vec::new())]);
     let mut gpus = Gpus::start(&GpuOptions {
-        deadline: Duration::from_millis(200),
+        deadline: Duration::from_secs(1),
         ..options(&fake)
     })
     .unwrap();
     gpus.take();
-    fake.wait_until(600);
+    fake.break_down(0, None);
     let asked: Vec<_> = (0..3).map(|_| gpus.request()).collect();
     for asked in &asked {
         let reading = gpus.collect(asked).remove(0);
@@ -74,11 +66,16 @@ fn readings_that_were_given_up_do_not_count_for_the_next() {
     let hanging = gpus.request();
     assert!(gpus.is_ready(&hanging));
     assert!(gpus.collect(&hanging)[0].energy_uj.is_err());
-    fake.wait_until(2000);
-    let back = gpus.take();
-    let reason = back[0].energy_uj.as_ref().unwrap_err();
-    assert!(reason.contains("answers again"), "{reason}");
-    fake.wait_until(3000);
+    fake.repair(0);
+    let back = loop {
+        let back = gpus.take();
+        let reason = back[0].energy_uj.as_ref().unwrap_err();
+        if reason.contains("answers again") {
+            break back;
+        }
+        assert!(reason.contains("has not answered for"), "{reason}");
+    };
+    wait_a_second(&fake);
     assert_energy(&fake, &back[0], &gpus.take()[0]);
 }
 
@@ -137,12 +134,9 @@ fn a_burst_of_marks_loses_no_energy_of_a_gpu() {
 #[test]
 fn a_gpu_that_hangs_holds_up_no_mark() {
     require_dlpm!();
-    let fake = FakeNvml::of(vec![Device {
-        faults: hangs(6000, None),
-        ..gpu(0, 300, Vec::new())
-    }]);
+    let fake = FakeNvml::of(vec![gpu(0, 300, Vec::new())]);
     let log = trace(&fake, |folder| {
-        fake.wait_until(6100);
+        fake.break_down(0, None);
         let took = (0..30).map(|number| {
             let begun = Instant::now();
             border(&ask(folder, format!("mark {number}\n").as_bytes()));

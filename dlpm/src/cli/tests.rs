@@ -30,7 +30,7 @@ fn filters_can_be_given_several_times() {
 
 #[test]
 fn gpus_are_named_one_by_one_or_with_commas() {
-    let selection = |args: &[&str]| trace(args).map(|args| args.gpus.options().selection);
+    let selection = |args: &[&str]| trace(args).map(|args| args.gpus.options(&args.roots).selection);
     let named = |names: &[&str]| GpuSelection::Named(names.iter().map(|name| (*name).to_owned()).collect());
     assert_eq!(selection(&[]), Ok(GpuSelection::All));
     assert_eq!(selection(&["--gpu", "none"]), Ok(GpuSelection::None));

@@ -44,7 +44,7 @@ fn calibrate(args: &CalibrateArgs) -> Result<String> {
         problems,
         ignored,
     } = find_meter(&args.roots.sysfs, args.energy_source, None, &topology)?;
-    let mut gpus = Gpus::start(&args.gpus.options())?;
+    let mut gpus = Gpus::start(&args.gpus.options(&args.roots))?;
     if gpus.is_empty() && !meter.is_measured() {
         bail!(
             "there is nothing to calibrate. {choice} With an estimate, its idle watts are the floor; no calibration is \

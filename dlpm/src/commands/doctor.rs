@@ -36,7 +36,7 @@ struct Finding {
 
 /// Looks at everything that a trace needs.
 pub fn run(args: &DoctorArgs) -> ExitCode {
-    let findings = examine(&args.roots, &args.gpus.options());
+    let findings = examine(&args.roots, &args.gpus.options(&args.roots));
     let mut text = String::new();
     for Finding { state, what, details } in &findings {
         let word = match state {
@@ -164,14 +164,18 @@ fn add_gpus(options: &GpuOptions, add: &mut impl FnMut(State, &str, String)) {
     for note in gpus.notes() {
         add(State::Missing, "GPU", note.clone());
     }
-    let readings = gpus.take();
+    let readings = gpus.examine();
     for (gpu, reading) in gpus.describe().into_iter().zip(readings) {
-        match (reading.read_at_ns, &reading.sm_time, &reading.lists) {
-            (None, _, _) => {
-                let reason = reading.energy_uj.err().unwrap_or_default();
-                add(State::Missing, "GPU", format!("{gpu}: {reason}"));
-            }
-            (_, Ok(()), Ok(())) => add(State::Ok, "GPU", gpu),
+        for note in &reading.notes {
+            add(
+                State::Missing,
+                "GPU",
+                format!("{} {}: {note}", reading.index, reading.uuid),
+            );
+        }
+        match (&reading.energy_uj, &reading.sm_time, &reading.lists) {
+            (Err(reason), _, _) => add(State::Missing, "GPU", format!("{gpu}: {reason}")),
+            (_, Ok(()), Ok(())) => add(State::Ok, "GPU", format!("{gpu}: moves, and is split by SM time")),
             (_, Err(reason), _) | (_, _, Err(reason)) => {
                 add(
                     State::Missing,

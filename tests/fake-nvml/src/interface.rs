@@ -163,6 +163,30 @@ pub unsafe extern "C" fn nvmlDeviceGetHandleByUUID(uuid: *const c_char, device: 
     })
 }
 
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nvmlDeviceGetHandleByPciBusId_v2(
+    address: *const c_char,
+    device: *mut nvmlDevice_t,
+) -> nvmlReturn_t {
+    code(|| {
+        state::state("nvmlDeviceGetHandleByPciBusId_v2").and_then(|state| {
+            if address.is_null() {
+                return Err(INVALID_ARGUMENT);
+            }
+            // SAFETY: the caller of NVML promises a string.
+            let wanted = unsafe { CStr::from_ptr(address) }
+                .to_str()
+                .map_err(|_| INVALID_ARGUMENT)?;
+            let tail = wanted.trim_start_matches('0');
+            let is_wanted = |device: &Device| device.pci.trim_start_matches('0').eq_ignore_ascii_case(tail);
+            let index = state.scenario.devices.iter().position(is_wanted);
+            let at = At::reach(state, index.ok_or(NOT_FOUND)?, None)?;
+            // SAFETY: what the caller of NVML promises.
+            unsafe { store(device, at.handle(None)) }
+        })
+    })
+}
+
 /// The functions that ask one thing of a device: the arguments are stored by the body.
 macro_rules! device_functions {
     ($(fn $name:ident($at:ident $(, $argument:ident: $type:ty)*) $body:block)*) => { $(
@@ -205,13 +229,21 @@ device_functions! {
 
     fn nvmlDeviceGetTotalEnergyConsumption(at, energy: *mut c_ulonglong) {
         // SAFETY: what the caller of NVML promises.
-        unsafe { store(energy, at.device().counter_mj(at.now_ns)) }
+        unsafe { store(energy, counter_mj(&at)) }
     }
 
     fn nvmlDeviceGetPowerUsage(at, power: *mut c_uint) {
-        let mw = c_uint::try_from(at.device().power_mw(at.now_ns)).unwrap_or(c_uint::MAX);
+        let drawn_mw = || at.device().power_mw(at.now_ns);
+        let mw = c_uint::try_from(at.control.power_mw.unwrap_or_else(drawn_mw)).unwrap_or(c_uint::MAX);
         // SAFETY: what the caller of NVML promises.
         unsafe { store(power, mw) }
+    }
+
+    fn nvmlDeviceGetPowerManagementLimitConstraints(at, least: *mut c_uint, most: *mut c_uint) {
+        let limit_mw = at.device().power_limit_mw.ok_or(NOT_SUPPORTED)?;
+        let limit_mw = c_uint::try_from(limit_mw).map_err(|_| INVALID_ARGUMENT)?;
+        // SAFETY: what the caller of NVML promises.
+        unsafe { store(least, limit_mw / 4).and_then(|()| store(most, limit_mw)) }
     }
 
     fn nvmlDeviceGetUtilizationRates(at, utilization: *mut nvmlUtilization_t) {
@@ -298,6 +330,12 @@ device_functions! {
         // SAFETY: what the caller of NVML promises.
         unsafe { store(instance, at.handle(Some(position))) }
     }
+}
+
+/// The counter, unless a test makes it stand still.
+fn counter_mj(at: &At) -> u64 {
+    let counted_mj = || at.device().counter_mj(at.now_ns, at.control.counter_reset_ns);
+    at.control.counter_mj.unwrap_or_else(counted_mj)
 }
 
 /// All memory, and what is used of it.

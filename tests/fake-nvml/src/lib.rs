@@ -25,6 +25,7 @@ pub fn same_interface(real: &NvmlLib) {
         nvmlInit_v2 nvmlInitWithFlags nvmlShutdown nvmlErrorString
         nvmlSystemGetDriverVersion nvmlSystemGetNVMLVersion
         nvmlDeviceGetCount_v2 nvmlDeviceGetHandleByIndex_v2 nvmlDeviceGetHandleByUUID
+        nvmlDeviceGetHandleByPciBusId_v2 nvmlDeviceGetPowerManagementLimitConstraints
         nvmlDeviceGetIndex nvmlDeviceGetUUID nvmlDeviceGetName nvmlDeviceGetPciInfo_v3
         nvmlDeviceGetTotalEnergyConsumption nvmlDeviceGetPowerUsage nvmlDeviceGetUtilizationRates
         nvmlDeviceGetMemoryInfo nvmlDeviceGetMemoryInfo_v2 nvmlDeviceGetProcessUtilization

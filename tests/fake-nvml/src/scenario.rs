@@ -1,6 +1,5 @@
-//! What the library plays: GPUs whose power, processes and faults are functions of time.
-//!
-//! All times are milliseconds after the scenario's start.
+//! What the library plays: GPUs whose power and processes are functions of time, in milliseconds after the scenario's
+//! start. What goes wrong is not a matter of time: a test says when, in a file that is read at each call ([`Control`]).
 
 use serde::{Deserialize, Serialize};
 
@@ -38,8 +37,8 @@ pub struct Device {
     pub power: Vec<PowerPoint>,
     /// What the energy counter shows at the start, in mJ.
     pub counter_mj: u64,
-    /// Moments at which the counter starts again from 0.
-    pub counter_resets_ms: Vec<u64>,
+    /// The most that its board may be set to draw, in mW; not told, if absent.
+    pub power_limit_mw: Option<u64>,
     /// Functions that this GPU does not support.
     pub unsupported: Vec<String>,
     /// All its memory.
@@ -52,8 +51,6 @@ pub struct Device {
     pub junk_samples: bool,
     /// Its processes.
     pub processes: Vec<Process>,
-    /// When it does not work.
-    pub faults: Vec<Fault>,
     /// A handle from before a fault stays lost after it.
     pub renews_handles: bool,
     /// In MIG mode: its instances.
@@ -68,14 +65,13 @@ impl Default for Device {
             pci: "00000000:01:00.0".to_owned(),
             power: Vec::new(),
             counter_mj: 1_000_000,
-            counter_resets_ms: Vec::new(),
+            power_limit_mw: None,
             unsupported: Vec::new(),
             memory_total_bytes: 80 << 30,
             sample_period_ms: 100,
             sample_history: 100,
             junk_samples: false,
             processes: Vec::new(),
-            faults: Vec::new(),
             renews_handles: false,
             mig: None,
         }
@@ -120,15 +116,36 @@ pub struct Instance {
     pub uuid: String,
 }
 
-/// A time in which a GPU does not work.
+/// What a test does to a GPU, from one call to the next: the file [`Control::name`] beside the library.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Control {
+    /// Calls do not work.
+    pub fault: Option<Fault>,
+    /// Number of faults that have begun.
+    pub faults_begun: usize,
+    /// Functions that fail, each with its code.
+    pub failing: Vec<(String, u32)>,
+    /// The counter stands still at this value, in mJ.
+    pub counter_mj: Option<u64>,
+    /// The counter started again from 0 at this moment, in ns after the scenario's start.
+    pub counter_reset_ns: Option<u64>,
+    /// The power that it says it draws, in mW.
+    pub power_mw: Option<u64>,
+}
+
+/// A GPU that does not work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
-    /// Begin.
-    pub from_ms: u64,
-    /// End; never, if absent.
-    pub to_ms: Option<u64>,
-    /// The code that calls return; absent, they do not return before the end.
+    /// The code that calls return; absent, they do not return before the fault is over.
     pub code: Option<u32>,
+}
+
+impl Control {
+    /// The name of the file for a GPU.
+    pub fn name(index: usize) -> String {
+        format!("control-{index}.json")
+    }
 }
 
 impl Device {
@@ -182,37 +199,12 @@ impl Device {
         points
     }
 
-    /// The energy counter at `at_ns` after the start, in mJ.
-    pub fn counter_mj(&self, at_ns: u64) -> u64 {
-        let reset_ns = self
-            .counter_resets_ms
-            .iter()
-            .map(|ms| ms * 1_000_000)
-            .filter(|ns| *ns <= at_ns)
-            .max();
+    /// The energy counter at `at_ns` after the start, in mJ, where it started again at `reset_ns`.
+    pub fn counter_mj(&self, at_ns: u64, reset_ns: Option<u64>) -> u64 {
         match reset_ns {
             Some(reset_ns) => (self.energy_uj(at_ns) - self.energy_uj(reset_ns)) / 1000,
             None => self.counter_mj + self.energy_uj(at_ns) / 1000,
         }
-    }
-
-    /// The fault at `at_ns` after the start.
-    pub fn fault(&self, at_ns: u64) -> Option<Fault> {
-        let covers = |fault: &Fault| {
-            at_ns >= fault.from_ms * 1_000_000 && fault.to_ms.is_none_or(|to_ms| at_ns < to_ms * 1_000_000)
-        };
-        self.faults.iter().copied().find(covers)
-    }
-
-    /// Number of faults that have begun.
-    pub fn generation(&self, at_ns: u64) -> usize {
-        if !self.renews_handles {
-            return 0;
-        }
-        self.faults
-            .iter()
-            .filter(|fault| at_ns >= fault.from_ms * 1_000_000)
-            .count()
     }
 
     /// Samples newer than `after_us`, with time stamps in µs after the start, oldest first: (time, pid, percent).
@@ -257,7 +249,6 @@ mod tests {
         Device {
             power: vec![point(1000, 100_000), point(3000, 300_000)],
             counter_mj: 7,
-            counter_resets_ms: vec![2000],
             ..Device::default()
         }
     }
@@ -271,8 +262,8 @@ mod tests {
         for (at_ms, joules) in [(0, 0), (1000, 100), (2000, 250), (3000, 500), (4000, 800)] {
             assert_eq!(device.energy_uj(at_ms * ms), joules * 1_000_000, "{at_ms} ms");
         }
-        assert_eq!(device.counter_mj(1000 * ms), 100_007);
-        assert_eq!(device.counter_mj(3000 * ms), 250_000);
+        assert_eq!(device.counter_mj(1000 * ms, None), 100_007);
+        assert_eq!(device.counter_mj(3000 * ms, Some(2000 * ms)), 250_000);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::{
     ffi::{CStr, OsStr},
     fs,
     os::unix::ffi::OsStrExt,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
     thread,
     time::Duration,
@@ -21,7 +21,7 @@ use nvml_wrapper_sys::bindings::{
 
 use crate::{
     account,
-    scenario::{Device, Scenario},
+    scenario::{Control, Device, Scenario},
 };
 
 /// What is being played: initialisations less shutdowns, and the scenario.
@@ -30,6 +30,8 @@ static PLAYING: RwLock<(u32, Option<Arc<State>>)> = RwLock::new((0, None));
 /// A scenario with its start on two clocks.
 pub struct State {
     pub scenario: Scenario,
+    /// Where the library is.
+    folder: PathBuf,
     /// CLOCK_MONOTONIC.
     start_ns: u64,
     /// CLOCK_REALTIME, for the time stamps of samples.
@@ -37,6 +39,18 @@ pub struct State {
 }
 
 impl State {
+    /// What a test does to the GPU at `index`; nothing, where there is no file.
+    fn control(&self, index: usize) -> Result<Control, nvmlReturn_t> {
+        let path = self.folder.join(Control::name(index));
+        let Ok(text) = fs::read(&path) else {
+            return Ok(Control::default());
+        };
+        serde_json::from_slice(&text).map_err(|error| {
+            eprintln!("fake NVML: {}: {error}", path.display());
+            UNKNOWN
+        })
+    }
+
     /// Time since the start.
     pub fn now_ns(&self) -> u64 {
         clock_ns(libc::CLOCK_MONOTONIC).saturating_sub(self.start_ns)
@@ -71,7 +85,9 @@ pub fn init() -> Result<(), nvmlReturn_t> {
             scenario.start_ns
         };
         let since_us = now_ns.saturating_sub(start_ns) / 1000;
+        let folder = own_path().map_err(|_| UNKNOWN)?.with_file_name("");
         playing.1 = Some(Arc::new(State {
+            folder,
             start_ns,
             start_unix_us: clock_ns(libc::CLOCK_REALTIME) / 1000 - since_us,
             scenario,
@@ -107,6 +123,7 @@ pub struct At {
     index: usize,
     pub instance: Option<usize>,
     pub now_ns: u64,
+    pub control: Control,
 }
 
 impl At {
@@ -115,8 +132,11 @@ impl At {
         let state = state(name)?;
         let (generation, index, instance) = decode(handle).ok_or(INVALID_ARGUMENT)?;
         let at = Self::reach(state, index, instance)?;
-        if generation != at.device().generation(at.now_ns) {
+        if generation != at.generation() {
             return Err(GPU_IS_LOST);
+        }
+        if let Some((_, code)) = at.control.failing.iter().find(|(failing, _)| failing == name) {
+            return Err(*code);
         }
         if at.device().unsupported.iter().any(|unsupported| unsupported == name) {
             return Err(NOT_SUPPORTED);
@@ -129,21 +149,23 @@ impl At {
         if state.scenario.latency_us > 0 {
             thread::sleep(Duration::from_micros(state.scenario.latency_us));
         }
-        let device = state.scenario.devices.get(index).ok_or(INVALID_ARGUMENT)?;
-        let mut now_ns = state.now_ns();
-        if let Some(fault) = device.fault(now_ns) {
+        if index >= state.scenario.devices.len() {
+            return Err(INVALID_ARGUMENT);
+        }
+        let mut control = state.control(index)?;
+        while let Some(fault) = control.fault {
             if let Some(code) = fault.code {
                 return Err(code);
             }
-            let Some(to_ms) = fault.to_ms else { sleep_forever() };
-            thread::sleep(Duration::from_nanos((to_ms * 1_000_000).saturating_sub(now_ns)));
-            now_ns = state.now_ns();
+            thread::sleep(Duration::from_millis(5));
+            control = state.control(index)?;
         }
         Ok(Self {
+            now_ns: state.now_ns(),
             state,
             index,
             instance,
-            now_ns,
+            control,
         })
     }
 
@@ -157,7 +179,16 @@ impl At {
 
     /// A handle of this device, or of one of its instances.
     pub fn handle(&self, instance: Option<usize>) -> nvmlDevice_t {
-        encode(self.device().generation(self.now_ns), self.index, instance)
+        encode(self.generation(), self.index, instance)
+    }
+
+    /// What a handle must be of.
+    fn generation(&self) -> usize {
+        if self.device().renews_handles {
+            self.control.faults_begun
+        } else {
+            0
+        }
     }
 }
 
@@ -182,7 +213,7 @@ fn read_scenario() -> Result<Scenario, String> {
 }
 
 /// The file that this library was loaded from.
-fn own_path() -> Result<std::path::PathBuf, String> {
+fn own_path() -> Result<PathBuf, String> {
     // SAFETY: Dl_info consists of pointers and is filled in by dladdr.
     let mut info: libc::Dl_info = unsafe { std::mem::zeroed() };
     // SAFETY: both pointers are valid for the call.

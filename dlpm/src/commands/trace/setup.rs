@@ -89,7 +89,7 @@ pub fn plan(args: &TraceArgs) -> Result<Plan> {
         notes.push(found.choice);
     }
     notes.extend(found.problems);
-    let gpus = Gpus::start(&args.gpus.options())?;
+    let gpus = Gpus::start(&args.gpus.options(roots))?;
     let idle = idle::choose(args, &mut meter, &gpus)?;
     notes.extend(idle.notes);
     if gpus.is_empty() {

@@ -19,6 +19,8 @@ pub struct Warnings {
     disk: bool,
     /// GPUs that have not answered since they were warned of.
     silent_gpus: BTreeSet<String>,
+    /// What was said of GPUs: zone and note.
+    gpu_notes: BTreeSet<(String, String)>,
     zones: zones::Zones,
     /// Lost paths of cgroups that were told, and when.
     cgroups: Option<(u64, u64)>,
@@ -112,6 +114,11 @@ impl Warnings {
     fn of_gpus(&mut self, ledger: &Ledger) -> Vec<String> {
         let mut new = Vec::new();
         for gpu in &ledger.gpus {
+            for note in &gpu.notes {
+                if self.gpu_notes.insert((gpu.zone.clone(), note.clone())) {
+                    new.push(format!("GPU {} ({}): {note}", gpu.index, gpu.name));
+                }
+            }
             let leaf = ledger.leaves.iter().find(|leaf| leaf.zone == gpu.zone);
             match leaf.map(|leaf| &leaf.energy_uj) {
                 Some(Err(reason)) if self.silent_gpus.insert(gpu.zone.clone()) => new.push(format!(

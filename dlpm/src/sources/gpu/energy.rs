@@ -15,31 +15,44 @@ const LONGEST_GAP_NS: u64 = 2_000_000_000;
 pub(super) struct EnergyCounter {
     /// The last reading: mJ, and CLOCK_MONOTONIC.
     last: Option<(u64, u64)>,
+    /// When the last value was first read.
+    moved_ns: Option<u64>,
 }
 
 impl EnergyCounter {
-    /// Energy in µJ since the last reading.
+    /// Whether the next reading ends an interval.
+    pub(super) fn has_begun(&self) -> bool {
+        self.last.is_some()
+    }
+
+    /// Energy in µJ since the last reading. `most_mw` is what the GPU can draw at most, if known.
     ///
     /// # Errors
     ///
     /// A sentence for the log, where there was none, or where the counter started again.
-    pub(super) fn see(&mut self, mj: u64, at_ns: u64) -> Result<u64, String> {
+    pub(super) fn see(&mut self, mj: u64, at_ns: u64, most_mw: Option<u64>) -> Result<u64, String> {
+        let limit_mw = most_mw.unwrap_or(LIMIT_MW).min(LIMIT_MW);
+        // Where it did not move it may have been late in the last interval, too.
+        let moved_ns = match self.last {
+            Some((last_mj, _)) if last_mj == mj => self.moved_ns,
+            _ => self.moved_ns.replace(at_ns),
+        };
         let Some((last_mj, last_ns)) = self.last.replace((mj, at_ns)) else {
             return Err("this is the first reading of its counter, or the first after a failure".to_owned());
         };
-        let elapsed_ns = at_ns.saturating_sub(last_ns);
+        let elapsed_ns = at_ns.saturating_sub(moved_ns.unwrap_or(last_ns).min(last_ns));
         let Some(delta_mj) = mj.checked_sub(last_mj) else {
             return Err(format!(
                 "its counter fell from {last_mj} to {mj} mJ: the GPU was reset, or its driver was loaded again"
             ));
         };
         // mW · ns = 1e-12 J, so 1e9 of them are one mJ.
-        let most_mj = u128::from(LIMIT_MW) * u128::from(elapsed_ns.saturating_add(STEP_NS)) / 1_000_000_000;
+        let most_mj = u128::from(limit_mw) * u128::from(elapsed_ns.saturating_add(STEP_NS)) / 1_000_000_000;
         if u128::from(delta_mj) > most_mj {
             return Err(format!(
                 "its counter went from {last_mj} to {mj} mJ in {} ms, more than {} W",
                 elapsed_ns / 1_000_000,
-                LIMIT_MW / 1000
+                limit_mw / 1000
             ));
         }
         delta_mj
@@ -49,7 +62,7 @@ impl EnergyCounter {
 
     /// The counter could not be read: the next reading is a new beginning.
     pub(super) fn miss(&mut self) {
-        self.last = None;
+        *self = Self::default();
     }
 }
 
@@ -122,31 +135,39 @@ mod tests {
     #[test]
     fn a_counter_counts_from_its_first_reading() {
         let mut counter = EnergyCounter::default();
-        assert!(counter.see(5_000, 0).unwrap_err().contains("first"));
-        assert_eq!(counter.see(5_250, SECOND), Ok(250_000));
-        assert_eq!(counter.see(5_250, 2 * SECOND), Ok(0));
+        assert!(counter.see(5_000, 0, None).unwrap_err().contains("first"));
+        assert_eq!(counter.see(5_250, SECOND, None), Ok(250_000));
+        assert_eq!(counter.see(5_250, 2 * SECOND, None), Ok(0));
     }
 
     #[test]
     fn a_reset_spoils_one_interval() {
         let mut counter = EnergyCounter::default();
-        let _ = counter.see(5_000, 0);
-        assert!(counter.see(4_999, SECOND).unwrap_err().contains("reset"));
-        assert_eq!(counter.see(5_009, 2 * SECOND), Ok(10_000));
+        let _ = counter.see(5_000, 0, None);
+        assert!(counter.see(4_999, SECOND, None).unwrap_err().contains("reset"));
+        assert_eq!(counter.see(5_009, 2 * SECOND, None), Ok(10_000));
         counter.miss();
-        assert!(counter.see(9_000, 3 * SECOND).is_err());
-        assert_eq!(counter.see(9_001, 4 * SECOND), Ok(1_000));
+        assert!(counter.see(9_000, 3 * SECOND, None).is_err());
+        assert_eq!(counter.see(9_001, 4 * SECOND, None), Ok(1_000));
     }
 
     #[test]
     fn more_than_a_gpu_can_draw_is_refused() {
         let mut counter = EnergyCounter::default();
-        let _ = counter.see(0, 0);
+        let _ = counter.see(0, 0, None);
         // A step within a short interval is real; 10 kW for 2 s and a step is the most.
-        assert_eq!(counter.see(700, 10_000), Ok(700_000));
-        assert_eq!(counter.see(700 + 30_000_000, 2 * SECOND + 10_000), Ok(30_000_000_000));
-        assert!(counter.see(90_000_000, 3 * SECOND).unwrap_err().contains("10000 W"));
-        assert!(counter.see(u64::MAX, 4 * SECOND).is_err());
+        assert_eq!(counter.see(700, 10_000, None), Ok(700_000));
+        assert_eq!(
+            counter.see(700 + 30_000_000, 2 * SECOND + 10_000, None),
+            Ok(30_000_000_000)
+        );
+        assert!(
+            counter
+                .see(90_000_000, 3 * SECOND, None)
+                .unwrap_err()
+                .contains("10000 W")
+        );
+        assert!(counter.see(u64::MAX, 4 * SECOND, None).is_err());
     }
 
     #[test]

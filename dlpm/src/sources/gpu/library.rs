@@ -29,6 +29,10 @@ pub(super) struct Identity {
     pub(super) source: MeterSource,
     /// Its driver's newest functions write more than they promise.
     pub(super) third_is_unsafe: bool,
+    /// It is found again by its PCI address: a search by UUID would wake others.
+    pub(super) by_address: bool,
+    /// The file that says whether it sleeps, where it is then to be left alone.
+    pub(super) status: Option<PathBuf>,
 }
 
 /// The library, ready, with the GPUs that answer.
@@ -56,15 +60,24 @@ impl NoLibrary {
     }
 }
 
+/// Which GPUs the library is asked for.
+#[derive(Clone, Debug)]
+pub(super) enum Which {
+    /// All.
+    All,
+    /// Those at these PCI addresses, and no others, since they sleep.
+    At(Vec<String>),
+}
+
 /// Loads the library and finds the GPUs, on a thread of its own: with a sick driver this may never come back.
-pub(super) fn find(library: Option<&Path>, deadline: Duration) -> Result<Found, NoLibrary> {
+pub(super) fn find(library: Option<&Path>, which: Which, deadline: Duration) -> Result<Found, NoLibrary> {
     let (sender, receiver) = mpsc::channel();
     let library: Option<PathBuf> = library.map(Path::to_owned);
     thread::Builder::new()
         .name("dlpm-nvml".to_owned())
         .spawn(move || {
             // Nobody listens any more once the deadline has passed.
-            let _ = sender.send(load(library.as_deref()).and_then(enumerate));
+            let _ = sender.send(load(library.as_deref()).and_then(|nvml| enumerate(nvml, &which)));
         })
         .map_err(|error| NoLibrary::NotWorking(format!("no thread can be started for NVML: {error}")))?;
     receiver.recv_timeout(deadline).unwrap_or_else(|_| {
@@ -111,7 +124,7 @@ fn in_this_folder(library: &Path) -> PathBuf {
     }
 }
 
-fn enumerate(nvml: Nvml) -> Result<Found, NoLibrary> {
+fn enumerate(nvml: Nvml, which: &Which) -> Result<Found, NoLibrary> {
     let count = nvml
         .device_count()
         .map_err(|error| NoLibrary::NotWorking(describe(&error)))?;
@@ -122,27 +135,42 @@ fn enumerate(nvml: Nvml) -> Result<Found, NoLibrary> {
     let third_is_unsafe = calls::is_third_unsafe(&driver);
     let mut gpus: Vec<Identity> = Vec::new();
     let mut notes = Vec::new();
-    for index in 0..count {
-        let identity = nvml
+    let by_index = |index: u32| {
+        let gpu = nvml
             .device_by_index(index)
             .and_then(|gpu| identify(index, &gpu, third_is_unsafe));
+        (format!("GPU {index}"), gpu)
+    };
+    let by_address = |address: &String| {
+        let gpu = nvml.device_by_pci_bus_id(address.as_str()).and_then(|gpu| {
+            Ok(Identity {
+                by_address: true,
+                ..identify(gpu.index()?, &gpu, third_is_unsafe)?
+            })
+        });
+        (format!("the GPU at {address}"), gpu)
+    };
+    let found: Vec<_> = match which {
+        Which::All => (0..count).map(by_index).collect(),
+        Which::At(addresses) => addresses.iter().map(by_address).collect(),
+    };
+    for (who, identity) in found {
         match identity {
             // It is found again by its UUID, and its zone is named after it.
             Ok(identity) if identity.uuid.is_empty() => {
-                notes.push(format!(
-                    "GPU {index} is not measured: its driver does not tell its UUID"
-                ));
+                notes.push(format!("{who} is not measured: its driver does not tell its UUID"));
             }
             Ok(identity) => match gpus.iter().find(|other| other.uuid == identity.uuid) {
                 Some(other) => notes.push(format!(
-                    "GPU {index} is not measured: its driver gives it the UUID of GPU {}",
+                    "{who} is not measured: its driver gives it the UUID of GPU {}",
                     other.index
                 )),
                 None => gpus.push(identity),
             },
-            Err(error) => notes.push(format!("GPU {index} is not measured: {}", describe(&error))),
+            Err(error) => notes.push(format!("{who} is not measured: {}", describe(&error))),
         }
     }
+    gpus.sort_by_key(|gpu| gpu.index);
     if third_is_unsafe && !gpus.is_empty() {
         notes.push(format!(
             "the NVIDIA driver {driver} writes larger records of processes than its interface says: processes are \
@@ -168,6 +196,8 @@ fn identify(index: u32, gpu: &Device<'_>, third_is_unsafe: bool) -> Result<Ident
             _ => MeterSource::NvmlEnergy,
         },
         third_is_unsafe,
+        by_address: false,
+        status: None,
     })
 }
 

@@ -2,9 +2,11 @@
 //!
 //! Nothing of NVML leaves this module: readings are plain values of [`crate::interval`].
 
+mod asleep;
 mod calls;
 mod energy;
 mod library;
+mod meter;
 mod processes;
 mod reader;
 mod records;
@@ -22,7 +24,7 @@ use std::{
 use tokio::sync::Notify;
 
 use crate::interval::{GpuReading, MeterSource};
-use library::{Found, Identity, NoLibrary};
+use library::{Found, Identity, NoLibrary, Which};
 pub use worker::Asked;
 use worker::Worker;
 
@@ -31,6 +33,9 @@ const START_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Time that a GPU has to answer in; NVML takes some ten milliseconds, and more where others ask it as well.
 const DEADLINE: Duration = Duration::from_millis(500);
+
+/// Time in which it shows whether a GPU's counter moves.
+const EXAMINATION: Duration = Duration::from_secs(2);
 
 /// Time to close the library in at the end.
 const END_DEADLINE: Duration = Duration::from_millis(500);
@@ -83,6 +88,8 @@ pub struct GpuOptions {
     pub selection: GpuSelection,
     /// NVIDIA's library, where it is not found by its name.
     pub library: Option<PathBuf>,
+    /// The root of sysfs, which tells which GPUs sleep.
+    pub sysfs: PathBuf,
     /// Time that finding the GPUs may take.
     pub start_deadline: Duration,
     /// Time that a reading may take.
@@ -94,6 +101,7 @@ impl Default for GpuOptions {
         Self {
             selection: GpuSelection::default(),
             library: None,
+            sysfs: PathBuf::from("/sys"),
             start_deadline: START_DEADLINE,
             deadline: DEADLINE,
         }
@@ -157,7 +165,8 @@ pub struct Gpus {
 impl Gpus {
     /// Loads NVML and finds the GPUs. The first reading is only the beginning of the first interval.
     ///
-    /// No library, no driver or no GPU is a note, unless a GPU was named.
+    /// No library, no driver or no GPU is a note, unless a GPU was named. One that sleeps is left alone, unless it was
+    /// named.
     ///
     /// # Errors
     ///
@@ -174,8 +183,26 @@ impl Gpus {
             GpuSelection::All => None,
             GpuSelection::Named(names) => Some(names),
         };
+        let on_bus = match wanted {
+            None => asleep::gpus(&options.sysfs),
+            Some(_) => Vec::new(),
+        };
+        let (sleeping, awake): (Vec<_>, Vec<_>) = on_bus.iter().partition(|gpu| asleep::is_asleep(&gpu.status));
+        gpus.notes.extend(sleeping.iter().map(|gpu| {
+            format!(
+                "the GPU at {} is not measured: it sleeps (runtime suspend), and reading it would wake it; `--gpu {}` \
+                 measures it all the same",
+                gpu.address, gpu.address
+            )
+        }));
+        let which = match (sleeping.is_empty(), awake.is_empty()) {
+            (true, _) => Which::All,
+            // Only to load the library would wake one.
+            (false, true) => return Ok(gpus),
+            (false, false) => Which::At(awake.iter().map(|gpu| gpu.address.clone()).collect()),
+        };
         let found = match (
-            library::find(options.library.as_deref(), options.start_deadline),
+            library::find(options.library.as_deref(), which, options.start_deadline),
             wanted,
         ) {
             (Ok(found), _) => found,
@@ -201,8 +228,11 @@ impl Gpus {
             gpus.notes
                 .push("no NVIDIA GPU is measured: the driver shows none".to_owned());
         }
-        for identity in chosen {
+        for mut identity in chosen {
             let index = identity.index;
+            let address = asleep::kernel_address(&identity.pci);
+            let here = on_bus.iter().find(|gpu| Some(&gpu.address) == address.as_ref());
+            identity.status = here.map(|gpu| gpu.status.clone());
             match Worker::start(found.nvml.clone(), identity, Arc::clone(&gpus.answered)) {
                 Ok(worker) => gpus.workers.push(worker),
                 Err(error) => gpus.notes.push(format!(
@@ -239,7 +269,7 @@ impl Gpus {
         identities
             .map(|gpu| {
                 let source = match gpu.source {
-                    MeterSource::NvmlPower => "no energy counter: its power is integrated",
+                    MeterSource::NvmlPower => "its power is integrated",
                     _ => "energy counter",
                 };
                 format!("{} ({}; {source})", describe(gpu), gpu.name)
@@ -272,6 +302,19 @@ impl Gpus {
     pub fn take(&mut self) -> Vec<GpuReading> {
         let asked = self.request();
         self.collect(&asked)
+    }
+
+    /// Reads until the energy of every GPU that answers is known, or it is clear that it will not be: longer than a
+    /// counter may stand still.
+    pub fn examine(&mut self) -> Vec<GpuReading> {
+        let start = Instant::now();
+        let mut readings = self.take();
+        let is_open = |reading: &GpuReading| reading.energy_uj.is_err() && reading.power_mw.is_some();
+        while readings.iter().any(is_open) && start.elapsed() < EXAMINATION {
+            std::thread::sleep(EXAMINATION / 20);
+            readings = self.take();
+        }
+        readings
     }
 
     /// How long a reading is waited for.

@@ -2,15 +2,16 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use nvml_wrapper::{Device, Nvml, error::NvmlError};
 
 use super::{
-    calls::Generation,
-    energy::{EnergyCounter, PowerIntegral},
-    library::{Identity, describe},
+    asleep,
+    calls::{self, Generation},
+    library::{Identity, describe, is_absent},
+    meter::GpuMeter,
     processes::{self, Listed, Lists},
     sm_time::SmTime,
 };
@@ -18,6 +19,12 @@ use crate::{
     interval::{GpuProcess, GpuReading, MeterSource},
     sources::clock::monotonic_ns,
 };
+
+/// Distance of two readings of power and counter, where energy is the integral of power, or may have to be.
+const POWER_PERIOD: Duration = Duration::from_millis(50);
+
+/// Distance of two readings otherwise, which then decide whether it is time for processes.
+const PROCESS_PERIOD: Duration = Duration::from_millis(500);
 
 /// Samples and lists are read at least this often (NVML keeps a hundred samples or so, and no list of the past).
 const PROCESSES_EVERY_NS: u64 = 500_000_000;
@@ -32,8 +39,9 @@ pub(super) struct Reader<'nvml> {
     total_bytes: Option<u64>,
     /// Functions that list processes, the one to try first in front.
     order: [Generation; 3],
-    counter: EnergyCounter,
-    power: PowerIntegral,
+    meter: GpuMeter,
+    /// Whether the limit of its board was asked for.
+    limit_asked: bool,
     sm_time: SmTime,
     /// Processes of the lists since the last take.
     listed: BTreeMap<u32, Listed>,
@@ -47,51 +55,85 @@ impl<'nvml> Reader<'nvml> {
         Self {
             nvml,
             order: Generation::order(identity.third_is_unsafe),
+            meter: GpuMeter::new(identity.source),
             identity,
             gpu: None,
             total_bytes: None,
             notes: BTreeSet::new(),
-            counter: EnergyCounter::default(),
-            power: PowerIntegral::default(),
+            limit_asked: false,
             sm_time: SmTime::default(),
             listed: BTreeMap::new(),
             processes_read_at_ns: None,
         }
     }
 
-    /// Reads what has to be read within an interval too.
-    pub(super) fn poll(&mut self) {
-        if self.identity.source == MeterSource::NvmlPower {
-            let _ = self.see_power();
+    /// Reads what has to be read within an interval too: when that has to be done again.
+    pub(super) fn poll(&mut self) -> Duration {
+        if self.leave_asleep().is_some() {
+            return PROCESS_PERIOD;
+        }
+        self.see_power();
+        if self.meter.source() == MeterSource::NvmlEnergy {
+            let _ = self.see_counter(None);
         }
         let due = |at_ns: u64| monotonic_ns().saturating_sub(at_ns) >= PROCESSES_EVERY_NS;
         if self.processes_read_at_ns.is_none_or(due) {
             // What fails now is asked again when the interval ends, and told then.
             let _ = self.see_processes();
         }
+        self.period()
+    }
+
+    /// Time until [`Self::poll`] has to be called.
+    fn period(&self) -> Duration {
+        if self.meter.is_urgent() {
+            POWER_PERIOD
+        } else {
+            PROCESS_PERIOD
+        }
     }
 
     /// Reads everything, the energy first, and ends an interval.
     pub(super) fn take(&mut self) -> GpuReading {
+        if let Some(reason) = self.leave_asleep() {
+            // The next interval in which it is awake has no reading at its beginning.
+            let _ = self.meter.take(Err(reason.clone()), monotonic_ns(), None);
+            self.sm_time.take();
+            self.listed.clear();
+            return unknown(&self.identity, reason);
+        }
         let mut reading = GpuReading {
             counter_uj: None,
             read_at_ns: None,
             power_mw: None,
             ..unknown(&self.identity, String::new())
         };
-        reading.energy_uj = match self.identity.source {
-            MeterSource::NvmlPower => {
-                let power = self.see_power();
-                reading.read_at_ns = power.map(|(_, at_ns)| at_ns);
-                self.power.take()
-            }
-            _ => self.take_counter(&mut reading),
+        let percent = self
+            .gpu()
+            .and_then(Device::utilization_rates)
+            .ok()
+            .map(|rates| rates.gpu);
+        reading.utilization_percent = percent.filter(|percent| *percent <= 100);
+        let power = self.see_power();
+        reading.power_mw = power.map(|(mw, _)| mw);
+        let (counter, at_ns) = match self.meter.source() {
+            MeterSource::NvmlEnergy => self.see_counter(reading.utilization_percent),
+            _ => (Err("this GPU has no energy counter".to_owned()), monotonic_ns()),
         };
+        let counter_at_ns = counter.is_ok().then_some(at_ns);
+        let taken = self.meter.take(counter, at_ns, reading.utilization_percent);
+        reading.read_at_ns = match taken.source {
+            MeterSource::NvmlPower => power.map(|(_, at_ns)| at_ns),
+            _ => counter_at_ns,
+        };
+        (reading.energy_uj, reading.counter_uj, reading.source) = (taken.energy_uj, taken.counter_uj, taken.source);
+        if let Some(doubt) = self.meter.doubt() {
+            self.notes.insert(format!(
+                "{doubt}: it is not believed, and its power is integrated instead"
+            ));
+        }
         let (lists, sm_time) = self.see_processes();
         if let Ok(gpu) = self.gpu() {
-            reading.power_mw = gpu.power_usage().ok().map(u64::from);
-            let percent = gpu.utilization_rates().ok().map(|rates| rates.gpu);
-            reading.utilization_percent = percent.filter(|percent| *percent <= 100);
             reading.mig = processes::is_mig(gpu);
         }
         if let Some((used, total)) = self.memory() {
@@ -120,37 +162,44 @@ impl<'nvml> Reader<'nvml> {
         reading
     }
 
-    fn take_counter(&mut self, reading: &mut GpuReading) -> Result<u64, String> {
-        let counter = self.gpu().and_then(|gpu| gpu.total_energy_consumption());
+    /// Adds a reading of the counter: mJ, or why it cannot be read, and CLOCK_MONOTONIC.
+    fn see_counter(&mut self, utilization_percent: Option<u32>) -> (Result<u64, String>, u64) {
+        let counter = self.gpu().and_then(Device::total_energy_consumption);
         let at_ns = monotonic_ns();
-        match counter {
-            Ok(mj) => {
-                reading.counter_uj = mj.checked_mul(1000);
-                reading.read_at_ns = Some(at_ns);
-                self.counter.see(mj, at_ns)
-            }
-            Err(error) => {
-                self.counter.miss();
+        match &counter {
+            Ok(mj) => self.meter.see_counter(*mj, at_ns, utilization_percent),
+            Err(_) => {
+                self.meter.miss_counter();
                 self.gpu = None;
-                Err(describe(&error))
             }
         }
+        (counter.map_err(|error| describe(&error)), at_ns)
     }
 
-    /// Adds a reading of power: mW and CLOCK_MONOTONIC.
+    /// Adds a reading of power: mW and CLOCK_MONOTONIC; `None` where there is none, or one that cannot be.
     fn see_power(&mut self) -> Option<(u64, u64)> {
-        let power = self.gpu().and_then(|gpu| gpu.power_usage());
+        if !self.limit_asked {
+            self.ask_limit();
+        }
+        let power = self.gpu().and_then(Device::power_usage).map(u64::from);
         let at_ns = monotonic_ns();
-        match power {
-            Ok(mw) => {
-                self.power.see(mw.into(), at_ns);
-                Some((mw.into(), at_ns))
-            }
-            Err(error) => {
-                self.power.miss(describe(&error));
-                self.gpu = None;
-                None
-            }
+        let is_lost = power.as_ref().is_err_and(|error| !is_absent(error));
+        let power = power.map_err(|error| describe(&error));
+        let possible = self.meter.see_power(power.clone(), at_ns);
+        if is_lost {
+            self.gpu = None;
+        }
+        power.ok().filter(|_| possible).map(|mw| (mw, at_ns))
+    }
+
+    /// The most that the board may be set to; where it does not tell, what it is set to.
+    fn ask_limit(&mut self) {
+        let Ok(gpu) = self.gpu() else { return };
+        let most = gpu.power_management_limit_constraints().map(|range| range.max_limit);
+        let limit = most.or_else(|_| gpu.enforced_power_limit()).ok().map(u64::from);
+        self.limit_asked = true;
+        if let Some(limit_mw) = limit.filter(|limit_mw| *limit_mw > 0) {
+            self.meter.limit(limit_mw);
         }
     }
 
@@ -202,9 +251,29 @@ impl<'nvml> Reader<'nvml> {
         Some((memory.used, memory.total))
     }
 
+    /// Why it is not read, where it sleeps: a call would wake it.
+    fn leave_asleep(&mut self) -> Option<String> {
+        let status = self.identity.status.as_deref()?;
+        if !asleep::is_asleep(status) {
+            return None;
+        }
+        let reason = "it sleeps (runtime suspend), and reading it would wake it".to_owned();
+        self.meter.miss_counter();
+        self.meter.see_power(Err(reason.clone()), monotonic_ns());
+        Some(reason)
+    }
+
     fn gpu(&mut self) -> Result<&Device<'nvml>, NvmlError> {
         let gpu = match self.gpu.take() {
             Some(gpu) => gpu,
+            None if self.identity.by_address => {
+                let gpu = self.nvml.device_by_pci_bus_id(self.identity.pci.as_str())?;
+                // Another GPU may have been put there.
+                if calls::uuid(&gpu)? != self.identity.uuid {
+                    return Err(NvmlError::NotFound);
+                }
+                gpu
+            }
             None => self.nvml.device_by_uuid(self.identity.uuid.as_str())?,
         };
         Ok(self.gpu.insert(gpu))

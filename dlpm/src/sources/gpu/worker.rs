@@ -17,16 +17,7 @@ use super::{
     library::Identity,
     reader::{Reader, unknown},
 };
-use crate::{
-    interval::{GpuReading, MeterSource},
-    sources::clock::monotonic_ns,
-};
-
-/// Distance of two readings of power, where energy is their integral.
-const POWER_PERIOD: Duration = Duration::from_millis(50);
-
-/// Distance of two looks at processes, which then decide whether it is time.
-const PROCESS_PERIOD: Duration = Duration::from_millis(500);
+use crate::{interval::GpuReading, sources::clock::monotonic_ns};
 
 /// The thread of one GPU, as seen from outside.
 ///
@@ -128,6 +119,7 @@ impl Worker {
             reading.energy_uj = Err(format!("the NVIDIA driver answered after {} ms only", late.as_millis()));
             return reading;
         }
+        self.identity.source = reading.source;
         if let Some(late) = self.late.take() {
             reading.energy_uj = Err(format!(
                 "the NVIDIA driver answers again after {} ms: the energy of this interval is not complete",
@@ -202,12 +194,9 @@ fn serve(
     readings: &Sender<(u64, GpuReading)>,
     answered: &Notify,
 ) {
-    let period = match identity.source {
-        MeterSource::NvmlPower => POWER_PERIOD,
-        _ => PROCESS_PERIOD,
-    };
     let mut reader = Reader::new(nvml, identity);
-    let mut due = Instant::now() + period;
+    // Now, so that a counter that does not move shows as early as can be.
+    let mut due = Instant::now();
     loop {
         match requests.recv_timeout(due.saturating_duration_since(Instant::now())) {
             Ok(number) => {
@@ -225,8 +214,7 @@ fn serve(
                 answered.notify_one();
             }
             Err(RecvTimeoutError::Timeout) => {
-                reader.poll();
-                due = Instant::now() + period;
+                due = Instant::now() + reader.poll();
             }
             Err(RecvTimeoutError::Disconnected) => return,
         }
