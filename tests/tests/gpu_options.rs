@@ -54,6 +54,11 @@ fn figures_of_gpus_that_do_not_hold_are_seen() {
             "\"source\":\"powercap\"",
             "source of gpu-",
         ),
+        (
+            "\"source\":\"nvml_energy\"",
+            "\"source\":\"nvml_power\"",
+            "stands beside the integral of power",
+        ),
     ] {
         let at = text.rfind(is).unwrap();
         let tampered = format!("{}{becomes}{}", &text[..at], &text[at + is.len()..]);

@@ -11,7 +11,7 @@ use crate::{
         energy_tree::{self, Carries, Span},
         ledger::Ledger,
     },
-    interval::{MachineMemory, SHORT_NS},
+    interval::{MachineMemory, MeterSource, SHORT_NS},
 };
 
 /// Date and monotonic clock move apart by no more than this within a segment.
@@ -85,6 +85,8 @@ pub struct Last {
 pub struct ZoneEnd {
     pub energy_uj: Option<u64>,
     counter: Option<(u64, Option<u64>)>,
+    /// A GPU's energy that is the integral of its power: it has no counter, or one that is not believed.
+    by_power: bool,
 }
 
 impl Default for Sequence {
@@ -301,18 +303,23 @@ fn is_short(ledger: &Ledger) -> bool {
 
 impl Last {
     fn of(ledger: &Ledger, metrics: &Value) -> Self {
-        let end = |energy_uj: &Result<u64, String>, counter_uj: Option<u64>, range_uj| ZoneEnd {
+        let end = |energy_uj: &Result<u64, String>, counter_uj: Option<u64>, range_uj, source| ZoneEnd {
             energy_uj: energy_uj.as_ref().ok().copied(),
             counter: counter_uj.map(|counter_uj| (counter_uj, range_uj)),
+            by_power: source == MeterSource::NvmlPower,
         };
-        let roots = ledger
-            .roots
-            .iter()
-            .map(|root| (root.zone.clone(), end(&root.energy_uj, root.counter_uj, root.range_uj)));
-        let leaves = ledger
-            .leaves
-            .iter()
-            .map(|leaf| (leaf.zone.clone(), end(&leaf.energy_uj, leaf.counter_uj, leaf.range_uj)));
+        let roots = ledger.roots.iter().map(|root| {
+            (
+                root.zone.clone(),
+                end(&root.energy_uj, root.counter_uj, root.range_uj, root.source),
+            )
+        });
+        let leaves = ledger.leaves.iter().map(|leaf| {
+            (
+                leaf.zone.clone(),
+                end(&leaf.energy_uj, leaf.counter_uj, leaf.range_uj, leaf.source),
+            )
+        });
         Self {
             seq: ledger.seq,
             begin_ns: ledger.begin_ns,
@@ -341,6 +348,9 @@ fn moved(zone: &str, before: &ZoneEnd, now: &ZoneEnd) -> Option<String> {
         return None;
     };
     match (before.counter, now.counter) {
+        (_, Some(_)) if now.by_power => Some(format!("counter_uj of {zone} stands beside the integral of power")),
+        // A GPU's counter that could not be read, or is not believed any longer.
+        _ if before.by_power != now.by_power => None,
         (Some((before_uj, before_range)), Some((now_uj, range))) => {
             if before_range != range {
                 return Some(format!("range_uj of {zone} changed while it was read all the time"));
