@@ -18,7 +18,7 @@ const STILL_ALONE_NS: u64 = 3_000_000_000;
 const LEAST_MW: u64 = 1_000;
 
 /// A counter that is known to move may be late by so much before an interval without a movement is in doubt.
-const LATE_NS: u64 = 250_000_000;
+const LATE_NS: u64 = 150_000_000;
 
 /// Board power is a mean, and may lie above the board's limit for a moment: by this part of it, in percent.
 const MARGIN_PERCENT: u64 = 25;
@@ -41,7 +41,7 @@ pub(super) struct GpuMeter {
     /// `Err`: there is no counter, or why it is not believed.
     believed: Result<(), Option<String>>,
     still: Option<Still>,
-    /// The longest time between two movements so far; `None` before the first.
+    /// The longest time that it was seen to stand still before it moved; `None` before it has moved.
     step_ns: Option<u64>,
     /// The last reading of power that was believed, in mW, and when it was read.
     last_power: Option<(u64, u64)>,
@@ -141,7 +141,8 @@ impl GpuMeter {
         let same = self.still.filter(|still| still.mj == mj);
         let Some(mut still) = same else {
             if let Some(last) = self.still {
-                let step_ns = at_ns.saturating_sub(last.since_ns);
+                // It may have moved at any time since it was last read.
+                let step_ns = last.last_ns.saturating_sub(last.since_ns);
                 self.step_ns = self.step_ns.max(Some(step_ns));
             }
             self.still = Some(Still {
