@@ -1,4 +1,5 @@
 //! GPUs, drivers and libraries that are missing, old or sick, as the GPU source sees them.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 use std::{fs, time::Duration};
 
