@@ -92,6 +92,41 @@ impl<'a> Archive<'a> {
         self.names.iter().filter(|name| wanted(name)).min().cloned()
     }
 
+    /// All files with such a name, in the order of the archive.
+    pub fn all(&self, wanted: impl Fn(&str) -> bool) -> Vec<String> {
+        self.names.iter().filter(|name| wanted(name)).cloned().collect()
+    }
+
+    /// What a file of code holds, which PyTorch compresses; at most so many bytes.
+    ///
+    /// # Errors
+    ///
+    /// Where it is damaged or longer.
+    pub fn unpacked(&mut self, name: &str, most_bytes: usize) -> Result<Vec<u8>, ModelError> {
+        let at = self
+            .zip
+            .index_for_name(name)
+            .ok_or_else(|| ModelError::Malformed(format!("it has no {}", super::printable(name))))?;
+        self.left_bytes.set(ENTRY_BYTES + LIST_BYTES);
+        let mut raw = self.zip.by_index_raw(at).map_err(malformed)?;
+        let method = raw.compression();
+        let mut packed = Vec::new();
+        let read = (&mut raw).take(most_bytes as u64).read_to_end(&mut packed);
+        read.map_err(|error| ModelError::Malformed(error.to_string()))?;
+        match method {
+            CompressionMethod::Stored => Ok(packed),
+            method if method == CompressionMethod::DEFLATE => {
+                miniz_oxide::inflate::decompress_to_vec_with_limit(&packed, most_bytes).map_err(|_| {
+                    ModelError::Malformed(format!("{} in it is damaged, or too large", super::printable(name)))
+                })
+            }
+            _ => Err(ModelError::Malformed(format!(
+                "{} in it is compressed in a way that PyTorch does not use",
+                super::printable(name)
+            ))),
+        }
+    }
+
     /// What a file holds.
     ///
     /// # Errors

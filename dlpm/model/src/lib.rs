@@ -249,6 +249,12 @@ fn is_statistic(name: &str) -> bool {
     matches!(last, Some("running_mean" | "running_var" | "num_batches_tracked"))
 }
 
+/// Whether a tensor's name says that it is a moving average of another one.
+fn is_average(name: &str) -> bool {
+    let first = name.split('.').next().unwrap_or_default();
+    matches!(first, "ema" | "model_ema" | "ema_model" | "params_ema" | "ema_params")
+}
+
 /// Longest name that is shown whole.
 const NAME_CHARS: usize = 120;
 

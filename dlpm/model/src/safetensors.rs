@@ -2,17 +2,21 @@
 //!
 //! The form is described at <https://github.com/huggingface/safetensors#format>.
 
+mod packed;
+
 use std::{collections::BTreeMap, io::Read as _};
 
+use packed::Part;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
-use super::{ModelError, file::ModelFile, summary::Counts};
+use super::{ModelError, file::ModelFile, modules, summary::Counts, weights::Weights};
 
 /// Longest header that is read.
 const MOST_BYTES: u64 = 8 << 20;
 
-/// A tensor, or the text that `__metadata__` holds.
-#[derive(Deserialize)]
+/// A tensor.
+#[derive(Debug, Deserialize)]
 struct Entry {
     dtype: Option<String>,
     shape: Option<Vec<u64>>,
@@ -26,11 +30,9 @@ struct Entry {
 /// Where the header is malformed, too long, or does not fit the file.
 pub fn read(file: &ModelFile) -> Result<Counts, ModelError> {
     let (header, data_bytes) = header(file)?;
-    let mut total_params = 0u64;
+    let mut weights = Weights::default();
+    let mut module_params = BTreeMap::new();
     for (name, entry) in &header {
-        if name == "__metadata__" {
-            continue;
-        }
         let malformed = |why: &str| ModelError::Malformed(format!("the tensor `{}` {why}", super::printable(name)));
         let (Some(dtype), Some(shape), Some((begin, end))) = (&entry.dtype, &entry.shape, entry.data_offsets) else {
             return Err(malformed("has no type, shape or place"));
@@ -39,21 +41,27 @@ pub fn read(file: &ModelFile) -> Result<Counts, ModelError> {
             return Err(malformed("lies outside the file"));
         }
         let count = shape.iter().try_fold(1u64, |all, dim| all.checked_mul(*dim));
-        let sum = count.and_then(|count| {
-            let bits = bits(dtype).map(|bits| count.checked_mul(bits));
-            // A type that is not known may be of any size.
-            if bits.is_some_and(|bits| bits.map(|bits| bits.div_ceil(8)) != Some(end - begin)) {
-                return None;
+        let all_bits = count.and_then(|count| bits(dtype)?.checked_mul(count));
+        // A type that is not known may be of any size.
+        let fits = bits(dtype).is_none() || all_bits.is_some_and(|bits| bits.div_ceil(8) == end - begin);
+        let Some(count) = count.filter(|_| fits) else {
+            return Err(malformed("has another size than its shape"));
+        };
+        let all_bits = all_bits.or((end - begin).checked_mul(8));
+        match packed::part(&header, name, dtype, count) {
+            Part::Parameters(data_type, parameters) => {
+                weights.count(&data_type, parameters, all_bits)?;
+                *module_params.entry(modules::of_tensor(name)).or_default() += parameters;
             }
-            let counts = is_weight(dtype) && !super::is_statistic(name);
-            total_params.checked_add(if counts { count } else { 0 })
-        });
-        total_params = sum.ok_or_else(|| malformed("has another size than its shape"))?;
+            Part::Not(why) => weights.leave_out(why, count, all_bits)?,
+        }
     }
     Ok(Counts {
         format: "safetensors",
         inputs: Vec::new(),
-        total_params,
+        total_params: weights.parameters()?,
+        weights,
+        module_params,
         trainable_params: None,
         tally: None,
         notes: vec![super::NAMES_NOTE.to_owned()],
@@ -76,9 +84,14 @@ fn header(file: &ModelFile) -> Result<(BTreeMap<String, Entry>, u64), ModelError
             MOST_BYTES >> 20
         )));
     }
-    let header: BTreeMap<String, Entry> = serde_json::from_reader(reader.take(length))
-        .map_err(|error| ModelError::Malformed(super::printable(&error.to_string())))?;
-    Ok((header, data_bytes))
+    let mut text = Vec::new();
+    reader.take(length).read_to_end(&mut text).map_err(ModelError::Read)?;
+    let malformed = |error: serde_json::Error| ModelError::Malformed(super::printable(&error.to_string()));
+    let entries: BTreeMap<String, &RawValue> = serde_json::from_slice(&text).map_err(malformed)?;
+    let entries = entries.into_iter().filter(|(name, _)| name != "__metadata__");
+    let tensors = entries.map(|(name, entry)| Ok((name, serde_json::from_str(entry.get()).map_err(malformed)?)));
+    let tensors = tensors.collect::<Result<_, ModelError>>()?;
+    Ok((tensors, data_bytes))
 }
 
 /// A tensor: its type and dimensions.
@@ -116,7 +129,7 @@ pub fn header_sha256(file: &ModelFile) -> Result<String, ModelError> {
 
 /// Floats, and the small integers of quantised models.
 fn is_weight(dtype: &str) -> bool {
-    dtype.starts_with('F') || matches!(dtype, "BF16" | "I8" | "U8")
+    dtype.starts_with('F') || matches!(dtype, "BF16" | "I8" | "U8" | "C64")
 }
 
 fn bits(dtype: &str) -> Option<u64> {
@@ -125,6 +138,8 @@ fn bits(dtype: &str) -> Option<u64> {
         "F32" | "I32" | "U32" => 32,
         "F16" | "BF16" | "I16" | "U16" => 16,
         "I8" | "U8" | "BOOL" | "F8_E4M3" | "F8_E5M2" | "F8_E8M0" => 8,
+        "F6_E2M3" | "F6_E3M2" => 6,
+        "F4" => 4,
         _ => return None,
     })
 }
