@@ -299,3 +299,18 @@ fn where_there_is_no_log_nothing_is_verified() {
     assert!(text(&output).contains("dlpm trace --output"), "{}", text(&output));
     assert_eq!(dlpm(&["verify"]).status.code(), Some(2));
 }
+
+#[test]
+fn an_empty_log_is_not_proved() {
+    for nothing in ["", "\n", "\"END OF RECORDING SEGMENT\"\n"] {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("power_metrics.json"), nothing).unwrap();
+        let output = dlpm(&["verify", folder.path().to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(1), "{nothing:?}: {}", text(&output));
+        assert!(
+            !text(&output).contains("close in all"),
+            "{nothing:?}: {}",
+            text(&output)
+        );
+    }
+}

@@ -139,7 +139,7 @@ fn where_nothing_is_known_no_figure_of_energy_is_a_number() {
             .lines()
             .filter(|line| lost.iter().any(|zone| line.starts_with(zone)));
         for line in figures {
-            assert!(!line.contains("0.000") && line.contains("0 of 3"), "{line}\n{case}");
+            assert!(!line.contains("0.000") && line.contains("0/3"), "{line}\n{case}");
         }
         for name in ["python3", "(idle)", "(kernel)"] {
             let line = text.lines().find(|line| line.contains(name)).unwrap();
@@ -195,7 +195,7 @@ fn what_ran_while_nothing_was_known_is_unknown_beside_what_is_known() {
     let line = |name: &str| text.lines().find(|line| line.contains(name)).unwrap().to_owned();
     assert!(line("bash").contains("unknown"), "{text}");
     assert!(!line("python3").contains("unknown"), "{text}");
-    assert!(line("package-0 ").contains("2 of 3"), "{text}");
+    assert!(line("package-0 ").contains("2/3"), "{text}");
     assert!(
         text.contains("package-0 is not known in 1 of 3 intervals: it was lost"),
         "{text}"
@@ -260,7 +260,7 @@ fn a_package_that_is_one_leaf_says_so() {
         "{text}"
     );
     let whole = text.lines().find(|line| line.starts_with("package-0/whole")).unwrap();
-    assert!(whole.contains("2 of 3") && whole.contains("80.000"), "{whole}");
+    assert!(whole.contains("2/3") && whole.contains("80.000"), "{whole}");
     let json = json(&collected);
     assert_eq!(json["energy"]["joules"], 120.0);
     assert_eq!(json["energy"]["closes"], true);

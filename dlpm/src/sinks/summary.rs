@@ -1,5 +1,7 @@
 //! What a trace found, as tables for a terminal.
 
+use comfy_table::ColumnConstraint;
+
 use crate::{
     attribution::ledger::RowKey,
     interval::ZoneKind,
@@ -262,7 +264,7 @@ impl Printer<'_> {
         }
         let partly = self.totals.zones.iter().any(|zone| zone.known != self.totals.intervals);
         if partly {
-            header.push("known in".to_owned());
+            header.push("known".to_owned());
         }
         header.extend(shares.iter().map(|share| share_word(*share).to_owned()));
         header.push("diff. µJ".to_owned());
@@ -278,7 +280,7 @@ impl Printer<'_> {
                 cells.push(peak_watts(&zone.peak));
             }
             if partly {
-                cells.push(format!("{} of {}", zone.known, self.totals.intervals));
+                cells.push(format!("{}/{}", zone.known, self.totals.intervals));
             }
             cells.extend(shares.iter().map(|share| match zone.share(*share) {
                 Some(uj) => decimal(uj, 6, 3),
@@ -292,9 +294,18 @@ impl Printer<'_> {
             });
             table.add_row(cells);
         }
+        // A name or a figure that is broken over two lines cannot be read; the table may be wider instead.
+        for column in table.column_iter_mut() {
+            column.set_constraint(ColumnConstraint::ContentWidth);
+        }
         format!(
-            "{}{}\n",
+            "{}{}{}\n",
             self.title("Energy by zone, and who got it, in joules"),
+            if partly {
+                "known: intervals in which the energy of the zone is known, of all\n"
+            } else {
+                ""
+            },
             trimmed(&table)
         )
     }
