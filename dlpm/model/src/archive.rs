@@ -13,7 +13,7 @@ use zip::{
     result::ZipError,
 };
 
-use super::{ModelError, Options, file::ModelFile, foreign, pt2, summary::Counts, torch_script};
+use super::{ModelError, Options, file::ModelFile, foreign, keras, pt2, summary::Counts, torch_script};
 
 /// Bytes of the list of files in an archive at most. The names of 100,000 weights fit.
 const LIST_BYTES: u64 = 8 << 20;
@@ -59,6 +59,10 @@ pub fn read(file: &ModelFile, options: &Options) -> Result<Counts, ModelError> {
     let mut archive = Archive::open(file)?;
     if let Some(program) = archive.find(pt2::is_program) {
         return pt2::read(&mut archive, &program, options);
+    }
+    let is_keras = |name: &str| name == keras::CONFIG || name == keras::METADATA;
+    if archive.names.iter().filter(|name| is_keras(name)).count() == 2 {
+        return keras::read(&mut archive, options);
     }
     if let Some(pickle) = archive.find(|name| name.ends_with("/data.pkl") || name == "data.pkl") {
         return super::weights_only("PyTorch", options, || torch_script::read(&mut archive, &pickle));

@@ -10,6 +10,7 @@ mod foreign;
 mod gguf;
 mod hugging_face;
 pub mod input;
+mod keras;
 pub mod language;
 mod legacy_torch;
 mod modules;

@@ -16,6 +16,7 @@ Formats:
   .pt, .pth     parameters only (TorchScript, torch.save of a model or its state_dict); nothing in the file is executed
   .safetensors  parameters only
   .tflite       parameters and operations, for the shapes in the file
+  .keras        parameters, those that are trained, and operations, for the shapes in the file
   FOLDER        of Hugging Face: config.json and .safetensors; what is said of .gguf
   .gguf         parameters, weights by type, operations of a prompt and of each new token, the KV cache
 The format is told from the file's contents, not from its name. Weights are not loaded.
