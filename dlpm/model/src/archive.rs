@@ -175,3 +175,31 @@ impl<'a> Archive<'a> {
 fn malformed(error: ZipError) -> ModelError {
     ModelError::Malformed(super::printable(&error.to_string()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Cursor, Write as _};
+
+    use zip::{ZipWriter, write::SimpleFileOptions};
+
+    use super::*;
+
+    #[test]
+    fn the_first_name_may_have_any_length() {
+        for length in 1..=64 {
+            let name = "n".repeat(length);
+            let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
+            let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+            for (name, contents) in [(name.as_str(), &b"weights"[..]), ("a/data.pkl", b"pickle")] {
+                writer.start_file(name, options).unwrap();
+                writer.write_all(contents).unwrap();
+            }
+            let path = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(path.path(), writer.finish().unwrap().into_inner()).unwrap();
+            let file = ModelFile::open(path.path()).unwrap();
+            let mut archive = Archive::open(&file).unwrap();
+            assert_eq!(archive.bytes(&name).unwrap(), b"weights", "{length}");
+            assert_eq!(archive.bytes("a/data.pkl").unwrap(), b"pickle", "{length}");
+        }
+    }
+}

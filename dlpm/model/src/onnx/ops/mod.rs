@@ -199,3 +199,6 @@ pub fn packed_weights(call: &Call<'_>, at: usize, data_type: i64) -> Option<u64>
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;
