@@ -2,7 +2,7 @@
 //!
 //! RAPL moves about once a millisecond, so that this takes two or three. A counter that does not move is given more
 //! time: a tenth of a second if others of its source move meanwhile, and more than a second if none does, as emulated
-//! registers move once a second. What then has not moved, though dlpm had its CPU time there, is silent.
+//! registers move once a second. What then has not moved, though a CPU was busy there all the time, is silent.
 
 use std::{
     collections::BTreeMap,
@@ -44,6 +44,9 @@ const LONG: Duration = Duration::from_millis(1300);
 
 /// Where dlpm gets no CPU time, nothing can be said.
 const END: Duration = Duration::from_millis(2600);
+
+/// CPU time that dlpm itself has to get in a die before anything is concluded, in case it is not let run at all.
+const LEAST_NS: u64 = 5_000_000;
 
 /// A counter that is watched.
 #[derive(Debug)]
@@ -87,6 +90,8 @@ impl Sight {
         match self.moves {
             _ if !self.is_awaited() => Seen::Nothing,
             0 if self.busy && elapsed >= patience => Seen::Silent,
+            // Nothing is split from it, and it is shown as soon as it moves.
+            0 if self.kind == ZoneKind::Psys && elapsed >= END => Seen::Silent,
             0 => Seen::Nothing,
             1 => Seen::Slow,
             _ => Seen::Moving,
@@ -130,7 +135,7 @@ pub(super) fn probe(
             thread::sleep(PERIOD);
             let mut busy = Busy::default();
             for spinner in &spinners {
-                busy.add(spinner.package, spinner.die, spinner.used_ns.load(Ordering::Relaxed));
+                busy.add(spinner.package, spinner.die, spinner.busy_ns.load(Ordering::Relaxed));
             }
             look(powercap, perf, &mut sights, &busy);
         }
@@ -183,7 +188,8 @@ struct Spinner {
     die: Option<u32>,
     /// Where dlpm may run in that die.
     cpus: Vec<u32>,
-    used_ns: AtomicU64,
+    /// Time in which one of these CPUs was busy.
+    busy_ns: AtomicU64,
 }
 
 impl Spinner {
@@ -208,7 +214,7 @@ impl Spinner {
                 package,
                 die,
                 cpus,
-                used_ns: AtomicU64::new(0),
+                busy_ns: AtomicU64::new(0),
             })
             .collect()
     }
@@ -223,13 +229,17 @@ impl Spinner {
                 return;
             }
         }
-        let begun_ns = clock_ns(ClockId::ThreadCPUTime);
+        let (begun_ns, started_ns) = (clock_ns(ClockId::ThreadCPUTime), monotonic_ns());
         while !stop.load(Ordering::Relaxed) {
             for _ in 0..1000 {
                 std::hint::spin_loop();
             }
             let used_ns = clock_ns(ClockId::ThreadCPUTime).saturating_sub(begun_ns);
-            self.used_ns.store(used_ns, Ordering::Relaxed);
+            if used_ns >= LEAST_NS {
+                // While this thread waits for its turn, others keep the CPU busy.
+                self.busy_ns
+                    .store(monotonic_ns().saturating_sub(started_ns), Ordering::Relaxed);
+            }
         }
     }
 }
