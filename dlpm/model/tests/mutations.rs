@@ -1,4 +1,4 @@
-//! More than 10,000 damaged files of GGUF, Hugging Face, TFLite, Keras and old `torch.save`, in a process that may have
+//! More than 10,000 damaged files each of GGUF, Hugging Face, TFLite and old `torch.save`, in a process that may have
 //! 256 MiB of private memory: none panics, hangs or opens another file than the model's.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
