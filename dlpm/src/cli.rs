@@ -162,7 +162,7 @@ pub struct TraceArgs {
     #[arg(long, value_name = "S", default_value = "0.55", value_parser = smt_weight, help_heading = "Attribution")]
     pub smt_weight: u32,
     /// Process rows in a line at most; the smallest are merged by cgroup.
-    #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub max_rows: u32,
 
     /// Folder for the log [default: ./dlpm-DATE-TIME].

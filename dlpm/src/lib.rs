@@ -9,6 +9,7 @@ pub mod attribution;
 mod causes;
 pub mod cli;
 pub mod commands;
+pub mod files;
 pub mod interval;
 pub mod phases;
 pub mod plot;

@@ -11,7 +11,7 @@ pub const LABEL_BYTES: usize = 128;
 pub const REQUEST_BYTES: usize = LABEL_BYTES + 16;
 
 /// Phases that can be open at the same time.
-pub const OPEN_PHASES: usize = 1_000;
+pub const OPEN_PHASES: usize = 100;
 
 /// Open phases that an error names at most.
 const NAMED: usize = 10;

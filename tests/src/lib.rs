@@ -11,6 +11,7 @@ pub mod gpu;
 pub mod gpu_trace;
 pub mod guest;
 pub mod helpers;
+pub mod hostile;
 pub mod kernel;
 pub mod log;
 pub mod metrics;

@@ -1,7 +1,7 @@
 //! `dlpm convert`: a copy of a log for other versions of AIPowerMeter's reader.
 
 use std::{
-    fs::{self, File},
+    fs,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -14,9 +14,9 @@ use super::caller;
 use crate::{
     causes::told,
     cli::ConvertArgs,
+    files,
     report::{
         conversion::{Conversion, Converted},
-        model::small_file,
         results::RESULTS_NAME,
     },
     sinks::{
@@ -30,9 +30,6 @@ use crate::{
 
 /// Files that are copied as they are.
 const COPIED: [&str; 3] = [METADATA_NAME, FILE_NAME, RESULTS_NAME];
-
-/// Larger ones are not copied.
-const LARGEST_BYTES: u64 = 64 << 20;
 
 /// Runs the command; its errors are printed.
 pub fn run(args: &ConvertArgs) -> ExitCode {
@@ -63,7 +60,7 @@ fn convert(args: &ConvertArgs) -> Result<Vec<String>> {
         );
     }
     let log = args.folder.join(LOG_NAME);
-    let input = File::open(&log).with_context(|| {
+    let input = files::open(&log).with_context(|| {
         format!(
             "{} cannot be read; give the folder that `dlpm trace --output` wrote",
             log.display()
@@ -78,8 +75,7 @@ fn convert(args: &ConvertArgs) -> Result<Vec<String>> {
     let mut files = Vec::new();
     for name in COPIED {
         let path = args.folder.join(name);
-        let contents =
-            small_file(&path, LARGEST_BYTES).with_context(|| format!("{} cannot be read", path.display()))?;
+        let contents = files::small(&path).with_context(|| format!("{} cannot be read", path.display()))?;
         files.extend(contents.map(|contents| (name, contents)));
     }
     let identity = caller::identity()?;
@@ -121,17 +117,14 @@ impl Copy<'_> {
         let mut line = Vec::new();
         let mut segments_ended = 0u64;
         for number in 1u64.. {
-            line.clear();
-            if input
-                .read_until(b'\n', &mut line)
-                .with_context(|| self.log.display().to_string())?
-                == 0
-            {
-                break;
-            }
-            let converted = str::from_utf8(&line)
-                .map_err(|error| format!("it is not JSON: {error}"))
-                .and_then(|text| self.conversion.line(text));
+            let read = files::next_line(&mut input, &mut line).with_context(|| self.log.display().to_string())?;
+            let converted = match read {
+                None => break,
+                Some(Err(beyond)) => Err(beyond.to_string()),
+                Some(Ok(())) => str::from_utf8(&line)
+                    .map_err(|error| format!("it is not JSON: {error}"))
+                    .and_then(|text| self.conversion.line(text)),
+            };
             let converted = match converted {
                 Ok(converted) => converted,
                 Err(_) if repair::looks_torn(&line) && input.fill_buf()?.is_empty() => {

@@ -1,9 +1,10 @@
 //! `dlpm verify`: proves a log from its own numbers.
 
-use std::{fmt::Write as _, fs::File, io::BufReader, path::Path, process::ExitCode};
+use std::{fmt::Write as _, io::BufReader, path::Path, process::ExitCode};
 
 use crate::{
     cli::VerifyArgs,
+    files::open as open_log,
     printable::printable,
     sinks::{
         folder::LOG_NAME,
@@ -23,7 +24,7 @@ pub fn run(args: &VerifyArgs) -> ExitCode {
         args.folder.clone()
     };
     let keep = usize::try_from(args.max_failures).unwrap_or(usize::MAX);
-    match File::open(&path).and_then(|file| verify(BufReader::new(file), keep)) {
+    match open_log(&path).and_then(|file| verify(BufReader::new(file), keep)) {
         Ok(report) => {
             let folder = path.parent().unwrap_or(Path::new("."));
             let files = files::check(folder);

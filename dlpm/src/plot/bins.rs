@@ -7,6 +7,12 @@
 /// Shortest time over which a value is a peak, as in the tables: RAPL moves about once a millisecond.
 pub use crate::sinks::totals::SHORTEST_PEAK_NS as SHORTEST_WINDOW_NS;
 
+/// Largest value, either way, that is drawn: a larger one was not measured, and sums of such leave the range of floats.
+pub const LARGEST: f64 = 1e15;
+
+/// Smallest one above 0.
+pub const SMALLEST: f64 = 1e-15;
+
 /// A span of time that is cut into bins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimeBins {
@@ -89,10 +95,10 @@ impl Series {
     }
 
     /// The value of the interval from `begin_ns` to `end_ns` is `value`, on average. Intervals come in the order of time;
-    /// what lies outside the span is left out.
+    /// what lies outside the span is left out, and a value beyond [`LARGEST`] is not known.
     pub fn add(&mut self, begin_ns: u64, end_ns: u64, value: f64) {
         let end_ns = end_ns.min(self.time.length_ns);
-        if begin_ns >= end_ns || !value.is_finite() {
+        if begin_ns >= end_ns || !value.is_finite() || value.abs() > LARGEST {
             return;
         }
         for index in self.time.bin_of(begin_ns)..=self.time.bin_of(end_ns - 1) {
@@ -201,6 +207,16 @@ mod tests {
         assert_eq!(TimeBins::new(100 * SECOND, 800).count(), 800);
         assert_eq!(TimeBins::new(95_000_000, 800).count(), 9);
         assert_eq!(TimeBins::new(0, 800).count(), 1);
+    }
+
+    #[test]
+    fn what_cannot_be_measured_is_not_known() {
+        for value in [1e308, -1e308, 1.1e15, f64::MAX, f64::INFINITY, f64::NAN] {
+            let mut series = Series::new(TimeBins::new(2 * SECOND, 2));
+            series.add(0, SECOND, value);
+            series.add(SECOND, 2 * SECOND, 5.0);
+            assert_eq!((series.mean(0), series.extent()), (None, Some((5.0, 5.0))), "{value}");
+        }
     }
 
     #[test]

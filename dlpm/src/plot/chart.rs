@@ -11,7 +11,7 @@ use self::paint::{Area, LANE, LEGEND_LINE, Paint, TEXT, UNIT, drawn, text};
 use super::{
     axis::{self, TimeTicks},
     bands::Bands,
-    bins::Series,
+    bins::{SMALLEST, Series},
     palette,
 };
 use crate::printable::printable;
@@ -268,7 +268,8 @@ fn value_range(curves: &[Curve], stacked: bool, divisor: f64) -> Range<f64> {
         }
     }
     let (low, high) = (low / divisor, high / divisor);
-    if low == high {
+    // Also where all values are so small that an axis has no ticks between them.
+    if high - low < SMALLEST {
         low..low + 1.0
     } else {
         low..high + (high - low) * 0.06

@@ -62,6 +62,8 @@ pub struct Missing {
     pub dropped_cpu_ns: u128,
     /// µJ of these, by zone.
     pub dropped_uj: BTreeMap<String, u128>,
+    /// Bytes of the log that something else has cut off.
+    pub cut_bytes: u64,
     /// How often the wall clock jumped.
     pub clock_steps: u64,
 }
@@ -171,7 +173,11 @@ impl Collected {
         let in_window = window.is_whole() || self.newest_is_wanted;
         match event {
             Event::Gap { from_seq, to_seq } if in_window => {
-                self.missing.gaps += to_seq.saturating_sub(from_seq.saturating_add(1));
+                let missing = to_seq.saturating_sub(from_seq.saturating_add(1));
+                self.missing.gaps = self.missing.gaps.saturating_add(missing);
+            }
+            Event::Cut { lost_bytes } => {
+                self.missing.cut_bytes = self.missing.cut_bytes.saturating_add(*lost_bytes);
             }
             Event::ClockStep { .. } if in_window => self.missing.clock_steps += 1,
             Event::Dropped {
@@ -180,7 +186,7 @@ impl Collected {
                 zones,
                 ..
             } if in_window => {
-                self.missing.dropped += intervals;
+                self.missing.dropped = self.missing.dropped.saturating_add(*intervals);
                 self.missing.dropped_cpu_ns += u128::from(*cpu_ns);
                 for (zone, energy_uj) in zones {
                     *self.missing.dropped_uj.entry(zone.clone()).or_default() += u128::from(*energy_uj);

@@ -9,7 +9,7 @@ use serde::{
 };
 use serde_json::value::{RawValue, to_raw_value};
 
-use crate::sinks::line::SEGMENT_END;
+use crate::{printable, sinks::line::SEGMENT_END};
 
 /// The CPU field names of 2021.
 const ALIASES: [&str; 4] = ["cpu_uses", "mem_use_abs", "mem_use_percent", "mem_use_uss"];
@@ -126,7 +126,7 @@ impl Conversion {
             return Ok(if self.no_marker || self.strip_exact {
                 Converted::Dropped
             } else {
-                Converted::Other(format!("{line}\n"))
+                Converted::Other(format!("{}\n", printable::json(line)))
             });
         };
         if self.naive_dates {
@@ -148,7 +148,7 @@ impl Conversion {
             object.0.retain(|(key, _)| key != "dlpm");
         }
         let text = serde_json::to_string(&object).map_err(not_json)?;
-        Ok(Converted::Sample(text + "\n"))
+        Ok(Converted::Sample(format!("{}\n", printable::json(&text))))
     }
 }
 

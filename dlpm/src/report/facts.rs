@@ -184,6 +184,7 @@ fn missing(collected: &Collected) -> Record {
     });
     Record::default()
         .with("gap_intervals", missing.gaps)
+        .with("cut_bytes", missing.cut_bytes)
         .with("dropped_intervals", missing.dropped)
         .with("dropped_cpu_ns", missing.dropped_cpu_ns)
         .with("dropped_uj", dropped)
@@ -280,6 +281,13 @@ pub fn notes(collected: &Collected, options: &SummaryOptions) -> Vec<String> {
         "the traces in this log have several idle policies, so their sums do too".to_owned(),
     );
     say(
+        missing.cut_bytes > 0,
+        format!(
+            "something else has cut {} bytes off the log while it was written: what they held is in no table",
+            missing.cut_bytes
+        ),
+    );
+    say(
         missing.gaps > 0,
         format!("{} intervals are missing, and nothing is known of them", missing.gaps),
     );
@@ -345,10 +353,10 @@ pub fn notes(collected: &Collected, options: &SummaryOptions) -> Vec<String> {
         format!("{} phases end that had not begun", collected.phases.phases.unmatched()),
     );
     say(
-        collected.phases.beyond > 0,
+        collected.phases.beyond() > 0,
         format!(
             "{} phases are not told apart: there are too many",
-            collected.phases.beyond
+            collected.phases.beyond()
         ),
     );
     say(

@@ -1,15 +1,11 @@
 //! What a model costs to run: joules per inference, and energy per multiply-add.
 
-use std::{
-    io::{self, Read},
-    path::Path,
-};
+use std::path::Path;
 
 use dlpm_model::FILE_NAME;
 use serde::Deserialize;
 
-/// Larger files are none that dlpm writes.
-const LARGEST_BYTES: u64 = 64 << 20;
+use crate::files;
 
 /// The summary of a model.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -42,7 +38,7 @@ impl Model {
                 path.display()
             )
         };
-        let Some(text) = small_file(&path, LARGEST_BYTES).map_err(|error| failed(&error))? else {
+        let Some(text) = files::small(&path).map_err(|error| failed(&error))? else {
             return Ok(None);
         };
         serde_json::from_slice(&text).map(Some).map_err(|error| failed(&error))
@@ -63,27 +59,6 @@ impl Model {
 /// Joules of one inference.
 pub fn joules_per_inference(energy_uj: u128, inferences: u64) -> f64 {
     energy_uj as f64 / 1e6 / inferences as f64
-}
-
-/// What a file holds, if it is a plain file and not larger; `None` if there is none.
-///
-/// # Errors
-///
-/// The system's, `InvalidData` where it is too large or no plain file.
-pub fn small_file(path: &Path, largest_bytes: u64) -> io::Result<Option<Vec<u8>>> {
-    let file = match std::fs::File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let status = file.metadata()?;
-    if !status.is_file() || status.len() > largest_bytes {
-        let what = format!("it is no regular file of at most {} MiB", largest_bytes >> 20);
-        return Err(io::Error::new(io::ErrorKind::InvalidData, what));
-    }
-    let mut contents = Vec::new();
-    file.take(largest_bytes).read_to_end(&mut contents)?;
-    Ok(Some(contents))
 }
 
 #[cfg(test)]

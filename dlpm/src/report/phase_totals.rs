@@ -34,7 +34,7 @@ pub struct PhaseTotals {
     /// Intervals that are in no phase.
     pub without: PhaseTotal,
     /// Begins of phases that are not told apart, as there are too many.
-    pub beyond: u64,
+    beyond: u64,
 }
 
 impl PhaseTotals {
@@ -76,6 +76,11 @@ impl PhaseTotals {
         if !is_in_one {
             self.without.totals.add_sums(ledger);
         }
+    }
+
+    /// Begins of phases that are not told apart, as there are too many, or too many are open.
+    pub fn beyond(&self) -> u64 {
+        self.beyond + self.phases.beyond()
     }
 
     /// Whether the phase is open.

@@ -1,6 +1,7 @@
 //! Which phases an interval belongs to.
 
 use super::log::Event;
+use crate::phases::OPEN_PHASES;
 
 /// The phases that are open at one place of a log. An interval belongs to all of them.
 ///
@@ -11,6 +12,9 @@ pub struct Phases {
     open: Vec<(String, u32)>,
     last_seq: Option<u64>,
     unmatched: u64,
+    beyond: u64,
+    /// Of those, how many have not ended.
+    beyond_open: u64,
 }
 
 /// A change at a border.
@@ -57,12 +61,18 @@ impl Phases {
         self.unmatched
     }
 
+    /// Begins that were passed over, since more phases were open than a trace allows.
+    pub fn beyond(&self) -> u64 {
+        self.beyond
+    }
+
     /// Closes everything if `seq` is of a new trace.
     fn trace_of(&mut self, seq: u64) -> Vec<Border> {
         if self.last_seq.is_none_or(|last| last < seq) {
             return Vec::new();
         }
         self.last_seq = None;
+        self.beyond_open = 0;
         self.open.drain(..).map(|(label, _)| Border::Closed(label)).collect()
     }
 
@@ -71,13 +81,22 @@ impl Phases {
             *depth = depth.saturating_add(1);
             return None;
         }
+        if self.open.len() >= OPEN_PHASES {
+            self.beyond += 1;
+            self.beyond_open += 1;
+            return None;
+        }
         self.open.push((label.to_owned(), 1));
         Some(Border::Opened(label.to_owned()))
     }
 
     fn end(&mut self, label: &str) -> Option<Border> {
         let Some(position) = self.open.iter().position(|(open, _)| open == label) else {
-            self.unmatched += 1;
+            if self.beyond_open > 0 {
+                self.beyond_open -= 1;
+            } else {
+                self.unmatched += 1;
+            }
             return None;
         };
         let (_, depth) = &mut self.open[position];
@@ -126,6 +145,23 @@ mod tests {
         assert_eq!(phases.event(&end(2, "train")), [Border::Closed("train".to_owned())]);
         assert_eq!(open(&phases), ["epoch"]);
         assert_eq!(phases.event(&end(2, "train")), []);
+        assert_eq!(phases.unmatched(), 1);
+    }
+
+    #[test]
+    fn no_more_phases_are_open_than_a_trace_allows() {
+        let mut phases = Phases::default();
+        let labels: Vec<String> = (0..100_000).map(|number| number.to_string()).collect();
+        for label in &labels {
+            phases.event(&begin(0, label));
+        }
+        assert_eq!(phases.open().count(), OPEN_PHASES);
+        assert_eq!(phases.beyond(), 99_900);
+        for label in labels.iter().rev() {
+            phases.event(&end(1, label));
+        }
+        assert_eq!((phases.open().count(), phases.unmatched()), (0, 0));
+        phases.event(&end(1, "other"));
         assert_eq!(phases.unmatched(), 1);
     }
 

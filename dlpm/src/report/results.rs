@@ -5,15 +5,13 @@ use std::path::Path;
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value};
 
-use super::{log::unix_ns, model::small_file};
+use super::log::unix_ns;
+use crate::files;
 
 pub use crate::sinks::folder::RESULTS_NAME;
 
 /// The key of a result's date, which AIPowerMeter's reader wants.
 pub const DATE_KEY: &str = "end_training_epoch";
-
-/// Larger files are no results.
-const LARGEST_BYTES: u64 = 64 << 20;
 
 /// What was used from the begin of the log to some moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -90,7 +88,7 @@ impl Results {
                 path.display()
             )
         };
-        let contents = small_file(&path, LARGEST_BYTES).map_err(|error| failed(error.to_string()))?;
+        let contents = files::small(&path).map_err(|error| failed(error.to_string()))?;
         let mut results = Self::default();
         for entry in entries(contents.as_deref().unwrap_or(b"[]")).map_err(failed)? {
             let date = entry.get(DATE_KEY).and_then(Value::as_str);

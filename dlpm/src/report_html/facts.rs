@@ -1,12 +1,14 @@
 //! What stands at the head of the page: when, how long, on what, how much.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
+use anyhow::{Context, Result};
 use jiff::Timestamp;
 use serde_json::Value;
 
 use super::survey::Survey;
 use crate::{
+    files,
     plot::timeline::Span,
     report::facts,
     sinks::{
@@ -37,8 +39,12 @@ pub struct Facts {
 
 impl Facts {
     /// The facts of a log.
-    pub fn of(folder: &Path, survey: &Survey, span: Span) -> Self {
-        let metadata = metadata(folder);
+    ///
+    /// # Errors
+    ///
+    /// If `metadata.json` is there and cannot be read within the limits.
+    pub fn of(folder: &Path, survey: &Survey, span: Span) -> Result<Self> {
+        let metadata = metadata(folder)?;
         let text = |pointer: &str| {
             let value = metadata.pointer(pointer).and_then(Value::as_str);
             value.map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned)
@@ -57,12 +63,12 @@ impl Facts {
         list.extend(text("/node_id").map(|node| ("machine", node)));
         list.extend(text("/dlpm/cpu_model").map(|model| ("CPU", model)));
         list.extend(text("/dlpm/version").map(|version| ("recorded by", format!("dlpm {version}"))));
-        Self {
+        Ok(Self {
             title: text("/description").unwrap_or(name),
             list,
             notes: notes(survey, &metadata),
             policy: policy(&survey.collected.totals),
-        }
+        })
     }
 }
 
@@ -83,11 +89,11 @@ fn shortened(command: &[&str]) -> String {
 }
 
 /// What the folder tells of itself; a log is readable without.
-fn metadata(folder: &Path) -> Value {
-    fs::read(folder.join(METADATA_NAME))
-        .ok()
-        .and_then(|text| serde_json::from_slice(&text).ok())
-        .unwrap_or(Value::Null)
+fn metadata(folder: &Path) -> Result<Value> {
+    let path = folder.join(METADATA_NAME);
+    let text = files::small(&path).with_context(|| format!("{} cannot be read; move it away", path.display()))?;
+    let value = text.and_then(|text| serde_json::from_slice(&text).ok());
+    Ok(value.unwrap_or(Value::Null))
 }
 
 fn times(survey: &Survey, span: Span) -> Vec<(&'static str, String)> {

@@ -68,7 +68,7 @@ pub fn render(folder: &Path, options: &Options) -> Result<String> {
         bail!("{}", scan::nothing(&options.window, &survey.scanned.timeline));
     };
     let figures = figures::read(folder, &options.window, &survey, span)?;
-    let facts = facts::Facts::of(folder, &survey, span);
+    let facts = facts::Facts::of(folder, &survey, span)?;
     let page = page::render(&page::Page {
         facts: &facts,
         survey: &survey,

@@ -3,9 +3,11 @@
 //! The folder may lie where another user can plant links. Every file is opened relative to the folder's descriptor,
 //! without following a link, and used only if it is a regular file with no other name.
 
+mod changed;
+
 use std::{
     fs::{DirBuilder, File},
-    io::{self, Read},
+    io,
     os::{
         fd::{AsFd, OwnedFd},
         unix::fs::{DirBuilderExt, MetadataExt},
@@ -18,9 +20,12 @@ use rustix::{
     io::Errno,
 };
 
-use crate::sinks::{
-    repair::{self, Foreign},
-    socket::{self, Listening, SOCKET_NAME},
+use crate::{
+    files,
+    sinks::{
+        repair::{self, Foreign},
+        socket::{self, Listening, SOCKET_NAME},
+    },
 };
 
 /// Name of the log in its folder.
@@ -97,6 +102,10 @@ pub struct OutputFolder {
     log: File,
     /// Where the log has to be cut before anything else is written to it.
     torn_at: Option<u64>,
+    /// What dlpm left, in bytes.
+    length: u64,
+    /// Whether the log is known to be elsewhere.
+    moved: bool,
     notes: Vec<String>,
 }
 
@@ -138,11 +147,14 @@ impl OutputFolder {
                 open_segment = found.open_segment;
             }
         }
+        let length = log.metadata().map_err(log_failed("examine"))?.len();
         let mut folder = Self {
             path: path.to_owned(),
             folder,
             log,
             torn_at: None,
+            length,
+            moved: false,
             notes,
         };
         if open_segment {
@@ -183,6 +195,7 @@ impl OutputFolder {
             }
         };
         if written == Ok(line.len()) {
+            self.length = status.len() + line.len() as u64;
             return Ok(());
         }
         self.torn_at = Some(status.len());
@@ -322,7 +335,7 @@ pub fn update_in<E>(
 
 fn read_at(folder: &OwnedFd, name: &str) -> io::Result<Option<Vec<u8>>> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let mut file = match openat(folder, name, flags, Mode::empty()) {
+    let file = match openat(folder, name, flags, Mode::empty()) {
         Ok(file) => File::from(file),
         Err(Errno::NOENT) => return Ok(None),
         Err(errno) => return Err(errno.into()),
@@ -330,9 +343,7 @@ fn read_at(folder: &OwnedFd, name: &str) -> io::Result<Option<Vec<u8>>> {
     if let Some(what) = not_plain(&file)? {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
     }
-    let mut contents = Vec::new();
-    file.read_to_end(&mut contents)?;
-    Ok(Some(contents))
+    files::whole(&file).map(Some)
 }
 
 fn replace_at(folder: &OwnedFd, name: &str, contents: &[u8]) -> io::Result<()> {

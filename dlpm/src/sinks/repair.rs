@@ -3,12 +3,18 @@
 use std::{
     fmt,
     fs::File,
-    io::{self, BufRead, BufReader, Seek},
+    io::{self, BufReader, Seek},
 };
 
 use serde::{Deserialize, de::IgnoredAny};
 
-use crate::sinks::line::SEGMENT_END;
+use crate::{
+    files::{self, Beyond},
+    sinks::line::SEGMENT_END,
+};
+
+/// Empty lines that are closed at most.
+const MOST_BLANK: usize = 100_000;
 
 /// Why a file is not taken for a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,17 +74,24 @@ pub fn examine(log: &mut File) -> io::Result<Result<Repair, Foreign>> {
     let (mut offset, mut number) = (0u64, 0u64);
     let mut torn: Option<Foreign> = None;
     let mut blank = Vec::new();
-    loop {
-        line.clear();
-        let length = reader.read_until(b'\n', &mut line)? as u64;
-        if length == 0 {
-            break;
-        }
+    while let Some(read) = files::next_line(&mut reader, &mut line)? {
         number += 1;
+        if let Err(beyond) = read {
+            let why = match beyond {
+                Beyond::Length => "is too long to be of a log",
+                Beyond::Values => "has too many values to be of a log",
+            };
+            return Ok(Err(Foreign { line: number, why }));
+        }
+        let length = line.len() as u64;
         let begin = offset;
         offset += length;
         if line.trim_ascii().is_empty() {
             // The newline before a blank line, or its own where no line is before it.
+            if blank.len() + found.blank.len() >= MOST_BLANK {
+                let why = "is one of too many empty ones";
+                return Ok(Err(Foreign { line: number, why }));
+            }
             blank.push(if found.keep == 0 { offset - 1 } else { begin - 1 });
             continue;
         }

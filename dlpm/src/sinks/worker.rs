@@ -206,6 +206,7 @@ impl Worker {
 
     /// Writes a line, but no second segment end after another; says whether it did.
     fn write_line(&mut self, line: &Line) -> io::Result<bool> {
+        self.settle()?;
         match line.kind {
             LineKind::SegmentEnd => self.end_segment(),
             LineKind::Sample(_) | LineKind::Event => {
@@ -216,7 +217,17 @@ impl Worker {
         }
     }
 
+    /// Notices what something else has done to the log.
+    fn settle(&mut self) -> io::Result<()> {
+        if let Some(change) = self.folder.settle()? {
+            self.open_segment &= !change.lost;
+            self.shared.lock().status.changes.push(change.what);
+        }
+        Ok(())
+    }
+
     fn end_segment(&mut self) -> io::Result<bool> {
+        self.settle()?;
         if !self.open_segment {
             return Ok(false);
         }
@@ -279,6 +290,7 @@ impl Worker {
             unwritten_lines,
             dropped_intervals: state.status.dropped_intervals,
             complete: !self.open_segment,
+            changes: state.status.changes.clone(),
             problems,
         }
     }

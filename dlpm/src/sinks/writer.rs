@@ -109,6 +109,8 @@ pub struct Status {
     pub written_lines: u64,
     /// Samples that were dropped because too much was waiting; the log has their sums.
     pub dropped_intervals: u64,
+    /// What something else has done to the log, a sentence each.
+    pub changes: Vec<String>,
 }
 
 /// How it ended.
@@ -122,6 +124,8 @@ pub struct Report {
     pub dropped_intervals: u64,
     /// Whether the log ends with the end of a segment (or is empty).
     pub complete: bool,
+    /// What something else has done to the log, a sentence each.
+    pub changes: Vec<String>,
     /// What went wrong at the end, a sentence each.
     pub problems: Vec<String>,
 }
@@ -147,6 +151,7 @@ impl Report {
                 self.unwritten_lines
             ));
         }
+        notes.extend(self.changes.iter().cloned());
         notes.extend(self.problems.iter().cloned());
         if !self.complete {
             notes.push("the log does not end with the end of its segment; --append repairs it".to_owned());
@@ -272,6 +277,7 @@ impl LogWriter {
                     unwritten_lines: status.queued_lines as u64,
                     dropped_intervals: status.dropped_intervals,
                     complete: false,
+                    changes: status.changes,
                     problems: vec!["the disk of the log does not answer".to_owned()],
                 }
             }

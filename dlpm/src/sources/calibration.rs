@@ -10,6 +10,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::attribution::floors;
+use crate::files;
 
 /// Where `dlpm trace` looks for it.
 pub const DEFAULT_PATH: &str = "/var/lib/dlpm/calibration.json";
@@ -136,10 +137,9 @@ impl Calibration {
             path: path.to_owned(),
             cause,
         };
-        let text = fs::read(path).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => CalibrationError::Missing(path.to_owned()),
-            _ => unreadable(error.to_string()),
-        })?;
+        let text = files::small(path)
+            .map_err(|error| unreadable(error.to_string()))?
+            .ok_or_else(|| CalibrationError::Missing(path.to_owned()))?;
         let value: serde_json::Value = serde_json::from_slice(&text).map_err(|error| unreadable(error.to_string()))?;
         let format = value.get("format").and_then(serde_json::Value::as_u64);
         if format != Some(FORMAT.into()) {

@@ -34,12 +34,6 @@ impl Energies<'_> {
     pub fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
         self.0.iter().map(|(zone, energy_uj)| (&**zone, *energy_uj))
     }
-
-    /// µJ of a leaf.
-    pub fn get(&self, zone: &str) -> Option<u64> {
-        self.iter()
-            .find_map(|(name, energy_uj)| (name == zone).then_some(energy_uj))
-    }
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Energies<'a> {

@@ -89,6 +89,12 @@ impl Sequence {
                 .zip(states(details))
                 .map(|(seq, states)| Announced::Zones { seq, states }),
             "dropped" => return self.dropped(details),
+            "cut" => {
+                self.phases.lose_track();
+                self.lose_track();
+                self.announced.clear();
+                return Vec::new();
+            }
             "phase_begin" | "phase_end" => {
                 let last = self.last.as_ref().map(|last| (last.seq, last.end_ns));
                 return self.phases.event(event, details, last);

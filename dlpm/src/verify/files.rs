@@ -6,17 +6,14 @@ use jiff::tz::TimeZone;
 use serde_json::Value;
 
 use crate::{
+    files,
     report::{
         listing::is_reserved,
         log::unix_ns,
-        model::small_file,
         results::{DATE_KEY, RESULTS_NAME, entries},
     },
     sinks::metadata::METADATA_NAME,
 };
-
-/// Larger files are none of these.
-const LARGEST_BYTES: u64 = 64 << 20;
 
 /// What the reader cannot take of the files in `folder`, a sentence each with the file's name. A file that is not there
 /// is none that it needs.
@@ -26,7 +23,7 @@ pub fn check(folder: &Path) -> Vec<String> {
         (METADATA_NAME, metadata as fn(&[u8]) -> Vec<String>),
         (RESULTS_NAME, results),
     ] {
-        let found = match small_file(&folder.join(name), LARGEST_BYTES) {
+        let found = match files::small(&folder.join(name)) {
             Ok(None) => Vec::new(),
             Ok(Some(contents)) => check(&contents),
             Err(error) => vec![format!("it cannot be read: {error}")],

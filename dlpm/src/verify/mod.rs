@@ -27,7 +27,11 @@ use std::io::{self, BufRead};
 
 use serde_json::Value;
 
-use crate::{attribution::ledger::Ledger, sinks::line::SEGMENT_END};
+use crate::{
+    attribution::ledger::Ledger,
+    files::{Beyond, next_line},
+    sinks::line::SEGMENT_END,
+};
 use record::Recorded;
 use rules::ReaderRules;
 use sequence::{Expected, Sequence};
@@ -78,13 +82,15 @@ impl Report {
 pub fn verify(mut log: impl BufRead, keep: usize) -> io::Result<Report> {
     let mut verifier = Verifier::default();
     let mut line = Vec::new();
-    loop {
-        line.clear();
-        if log.read_until(b'\n', &mut line)? == 0 {
+    while let Some(read) = next_line(&mut log, &mut line)? {
+        let failures = match read {
+            Ok(()) => verifier.line(&line),
+            Err(beyond) => verifier.beyond(beyond),
+        };
+        verifier.keep(failures, keep);
+        if read == Err(Beyond::Length) {
             break;
         }
-        let failures = verifier.line(&line);
-        verifier.keep(failures, keep);
     }
     let failures = verifier.rules.end();
     verifier.keep(failures, keep);
@@ -99,6 +105,17 @@ struct Verifier {
 }
 
 impl Verifier {
+    /// The next line goes beyond a limit.
+    fn beyond(&mut self, beyond: Beyond) -> Vec<String> {
+        self.report.lines += 1;
+        self.sequence.lose_track();
+        let rest = match beyond {
+            Beyond::Length => ", so that the log is not read to its end",
+            Beyond::Values => "",
+        };
+        vec![format!("{beyond}{rest}")]
+    }
+
     /// What is wrong with the next line.
     fn line(&mut self, line: &[u8]) -> Vec<String> {
         self.report.lines += 1;

@@ -1,17 +1,19 @@
 //! Events of phases: each stands at a border of intervals, and what ends was begun.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use super::differs;
 use crate::{
     attribution::ledger::Ledger,
-    phases::{Border, Request, Verb},
+    phases::{Border, OPEN_PHASES, Request, Verb},
 };
 
 /// What the events of a trace have said so far.
 #[derive(Debug, Default)]
 pub struct PhaseEvents {
-    open: Vec<String>,
+    open: HashSet<String>,
     /// An event stood at the beginning of a trace of which there is no sample yet.
     at_start: bool,
     /// Events may be missing, so that not every phase that is open is known.
@@ -84,14 +86,21 @@ impl PhaseEvents {
             ));
         }
         self.waiting.push(border);
-        let open = self.open.iter().position(|open| open == label);
-        match (event, open) {
-            ("phase_begin", None) => self.open.push(label.to_owned()),
-            ("phase_begin", Some(_)) if !self.incomplete => {
+        match (event, self.open.contains(label)) {
+            ("phase_begin", false) if self.open.len() < OPEN_PHASES => {
+                self.open.insert(label.to_owned());
+            }
+            ("phase_begin", false) => {
+                self.incomplete = true;
+                failures.push(format!("event phase_begin: more than {OPEN_PHASES} phases are open"));
+            }
+            ("phase_begin", true) if !self.incomplete => {
                 failures.push(format!("event phase_begin: phase `{label}` is open already"));
             }
-            ("phase_end", Some(open)) => drop(self.open.remove(open)),
-            ("phase_end", None) if !self.incomplete => {
+            ("phase_end", true) => {
+                self.open.remove(label);
+            }
+            ("phase_end", false) if !self.incomplete => {
                 failures.push(format!("event phase_end: no phase `{label}` is open"));
             }
             _ => {}

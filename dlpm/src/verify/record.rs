@@ -3,7 +3,11 @@
 //! `dlpm verify` takes it from a [`Value`], `dlpm report` from the text of the line itself, which is faster: text
 //! without escapes then stays where it is.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    sync::Arc,
+};
 
 use serde::{
     Deserialize, Deserializer,
@@ -17,6 +21,7 @@ use crate::{
         energy_tree::WHOLE,
         ledger::{CgroupSum, CpuUse, IdlePolicy, LeafZone, Ledger, Method, RootZone, Row, RowKey, Shown},
     },
+    files::MOST_ENERGIES,
     interval::{CpuInterval, Identity, MachineMemory, MemoryReading, MeterSource, ProcessId, ZoneKind},
     sinks::{
         line::SCHEMA,
@@ -229,10 +234,19 @@ impl<'a> Recorded<'a> {
             available_bytes: memory.available_bytes,
             used_bytes: memory.used_bytes,
         });
+        let whose = self.rows.len() + self.cgroups.len();
+        if whose.saturating_mul(leaves.len()) > MOST_ENERGIES {
+            return Err(format!(
+                "{whose} rows and cgroups, and {} leaves, are too many",
+                leaves.len()
+            ));
+        }
+        let places = leaves.iter().enumerate().rev();
+        let places: HashMap<&str, usize> = places.map(|(place, leaf)| (&*leaf.zone, place)).collect();
         let rows = self
             .rows
             .iter()
-            .map(|row| row.row(&leaves, self.end_ns))
+            .map(|row| row.row(&leaves, &places, self.end_ns))
             .collect::<Result<_, _>>()?;
         let cgroups = self
             .cgroups
@@ -241,7 +255,7 @@ impl<'a> Recorded<'a> {
                 Ok(CgroupSum {
                     cgroup: sum.cgroup.to_string(),
                     cpu_ns: sum.cpu_ns,
-                    energy_uj: energies(&sum.energy_uj, &leaves, || format!("cgroup {}", sum.cgroup))?,
+                    energy_uj: energies(&sum.energy_uj, &leaves, &places, || format!("cgroup {}", sum.cgroup))?,
                 })
             })
             .collect::<Result<_, String>>()?;
@@ -387,7 +401,7 @@ impl RecordedRow<'_> {
         }
     }
 
-    fn row(&self, leaves: &[LeafZone], end_ns: u64) -> Result<Row, String> {
+    fn row(&self, leaves: &[LeafZone], places: &HashMap<&str, usize>, end_ns: u64) -> Result<Row, String> {
         let key = self.key()?;
         let memory = self.memory.as_ref().map(|memory| MemoryReading {
             pss_bytes: memory.pss_bytes,
@@ -426,7 +440,7 @@ impl RecordedRow<'_> {
                 .iter()
                 .map(|(zone, usage)| (zone.clone(), usage.usage()))
                 .collect(),
-            energy_uj: energies(&self.energy_uj, leaves, || name(&key))?,
+            energy_uj: energies(&self.energy_uj, leaves, places, || name(&key))?,
             key,
         })
     }
@@ -442,16 +456,28 @@ pub fn name(key: &RowKey) -> String {
 }
 
 /// Energies in the order of the leaves; the invalid ones, GPUs with 0, and no others, are missing.
-fn energies(by_leaf: &Energies, leaves: &[LeafZone], whose: impl Fn() -> String) -> Result<Vec<u64>, String> {
-    if let Some((zone, _)) = by_leaf
-        .iter()
-        .find(|(zone, _)| leaves.iter().all(|leaf| leaf.zone != *zone))
-    {
-        return Err(format!("energy_uj of {} has {zone}, which is no leaf", whose()));
+fn energies(
+    by_leaf: &Energies,
+    leaves: &[LeafZone],
+    places: &HashMap<&str, usize>,
+    whose: impl Fn() -> String,
+) -> Result<Vec<u64>, String> {
+    let mut found: Vec<Option<u64>> = vec![None; leaves.len()];
+    for (at, (zone, energy_uj)) in by_leaf.iter().enumerate() {
+        // Mostly in the order of the leaves, which is cheaper than a search.
+        let here = leaves.get(at).is_some_and(|leaf| leaf.zone == zone).then_some(at);
+        let place = here.or_else(|| places.get(zone).copied());
+        let Some(energy) = place.and_then(|place| found.get_mut(place)) else {
+            return Err(format!("energy_uj of {} has {zone}, which is not a leaf", whose()));
+        };
+        if energy.replace(energy_uj).is_some() {
+            return Err(format!("energy_uj of {} has {zone} twice", whose()));
+        }
     }
     leaves
         .iter()
-        .map(|leaf| match (&leaf.energy_uj, by_leaf.get(&leaf.zone)) {
+        .zip(found)
+        .map(|(leaf, energy_uj)| match (&leaf.energy_uj, energy_uj) {
             (Ok(_), Some(energy_uj)) => Ok(energy_uj),
             (Err(_), None) => Ok(0),
             // Most processes use no GPU.

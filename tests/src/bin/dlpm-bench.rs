@@ -1,12 +1,16 @@
 //! The benchmarks, as root: `cargo xtask bench` builds what they need and starts this.
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
 use dlpm_tests::{
     bench::{Programs, accuracy, gpu, interval, model, overhead, report, sleepers, start},
-    kernel,
+    hostile, kernel,
 };
 
 #[derive(Debug, Parser)]
@@ -47,6 +51,21 @@ enum Benchmark {
     },
     /// Reading a model of 100 MB beside reading and hashing its bytes
     Model(ModelArgs),
+    /// Mutated folders through every reader: no panic, no hang, bounded memory, nothing that controls a terminal
+    Hostile(HostileArgs),
+}
+
+#[derive(Debug, Args)]
+struct HostileArgs {
+    /// Folders
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    folders: u64,
+    /// Number of the first one, which says what is changed in it
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    first: u64,
+    /// Writes the first folder here, and tries none
+    #[arg(long, value_name = "DIR")]
+    write: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -197,6 +216,9 @@ fn run(cli: Cli) -> Result<bool> {
     if let Benchmark::Report(args) = cli.benchmark {
         return run_report(cli.program, args);
     }
+    if let Benchmark::Hostile(args) = &cli.benchmark {
+        return Ok(run_hostile(&cli.program, args));
+    }
     if let Err(reason) = kernel::available() {
         bail!("dlpm cannot trace here: {reason}");
     }
@@ -291,8 +313,31 @@ fn run(cli: Cli) -> Result<bool> {
             }
             Ok(within)
         }
-        Benchmark::Model(_) | Benchmark::WriteLog { .. } | Benchmark::Report(_) => bail!("it needs no kernel"),
+        Benchmark::Model(_) | Benchmark::WriteLog { .. } | Benchmark::Report(_) | Benchmark::Hostile(_) => {
+            bail!("it needs no kernel")
+        }
     }
+}
+
+fn run_hostile(dlpm: &Path, args: &HostileArgs) -> bool {
+    if let Some(folder) = &args.write {
+        hostile::Good::new().write(folder, args.first);
+        return true;
+    }
+    let numbers = args.first..args.first.saturating_add(args.folders);
+    let (used, failures) = hostile::check_all(dlpm, numbers, hostile::Limits::default());
+    for failure in &failures {
+        println!("{failure}");
+    }
+    println!(
+        "{} folders, {} runs: at most {:.2} s of CPU time and {} MiB; {} folders fail",
+        args.folders,
+        used.runs,
+        used.cpu.as_secs_f64(),
+        used.peak_kib >> 10,
+        failures.len()
+    );
+    failures.is_empty()
 }
 
 fn run_report(dlpm: PathBuf, args: ReportArgs) -> Result<bool> {

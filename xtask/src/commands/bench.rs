@@ -44,6 +44,9 @@ enum Name {
     Model,
     /// `dlpm report` on 86,400 lines of 50 rows, against Python's json; fails where it is slower, or holds above 64 MiB
     Report,
+    /// 10,000 mutated folders through every reader; fails at a panic, a hang, above 256 MiB or 5 s, and where a control
+    /// character is shown
+    Hostile,
 }
 
 impl Name {
@@ -57,6 +60,7 @@ impl Name {
             Self::Start => "start",
             Self::Model => "model",
             Self::Report => "report",
+            Self::Hostile => "hostile",
         }
     }
 }

@@ -380,7 +380,7 @@ impl Engine {
         } else {
             shown = self.print_summary(&report);
         }
-        last.map(|()| shown && report.complete && report.unwritten_lines == 0)
+        last.map(|()| shown && report.changes.is_empty() && report.complete && report.unwritten_lines == 0)
     }
 
     /// Whether it could be printed.

@@ -17,6 +17,8 @@ const PERIOD_NS: u64 = 60_000_000_000;
 pub struct Warnings {
     lost: bool,
     disk: bool,
+    /// Changes of the log by others.
+    changes: usize,
     /// GPUs that have not answered since they were warned of.
     silent_gpus: BTreeSet<String>,
     /// What was said of GPUs: zone and note.
@@ -75,6 +77,10 @@ impl Warnings {
         }
         new.extend(self.zones.of(ledger));
         new.extend(self.of_gpus(ledger));
+        if let Some(status) = status {
+            new.extend(status.changes.iter().skip(self.changes).cloned());
+            self.changes = status.changes.len();
+        }
         match (status.map(|status| &status.blocked), self.disk) {
             (Some(Some(blocked)), false) => {
                 self.disk = true;

@@ -70,6 +70,11 @@ pub enum Event {
         #[serde(default)]
         other_lines: u64,
     },
+    /// Something else has cut the log while it was written: lines before are missing.
+    Cut {
+        /// Bytes that are gone.
+        lost_bytes: u64,
+    },
     /// One of a later version.
     #[serde(other)]
     Unknown,

@@ -12,7 +12,7 @@ mod tests;
 
 use std::{
     fs::File,
-    io::{self, BufRead, BufReader, Read},
+    io::{self, BufRead, BufReader},
     path::{Path, PathBuf},
 };
 
@@ -23,12 +23,11 @@ pub use event::{Event, ZoneState};
 pub use line::{Foreign, Interval, LogLine};
 
 use crate::{
+    files,
+    printable::printable,
     sinks::{folder::LOG_NAME, repair},
     sources::timezone::local,
 };
-
-/// Longest line that is read: a log of that many rows in a line is none that dlpm writes.
-const LONGEST_LINE_BYTES: u64 = 1 << 30;
 
 /// Why a log cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -87,15 +86,7 @@ impl LogReader {
         } else {
             path.to_owned()
         };
-        let opened = File::open(&path).and_then(|file| {
-            // A pipe cannot be read twice, and a device has no end.
-            if file.metadata()?.is_file() {
-                Ok(file)
-            } else {
-                Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"))
-            }
-        });
-        match opened {
+        match files::open(&path) {
             Ok(file) => Ok(Self::new(
                 path,
                 BufReader::with_capacity(1 << 18, file),
@@ -139,7 +130,7 @@ impl<R: BufRead> LogReader<R> {
         LogError::Line {
             path: self.path.clone(),
             number: self.number,
-            why: why.into(),
+            why: printable(&why.into()),
         }
     }
 
@@ -153,18 +144,13 @@ impl<R: BufRead> LogReader<R> {
             path: path.to_owned(),
             error,
         };
-        self.buffer.clear();
-        let length = (&mut self.input)
-            .take(LONGEST_LINE_BYTES)
-            .read_until(b'\n', &mut self.buffer)
-            .map_err(|error| io_error(&self.path, error))? as u64;
-        if length == 0 {
-            return Ok(None);
-        }
+        let read = files::next_line(&mut self.input, &mut self.buffer).map_err(|error| io_error(&self.path, error))?;
+        let Some(read) = read else { return Ok(None) };
         self.number += 1;
-        if length == LONGEST_LINE_BYTES {
-            return Err(self.error("it is longer than 1 GiB"));
+        if let Err(beyond) = read {
+            return Err(self.error(beyond.to_string()));
         }
+        let length = self.buffer.len() as u64;
         without_nan(&mut self.buffer);
         match line::read(&self.buffer, &self.timezone) {
             Ok(line) => {
@@ -185,7 +171,7 @@ impl<R: BufRead> LogReader<R> {
                 Err(LogError::Line {
                     path: self.path.clone(),
                     number: self.number,
-                    why: wrong.why(),
+                    why: printable(&wrong.why()),
                 })
             }
         }

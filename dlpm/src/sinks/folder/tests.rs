@@ -141,3 +141,69 @@ fn a_deleted_log_is_noticed() {
     fs::remove_file(folder.path().join(LOG_NAME)).unwrap();
     assert_eq!(output.write_line(SAMPLE).unwrap_err().kind(), io::ErrorKind::NotFound);
 }
+
+/// What something else does to a log of three lines between two writes, and what it is then.
+#[track_caller]
+fn changed(change: impl Fn(&Path), lost: bool, says: &str, left: &str) {
+    let directory = tempfile::tempdir().unwrap();
+    let mut folder = OutputFolder::create(directory.path(), FolderMode::New).unwrap();
+    for line in [SAMPLE, SAMPLE, EVENT] {
+        assert_eq!(folder.settle().unwrap(), None);
+        folder.write_line(line).unwrap();
+    }
+    let log = directory.path().join(LOG_NAME);
+    change(&log);
+    let found = folder.settle().unwrap().unwrap();
+    assert!(found.lost == lost && found.what.contains(says), "{found:?}");
+    assert_eq!(folder.settle().unwrap(), None, "told once");
+    folder.write_line(SAMPLE).unwrap();
+    assert_eq!(folder.settle().unwrap(), None);
+    drop(folder);
+    if log.exists() && fs::read_to_string(&log).unwrap() != "other" {
+        assert_eq!(fs::read_to_string(&log).unwrap(), format!("{left}{SAMPLE}"));
+        OutputFolder::create(directory.path(), FolderMode::Append).unwrap();
+    }
+}
+
+const EVENT: &str = "{\"metrics\":{},\"dlpm\":{\"schema\":1,\"event\":\"gap\"}}\n";
+
+fn cut(lost_bytes: usize) -> String {
+    format!("{{\"metrics\":{{}},\"dlpm\":{{\"schema\":1,\"event\":\"cut\",\"lost_bytes\":{lost_bytes}}}}}\n")
+}
+
+#[test]
+fn a_log_that_something_else_changes_stays_readable() {
+    let set_length = |length: usize| {
+        move |log: &Path| {
+            let file = fs::OpenOptions::new().write(true).open(log).unwrap();
+            file.set_len(length as u64).unwrap();
+        }
+    };
+    let whole = format!("{SAMPLE}{SAMPLE}{EVENT}");
+    // As copytruncate does.
+    changed(set_length(0), true, "bytes of it are gone", &cut(whole.len()));
+    let rest = SAMPLE.len() + EVENT.len();
+    let one = format!("{SAMPLE}{END}{}", cut(rest));
+    changed(set_length(SAMPLE.len()), true, "bytes of it are gone", &one);
+    changed(set_length(SAMPLE.len() + 5), true, "bytes of it are gone", &one);
+    let append = |text: &'static str| {
+        move |log: &Path| {
+            let mut file = fs::OpenOptions::new().append(true).open(log).unwrap();
+            io::Write::write_all(&mut file, text.as_bytes()).unwrap();
+        }
+    };
+    for text in ["garbage", "garbage\n", "{\"date\":", "\n\n", "\0\0\0"] {
+        changed(append(text), false, "were cut off", &whole);
+    }
+    changed(
+        |log| fs::rename(log, log.with_extension("1")).unwrap(),
+        false,
+        "moved",
+        "",
+    );
+    let replace = |log: &Path| {
+        fs::rename(log, log.with_extension("1")).unwrap();
+        fs::write(log, "other").unwrap();
+    };
+    changed(replace, false, "moved or replaced", "");
+}
