@@ -28,8 +28,20 @@ pub fn is_printable(character: char) -> bool {
         | '\u{1BCA0}'..='\u{1BCA3}' | '\u{1D173}'..='\u{1D17A}' | '\u{E0000}'..='\u{E0FFF}')
 }
 
-/// A name or a message on one line: every other character is shown as `?`, the end of a line as well.
+/// Longest name or message that is shown whole: tables are laid out around the longest one.
+const LONGEST: usize = 1_000;
+
+/// A name or a message on one line, shortened if it is very long: every other character is shown as `?`, the end of a
+/// line as well.
 pub fn printable(text: &str) -> String {
+    match text.char_indices().nth(LONGEST) {
+        None => one_line(text),
+        Some((end, _)) => one_line(text.get(..end).unwrap_or_default()) + "…",
+    }
+}
+
+/// Like [`printable`], of any length.
+pub fn one_line(text: &str) -> String {
     text.chars().map(shown).collect()
 }
 
@@ -44,9 +56,9 @@ pub fn page(text: &str) -> Cow<'_, str> {
 }
 
 /// JSON with the same contents, in which those characters are written as `\uXXXX`: outside of texts JSON has none but
-/// blanks and ends of lines.
+/// ends of lines and tabs, which become blanks.
 pub fn json(text: &str) -> Cow<'_, str> {
-    let is_safe = |character: char| is_printable(character) || character.is_ascii_whitespace();
+    let is_safe = |character: char| is_printable(character) || character == '\n';
     if text.chars().all(is_safe) {
         return Cow::Borrowed(text);
     }
@@ -54,6 +66,9 @@ pub fn json(text: &str) -> Cow<'_, str> {
     for character in text.chars() {
         if is_safe(character) {
             escaped.push(character);
+        } else if matches!(character, '\t' | '\r') {
+            // A text has none: serde_json refuses them.
+            escaped.push(' ');
         } else {
             for unit in character.encode_utf16(&mut [0; 2]) {
                 // Writing to a string cannot fail.
@@ -112,6 +127,7 @@ mod tests {
             assert_eq!(page(&format!("a{character}\nb")), "a?\nb", "{:x}", u32::from(character));
         }
         assert_eq!(printable("a\nb"), "a?b");
+        assert_eq!(printable(&"é".repeat(100_000)).chars().count(), LONGEST + 1);
         for text in [
             "python",
             "größe 学習 εκπαίδευση",
@@ -142,6 +158,7 @@ mod tests {
             assert_eq!(serde_json::from_str::<serde_json::Value>(&escaped).unwrap(), value);
             assert_eq!(page(&escaped), escaped, "{:x}", u32::from(character));
         }
+        assert_eq!(json("{\t\"a\":\r\n1}"), "{ \"a\": \n1}");
         assert!(matches!(json("{\n  \"größe\": 1\n}\n"), Cow::Borrowed(_)));
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
-use crate::printable::printable;
+use crate::printable::one_line;
 
 /// One cell, or a part of one.
 #[derive(Clone, Debug, PartialEq)]
@@ -149,7 +149,7 @@ pub fn csv(records: &[Record]) -> anyhow::Result<String> {
 
 /// Text that neither a terminal obeys nor a spreadsheet computes.
 fn plain(text: &str) -> String {
-    let text = printable(text);
+    let text = one_line(text);
     let computed = ['=', '+', '-', '@', '＝', '＋', '－', '＠'];
     if text.trim_start().starts_with(computed) && !text.parse::<f64>().is_ok_and(f64::is_finite) {
         return format!("'{text}");
