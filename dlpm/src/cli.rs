@@ -346,7 +346,7 @@ fn pattern(text: &str) -> Result<Regex, String> {
 fn duration(text: &str) -> Result<Duration, String> {
     let duration: jiff::SignedDuration = text
         .parse()
-        .map_err(|_| format!("`{text}` is no duration; write it with a unit, as in 500ms, 30s, 10m or 2h"))?;
+        .map_err(|_| format!("`{text}` is not a duration; write it with a unit, as in 500ms, 30s, 10m or 2h"))?;
     let duration = Duration::try_from(duration).map_err(|_| format!("`{text}` is negative"))?;
     if duration.is_zero() {
         return Err("a duration of 0 traces nothing".to_owned());
@@ -371,7 +371,8 @@ fn idle_policy() -> impl TypedValueParser<Value = IdleChoice> {
 
 /// `0.55` → 550 thousandths.
 fn smt_weight(text: &str) -> Result<u32, String> {
-    let wrong = || format!("`{text}` is no weight: give a decimal from 0.5 to 1 with at most three digits, as in 0.55");
+    let wrong =
+        || format!("`{text}` is not a weight: give a decimal from 0.5 to 1 with at most three digits, as in 0.55");
     let weight: f64 = text.parse().map_err(|_| wrong())?;
     let permille = (500..=1000u32).find(|permille| (f64::from(*permille) / 1000.0 - weight).abs() < 1e-9);
     permille.ok_or_else(wrong)

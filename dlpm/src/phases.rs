@@ -67,7 +67,10 @@ impl Request {
                 label: label.to_owned(),
             });
         };
-        Err(format!("`{}` is no label for a phase: {wrong}", label.escape_debug()))
+        Err(format!(
+            "`{}` is not a label for a phase: {wrong}",
+            label.escape_debug()
+        ))
     }
 
     /// Reads a request; `line` is without its newline.
@@ -81,7 +84,7 @@ impl Request {
         match Verb::ALL.into_iter().find(|verb| verb.as_str() == word) {
             Some(verb) => Self::new(verb, label),
             None => Err(format!(
-                "`{}` is no request: write `mark LABEL`, `begin LABEL` or `end LABEL` and a newline",
+                "`{}` is not a request: write `mark LABEL`, `begin LABEL` or `end LABEL` and a newline",
                 word.escape_debug()
             )),
         }

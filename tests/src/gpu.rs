@@ -145,7 +145,7 @@ pub fn process(pid: u32, sm: u32) -> Process {
 /// The library that cargo built for this package.
 fn built_library() -> PathBuf {
     let program = env::current_exe().unwrap();
-    // Beside the programs of tests, and in the folder of dependencies for those that are no tests.
+    // Beside the programs of tests, and in the folder of dependencies for those that are not tests.
     let places = ["libdlpm_fake_nvml.so", "deps/libdlpm_fake_nvml.so"].map(|name| program.with_file_name(name));
     match places.iter().find(|place| place.exists()) {
         Some(library) => library.clone(),

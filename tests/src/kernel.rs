@@ -15,7 +15,7 @@ macro_rules! require_kernel {
     };
 }
 
-/// Whether dlpm's programs can be loaded, or why not. A program that the kernel *refuses* is no reason to skip.
+/// Whether dlpm's programs can be loaded, or why not. A program that the kernel *refuses* is not a reason to skip.
 ///
 /// # Errors
 ///

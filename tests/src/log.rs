@@ -384,7 +384,7 @@ fn with_sorted_keys(log: &str) -> String {
 #[track_caller]
 pub fn number(value: &Value) -> u64 {
     let Some(number) = value.as_u64() else {
-        panic!("{value} is no whole number");
+        panic!("{value} is not a whole number");
     };
     number
 }

@@ -291,7 +291,7 @@ fn calibrate_refuses_what_counts_nothing() {
     add_dead(&tree, "intel-rapl:1", "package-1");
     calibrate(&tree).exited(1).says(&["package-1 is not measured"]);
     assert!(!output.exists());
-    // A dead platform's zone and a package without memory modules are no reason: they have no floor.
+    // A dead platform's zone and a package without memory modules are not a reason: they have no floor.
     let tree = Powercap::start(vec![zone("intel-rapl:0", "package-0")]);
     add_dead(&tree, "intel-rapl:0:0", "dram");
     add_dead(&tree, "intel-rapl:1", "psys");

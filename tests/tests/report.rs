@@ -380,7 +380,7 @@ fn what_cannot_be_reported_says_what_to_do() {
     report(&["--phase", "eval"]).fails(1, &["there is no phase `eval`", "it has train"]);
     report(&["--from", "+1h"]).fails(1, &["none of the 2 intervals", "leave out --from"]);
     for wrong in ["yesterday", "+1", "-5"] {
-        report(&["--from", wrong]).exited(2).says(&["is no time", "+10m"]);
+        report(&["--from", wrong]).exited(2).says(&["is not a time", "+10m"]);
     }
     report(&["--pue", "0.5"]).exited(2).says(&["is no PUE"]);
     report(&["--carbon", "-1"]).exited(2);

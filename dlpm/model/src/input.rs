@@ -130,7 +130,7 @@ pub enum Dim {
 pub struct Declared {
     /// Its name.
     pub name: String,
-    /// Its dimensions; `None` where even their number is open, or it is no tensor.
+    /// Its dimensions; `None` where even their number is open, or it is not a tensor.
     pub dims: Option<Vec<Dim>>,
 }
 

@@ -202,7 +202,7 @@ impl Machine<'_> {
                 let (name, module) = (self.pop()?, self.pop()?);
                 let text = |id: Id| match self.objects.get(id) {
                     Some(Object::Text(text)) => Ok(text.as_str()),
-                    _ => Err(malformed("names a function by something that is no text")),
+                    _ => Err(malformed("names a function by something that is not text")),
                 };
                 let name = format!("{}.{}", text(module)?, text(name)?);
                 self.global(name)?;

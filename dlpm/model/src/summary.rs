@@ -29,7 +29,7 @@ pub struct InputTensor {
     pub data_type: Option<String>,
     /// Bits of an element.
     pub element_bits: Option<u64>,
-    /// Its dimensions; `None` where it is no tensor.
+    /// Its dimensions; `None` where it is not a tensor.
     pub dims: Option<Vec<u64>>,
 }
 

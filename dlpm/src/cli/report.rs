@@ -115,7 +115,7 @@ fn not_negative(text: &str) -> Result<f64, String> {
         .parse()
         .ok()
         .filter(|number: &f64| number.is_finite() && *number >= 0.0);
-    number.ok_or_else(|| format!("`{text}` is no number from 0 on"))
+    number.ok_or_else(|| format!("`{text}` is not a non-negative number"))
 }
 
 fn pue(text: &str) -> Result<f64, String> {

@@ -201,7 +201,7 @@ fn ask(stream: OwnedFd, request: &Request, deadline: Deadline) -> io::Result<Opt
     if !answer.is_empty() {
         return Answer::parse(&answer)
             .map(Some)
-            .ok_or_else(|| io::Error::other(format!("it is no trace: it says `{}`", printable(&answer))));
+            .ok_or_else(|| io::Error::other(format!("it is not a trace: it says `{}`", printable(&answer))));
     }
     match written.and(read) {
         Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => Ok(None),

@@ -6,7 +6,7 @@ use crate::{
     sinks::{terminal, totals::Totals},
 };
 
-/// A line that is written over and over; nothing where standard error is no terminal.
+/// A line that is written over and over; nothing where standard error is not a terminal.
 pub struct Progress {
     shown: bool,
     enabled: bool,

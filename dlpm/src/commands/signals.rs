@@ -151,7 +151,7 @@ pub fn listen() -> io::Result<mpsc::UnboundedReceiver<Signal>> {
 ///
 /// Any error of sigaction(2).
 pub fn stop() -> io::Result<()> {
-    // SAFETY: the default action is no code, and the handler that comes back is the one that was there.
+    // SAFETY: the default action is not code, and the handler that comes back is the one that was there.
     unsafe {
         let mut default: libc::sigaction = mem::zeroed();
         default.sa_sigaction = libc::SIG_DFL;

@@ -112,7 +112,7 @@ impl Series {
         }
         let window = match self.window.take() {
             Some(window) if window.end_ns == begin_ns => window,
-            // What was too short, before a gap, has its part of the mean and is no peak.
+            // What was too short, before a gap, has its part of the mean and is not a peak.
             _ => Window {
                 begin_ns,
                 end_ns: begin_ns,

@@ -61,7 +61,7 @@ pub enum Source {
     Comm(String),
     /// What a process got, in all.
     Process(u32),
-    /// What a row got that is no process.
+    /// What a row got that is not a process.
     Row(String),
 }
 
@@ -74,7 +74,7 @@ pub struct Metric {
     pub source: Source,
 }
 
-/// The rows that are no processes.
+/// The rows that are not processes.
 const ROWS: [RowKey; 5] = [
     RowKey::Others,
     RowKey::Kernel,

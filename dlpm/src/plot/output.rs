@@ -35,7 +35,7 @@ fn check_here(path: &Path, force: bool) -> Result<()> {
     match folder_of(path) {
         folder if folder.is_dir() => Ok(()),
         folder => bail!(
-            "{} is no folder; make it first, or choose another name",
+            "{} is not a folder; make it first, or choose another name",
             folder.display()
         ),
     }

@@ -29,7 +29,7 @@ const SERIES: [RGBColor; 12] = [
     RGBColor(0x11, 0x87, 0x43),
 ];
 
-/// What is no listed process: shades of grey.
+/// What is not a listed process: shades of grey.
 const REST: [RGBColor; 6] = [
     RGBColor(0x8A, 0x93, 0x9E),
     RGBColor(0xA9, 0xB1, 0xBA),
@@ -57,7 +57,7 @@ pub fn series(index: usize) -> RGBColor {
     darker(SERIES[index % SERIES.len()], index / SERIES.len())
 }
 
-/// The colour of a row that is no process.
+/// The colour of a row that is not a process.
 pub fn rest(index: usize) -> RGBColor {
     REST[index % REST.len()]
 }

@@ -35,7 +35,7 @@ pub struct Conversion {
 pub enum Converted {
     /// This is written, with a newline at its end.
     Sample(String),
-    /// This is written, and is no sample.
+    /// This is written, and is not a sample.
     Other(String),
     /// A segment ends here; it is written if there is a line.
     SegmentEnd(Option<String>),
@@ -105,7 +105,7 @@ impl Conversion {
     ///
     /// # Errors
     ///
-    /// A sentence on why it is no line of a log.
+    /// A sentence on why it is not a line of a log.
     pub fn line(&self, line: &str) -> Result<Converted, String> {
         let line = line.trim_ascii();
         if line.is_empty() {

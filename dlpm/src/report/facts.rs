@@ -366,7 +366,7 @@ pub fn notes(collected: &Collected, options: &SummaryOptions) -> Vec<String> {
     say(
         collected.results.no_numbers > 0,
         format!(
-            "{} results are no numbers and were passed over",
+            "{} results are not numbers and were passed over",
             collected.results.no_numbers
         ),
     );

@@ -102,7 +102,7 @@ impl ForeignTotals {
     ///
     /// # Errors
     ///
-    /// A sentence, if its metrics are no such metrics.
+    /// A sentence, if its metrics are not such metrics.
     pub fn add(&mut self, sample: &Foreign) -> Result<Option<Between>, String> {
         let metrics: Map<String, Value> = serde_json::from_str(sample.metrics.get())
             .map_err(|error| format!("its metrics cannot be read: {error}"))?;

@@ -55,7 +55,7 @@ pub struct ResultEntry {
 pub struct Results {
     /// The oldest first.
     pub entries: Vec<ResultEntry>,
-    /// Values that are no numbers, and are passed over.
+    /// Values that are not numbers, and are passed over.
     pub no_numbers: u64,
     placed: usize,
     spent: Spent,
@@ -79,7 +79,7 @@ impl Results {
     ///
     /// # Errors
     ///
-    /// A sentence, if the file is no such file.
+    /// A sentence, if the file is not such a file.
     pub fn of_folder(folder: &Path, timezone: &TimeZone) -> Result<Self, String> {
         let path = folder.join(RESULTS_NAME);
         let failed = |why: String| {
@@ -196,13 +196,13 @@ pub fn entries(contents: &[u8]) -> Result<Vec<Map<String, Value>>, String> {
     let values = match value {
         Value::Array(values) => values,
         Value::Object(map) => map.into_iter().map(|(_, value)| value).collect(),
-        _ => return Err("it is no list of results".to_owned()),
+        _ => return Err("it is not a list of results".to_owned()),
     };
     values
         .into_iter()
         .map(|value| match value {
             Value::Object(entry) => Ok(entry),
-            _ => Err("a result is no object".to_owned()),
+            _ => Err("a result is not an object".to_owned()),
         })
         .collect()
 }

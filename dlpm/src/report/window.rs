@@ -23,7 +23,7 @@ impl FromStr for Moment {
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || {
             format!(
-                "`{text}` is no time: give unix seconds (1767225600), a date (2026-01-01 12:00, 2026-01-01T12:00:00+01:00), \
+                "`{text}` is not a time: give unix seconds (1767225600), a date (2026-01-01 12:00, 2026-01-01T12:00:00+01:00), \
                  or how long after the begin of the log (+10m)"
             )
         };
@@ -108,7 +108,7 @@ mod tests {
         assert_eq!(at("1970-01-01T01:00:01+00:00"), Ok(3_601_000_000_000));
         assert_eq!(at("1970-01-02"), Ok(82_800_000_000_000));
         for wrong in ["", "ten", "-5", "1e9", "+", "+10", ".5", "1.0000000001", "2026-13-01"] {
-            assert!(at(wrong).is_err_and(|error| error.contains("is no time")), "{wrong}");
+            assert!(at(wrong).is_err_and(|error| error.contains("is not a time")), "{wrong}");
         }
     }
 

@@ -9,7 +9,7 @@ use crate::{
     sinks::totals::{Amount, Share},
 };
 
-/// Areas that can be told apart, beside those of the rows that are no processes.
+/// Areas that can be told apart, beside those of the rows that are not processes.
 const AREAS: usize = 9;
 
 /// A process that has at least this part (one in so many) of what is listed has an area of its own.

@@ -73,7 +73,7 @@ pub struct Table {
     pub rows: Vec<Vec<Cell>>,
 }
 
-/// The rows that are no processes, as the log calls them.
+/// The rows that are not processes, as the log calls them.
 const FIXED: [(Share, RowKey); 5] = [
     (Share::Others, RowKey::Others),
     (Share::Kernel, RowKey::Kernel),
@@ -124,7 +124,7 @@ fn amount(totals: &Totals, amount: Amount, peak: Option<&Peak>) -> Vec<Cell> {
     cells
 }
 
-/// The rows that are no processes; their name is the cell with the number `name_at` of `names`.
+/// The rows that are not processes; their name is the cell with the number `name_at` of `names`.
 fn fixed(totals: &Totals, names: usize, name_at: usize) -> Vec<Vec<Cell>> {
     let mut rows = Vec::new();
     for (share, key) in FIXED {
@@ -133,7 +133,7 @@ fn fixed(totals: &Totals, names: usize, name_at: usize) -> Vec<Vec<Cell>> {
         };
         let mut cells = named(names, name_at, &format!("({})", row_word(&key)));
         cells.extend(amount(totals, usage.amount, Some(&usage.peak)));
-        // Idle time is no part of the time that was used.
+        // Idle time is not part of the time that was used.
         if share == Share::Idle && !totals.has_energy() {
             cells.pop();
             cells.push(Cell::Absent);

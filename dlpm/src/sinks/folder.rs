@@ -257,7 +257,7 @@ impl OutputFolder {
     ///
     /// # Errors
     ///
-    /// The system's, `InvalidInput` where it is no plain file.
+    /// The system's, `InvalidInput` where it is not a plain file.
     pub fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
         read_at(&self.folder, name)
     }

@@ -65,7 +65,7 @@ struct Entry {
 ///
 /// # Errors
 ///
-/// The outer error is the system's; the inner one says why this is no log of dlpm or AIPowerMeter.
+/// The outer error is the system's; the inner one says why this is not a log of dlpm or AIPowerMeter.
 pub fn examine(log: &mut File) -> io::Result<Result<Repair, Foreign>> {
     log.rewind()?;
     let mut reader = BufReader::with_capacity(1 << 16, &*log);

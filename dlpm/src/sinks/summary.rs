@@ -175,7 +175,7 @@ impl Printer<'_> {
         cells
     }
 
-    /// The rows that are no processes, after `names` empty cells but one.
+    /// The rows that are not processes, after `names` empty cells but one.
     fn fixed_rows(&self, names: usize, name_at: usize) -> Vec<Vec<String>> {
         let totals = self.totals;
         let fixed = FIXED
@@ -186,7 +186,7 @@ impl Printer<'_> {
                 let mut cells = vec![String::new(); names];
                 cells[name_at] = format!("({})", row_word(key));
                 cells.extend(self.usage(usage.amount, Some(usage.peak)));
-                // Idle time is no part of the time that was used.
+                // Idle time is not part of the time that was used.
                 if share == Share::Idle && !totals.has_energy() {
                     cells.pop();
                     cells.push(String::new());
@@ -222,7 +222,7 @@ impl Printer<'_> {
         format!("{}{}{}\n", self.title(what), self.methods(), trimmed(&table))
     }
 
-    /// The processes that used most, and all that are no listed processes.
+    /// The processes that used most, and all that are not listed processes.
     pub fn processes(&self) -> String {
         let processes = self.totals.processes.iter().map(|((id, cgroup), total)| {
             let names = vec![id.tgid.to_string(), printable(&total.comm), shortened(cgroup)];
@@ -390,7 +390,7 @@ fn methods_of(zone: &ZoneTotal) -> String {
     words.join(", ")
 }
 
-/// The rows that are no processes, as the log calls them.
+/// The rows that are not processes, as the log calls them.
 pub const FIXED: [(Share, RowKey); 5] = [
     (Share::Others, RowKey::Others),
     (Share::Kernel, RowKey::Kernel),

@@ -221,7 +221,7 @@ impl CpuTicks {
     ///
     /// # Errors
     ///
-    /// If it cannot be read, or is no such line.
+    /// If it cannot be read, or is not such a line.
     pub fn read(procfs: &Path) -> io::Result<Self> {
         let text = fs::read_to_string(procfs.join("stat"))?;
         let line = text.lines().next().and_then(|line| line.strip_prefix("cpu "));

@@ -38,8 +38,8 @@ pub enum UserError {
         /// What was asked for.
         name: String,
     },
-    /// A number that is no user id.
-    #[error("`{number}` is no user id: user ids run from 0 to 4294967294. Give such a number, or a name.")]
+    /// A number that is not a user id.
+    #[error("`{number}` is not a user id: user ids run from 0 to 4294967294. Give such a number, or a name.")]
     OutOfRange {
         /// What was asked for.
         number: String,

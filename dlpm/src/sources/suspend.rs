@@ -8,7 +8,7 @@ use rustix::time::ClockId;
 use super::clock::{clock_ns, monotonic_ns};
 use crate::interval::{GpuReading, ZoneReading};
 
-/// The kernel knows how long it slept to the millisecond or better; less is no suspend.
+/// The kernel knows how long it slept to the millisecond or better; less is not a suspend.
 const SHORTEST_NS: u64 = 1_000_000;
 
 /// How long the machine has slept since it was booted: CLOCK_BOOTTIME - CLOCK_MONOTONIC, from the least to the most that
@@ -117,7 +117,7 @@ mod tests {
     }
 
     proptest! {
-        /// However long the CPU was away between the readings of the clocks, that is no suspend.
+        /// However long the CPU was away between the readings of the clocks, that is not a suspend.
         #[test]
         fn delays_are_no_suspend(asleep in 0..SECOND, delays in prop::array::uniform4(0..SECOND), length in 0..SECOND) {
             let at = |mut now: u64, first: u64, second: u64| {

@@ -60,7 +60,7 @@ fn results(contents: &[u8]) -> Vec<String> {
         }
         for (metric, value) in entry.iter().filter(|(metric, _)| *metric != DATE_KEY) {
             if !value.is_number() {
-                failures.push(format!("{metric} of result {number} is no number"));
+                failures.push(format!("{metric} of result {number} is not a number"));
             }
             if let Some(why) = is_reserved(metric) {
                 failures.push(format!("a result cannot be called {metric}: {why}"));

@@ -92,7 +92,7 @@ impl ReaderRules {
             failures.push(super::differs("date", "YYYY-MM-DD HH:MM:SS.ffffff±HH:MM", found));
         }
         let Some(cpu) = cpu.as_object() else {
-            failures.push("metrics.cpu is no object".to_owned());
+            failures.push("metrics.cpu is not an object".to_owned());
             return failures;
         };
         if cpu.keys().next().is_none_or(|key| !ALWAYS.contains(&key.as_str())) {

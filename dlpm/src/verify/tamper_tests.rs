@@ -35,7 +35,7 @@ fn figures(value: &Value, path: &str, wanted: bool, found: &mut Vec<String>) {
     }
 }
 
-/// Changes one digit of a number; `None` if that is no change that a reader of the log could see.
+/// Changes one digit of a number; `None` if that is not a change that a reader of the log could see.
 fn other_digit(number: &Value, random: &mut Random) -> Option<Value> {
     let text = number.to_string();
     let digits: Vec<usize> = text

@@ -24,7 +24,10 @@ use crate::{trace::Trace, worker::cpu_clock_ns};
 /// Runs one; it fails by panicking.
 pub fn run(name: &str) -> ExitCode {
     // Some of them end the machine that they run on.
-    assert!(Path::new(PLAN).exists(), "this is no machine of `cargo xtask kernels`");
+    assert!(
+        Path::new(PLAN).exists(),
+        "this is not a machine of `cargo xtask kernels`"
+    );
     match name {
         "static-keys" => static_keys(),
         "hooks" => hooks(),

@@ -22,7 +22,7 @@ impl FromStr for Series {
         }
         let numbers: Vec<u32> = text.split('.').map_while(|part| part.parse().ok()).collect();
         if numbers.len() != 2 || text.split('.').count() != 2 {
-            bail!("`{text}` is no series of kernels: give two numbers, such as 6.1, or `newest`");
+            bail!("`{text}` is not a series of kernels: give two numbers, such as 6.1, or `newest`");
         }
         Ok(Self::Numbered(numbers))
     }

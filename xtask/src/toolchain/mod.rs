@@ -124,7 +124,7 @@ impl Toolchain {
 pub fn folder(workspace: &Workspace) -> Result<PathBuf> {
     match env::var_os(FOLDER_VARIABLE).filter(|value| !value.is_empty()) {
         Some(folder) => {
-            path::absolute(&folder).with_context(|| format!("{FOLDER_VARIABLE}={} is no path", folder.display()))
+            path::absolute(&folder).with_context(|| format!("{FOLDER_VARIABLE}={} is not a path", folder.display()))
         }
         None => Ok(workspace.target().join("toolchain")),
     }

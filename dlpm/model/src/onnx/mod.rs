@@ -69,7 +69,7 @@ pub fn read(file: &ModelFile, path: &Path, options: &Options) -> Result<Counts, 
             tensor = tensor.with(Some(data_of(value.number, info)));
             if tensor.data.is_none() {
                 return Err(ModelError::Input(format!(
-                    "--value: the input `{}` is no scalar",
+                    "--value: the input `{}` is not a scalar",
                     super::printable(&info.name)
                 )));
             }

@@ -142,7 +142,7 @@ pub struct External {
 pub struct ValueInfo {
     /// Its name.
     pub name: String,
-    /// Of what its elements are; `None` where it is no tensor.
+    /// Of what its elements are; `None` where it is not a tensor.
     pub data_type: Option<i64>,
     /// Its dimensions, if the file has them.
     pub dims: Option<Vec<Dim>>,

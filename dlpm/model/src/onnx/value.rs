@@ -92,7 +92,7 @@ impl Data {
         match self {
             #[expect(
                 clippy::cast_precision_loss,
-                reason = "what ONNX computes in floats is no exact size"
+                reason = "what ONNX computes in floats is not an exact size"
             )]
             Self::Ints(values) => values.iter().map(|value| *value as f64).collect(),
             Self::Floats(values) => values.to_vec(),

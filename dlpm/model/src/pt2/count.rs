@@ -351,7 +351,7 @@ fn has_products(op: &str) -> bool {
         "triangular_solve",
         "_trilinear",
     ];
-    // Norms, and views of what there is: sums of squares are no products of two tensors. A norm of a matrix that needs its
+    // Norms, and views of what there is: sums of squares are not products of two tensors. A norm of a matrix that needs its
     // singular values appears in a program as `linalg_svd`.
     const WITHOUT: [&str; 7] = [
         "linalg_vector_norm",

@@ -62,7 +62,7 @@ pub fn plan(args: &TraceArgs) -> Result<Plan> {
     for (option, root) in [("--procfs", &roots.procfs), ("--sysfs", &roots.sysfs)] {
         if !root.is_dir() {
             bail!(
-                "{option} {} is no directory: give the root of a mounted tree, as /proc or /sys",
+                "{option} {} is not a directory: give the root of a mounted tree, as /proc or /sys",
                 root.display()
             );
         }

@@ -76,7 +76,7 @@ struct Mark {
     _event: IgnoredAny,
 }
 
-/// Why a line is no line of a log.
+/// Why a line is not a line of a log.
 #[derive(Debug)]
 pub enum Wrong {
     /// It is not JSON: maybe not whole.

@@ -40,7 +40,7 @@ pub enum LogError {
         /// The system's answer.
         error: io::Error,
     },
-    /// A line that is no line of a log.
+    /// A line that is not a line of a log.
     #[error("{}:{number}: {why}; `dlpm verify` shows all that is wrong with a log", .path.display())]
     Line {
         /// The file.

@@ -5,7 +5,7 @@ use crate::{
     interval::ZoneKind,
 };
 
-/// Watts of shorter intervals are no peak: RAPL moves once a millisecond, and an interval between two marks can be as
+/// Watts of shorter intervals are not a peak: RAPL moves once a millisecond, and an interval between two marks can be as
 /// short as that.
 pub const SHORTEST_PEAK_NS: u64 = 10_000_000;
 

@@ -358,7 +358,7 @@ fn a_disk_that_is_full_at_the_start_says_what_to_do() {
     let error = LogWriter::start(options(folder.path())).err().unwrap().to_string();
     assert!(error.contains("No space left") && error.contains("--output"), "{error}");
     fs::remove_file(filler).unwrap();
-    // What that left behind is no log.
+    // What that left behind is not a log.
     assert!(LogWriter::start(options(folder.path())).is_ok());
 }
 

@@ -60,7 +60,7 @@ impl KernelOffsets {
     }
 }
 
-/// Offset of each structure's field, in bytes; for programs that are no part of dlpm.
+/// Offset of each structure's field, in bytes; for programs that are not part of dlpm.
 ///
 /// # Errors
 ///

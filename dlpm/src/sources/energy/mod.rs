@@ -76,7 +76,7 @@ pub enum EnergyError {
     },
     /// Counters exist and hold no numbers.
     #[error(
-        "The energy counter {} holds `{content}`, which is no number of microjoules. If --sysfs points at a copy of \
+        "The energy counter {} holds `{content}`, which is not a number of microjoules. If --sysfs points at a copy of \
          the tree, check that copy; else report it together with the kernel's version.",
         path.display()
     )]

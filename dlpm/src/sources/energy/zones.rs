@@ -167,7 +167,7 @@ fn classify(id: &str, name: &str, names: &BTreeMap<String, String>, vendor: Vend
             kind,
             die,
         }),
-        Some((name, None)) => Err(format!("it is part of {parent} ({name}), which is no package")),
+        Some((name, None)) => Err(format!("it is part of {parent} ({name}), which is not a package")),
         None => Err("it is not part of a package".to_owned()),
     }
 }

@@ -37,7 +37,7 @@ fn transpose(call: &Call<'_>) -> Flow<Outcome> {
     };
     let dims: Option<Vec<u64>> = order.iter().map(|at| input.get(*at).copied()).collect();
     let Some(shape) = dims.filter(|dims| dims.len() == input.len()) else {
-        return bad(format!("`perm` is no order of the dimensions of {}", show(input)));
+        return bad(format!("`perm` is not an order of the dimensions of {}", show(input)));
     };
     let data = match &call.needed(0)?.data {
         Some(data) => {

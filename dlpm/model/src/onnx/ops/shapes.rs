@@ -124,7 +124,7 @@ fn range(call: &Call<'_>) -> Flow<Outcome> {
     };
     let count = ((end - start) / step).ceil().max(0.0);
     if !count.is_finite() {
-        return bad("its bounds are no numbers");
+        return bad("its bounds are not numbers");
     }
     Ok(Outcome::of([u64::try_from(to_int(count)).unwrap_or_default()]))
 }

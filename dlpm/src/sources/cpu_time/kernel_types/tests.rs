@@ -110,7 +110,7 @@ fn fields_are_found_also_inside_what_has_no_name() {
         (3, "second", Some(12)),
         (3, "whole", Some(8)),
         (3, "third", None),
-        // What is no structure, what is not there, and `void`.
+        // What is not a structure, what is not there, and `void`.
         (1, "state", None),
         (70_000, "state", None),
         (0, "state", None),

@@ -182,7 +182,7 @@ proptest! {
         prop_assert!(counter.take().is_err());
     }
 
-    /// More power than the zone can draw is no energy, from every position and over the wrap.
+    /// More power than the zone can draw is not energy, from every position and over the wrap.
     #[test]
     fn more_than_possible(before in 0u64..=262_143_328_850, more in 0u64..200_000_000_000) {
         let delta = 2_200_000_001 + more;

@@ -23,7 +23,7 @@ pub struct Found {
 /// # Errors
 ///
 /// Where the `wanted` source is not there or has nothing that can be split, and (for [`EnergySource::Auto`]) where
-/// counters are there, none can be read, and no estimate was given. No counter at all is no error.
+/// counters are there, none can be read, and no estimate was given. No counter at all is not an error.
 pub fn find_meter(
     sysfs: &Path,
     wanted: EnergySource,

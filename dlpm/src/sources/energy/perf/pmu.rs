@@ -21,7 +21,7 @@ pub(super) fn read_event(events: &Path, name: &str) -> Result<Option<(u64, Scale
         })
         .and_then(Result::ok)
         .filter(|&config| config <= 0xff)
-        .ok_or_else(|| format!("`{terms}` is no event that dlpm understands"))?;
+        .ok_or_else(|| format!("`{terms}` is not an event that dlpm understands"))?;
     let unit = read(".unit").map_err(|error| format!("its unit cannot be read: {error}"))?;
     if unit != "Joules" {
         return Err(format!("its unit is `{unit}` and not `Joules`"));
@@ -29,7 +29,7 @@ pub(super) fn read_event(events: &Path, name: &str) -> Result<Option<(u64, Scale
     let scale = read(".scale").map_err(|error| format!("its scale cannot be read: {error}"))?;
     match Scale::parse(&scale) {
         Some(scale) => Ok(Some((config, scale))),
-        None => Err(format!("its scale `{scale}` is no number of joules")),
+        None => Err(format!("its scale `{scale}` is not a number of joules")),
     }
 }
 

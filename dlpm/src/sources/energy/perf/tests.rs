@@ -122,7 +122,7 @@ fn events_that_cannot_be_opened_name_the_remedy_if_none_can() {
     let error = laptop().pmu(NO_PMU, "0", &CLIENT).open_perf().unwrap_err();
     assert!(matches!(error, EnergyError::Refused { cpu: 0, .. }), "{error:?}");
     assert!(error.to_string().contains("CAP_PERFMON"), "{error}");
-    // 0xff is no software event.
+    // 0xff is not a software event.
     let tree = laptop().pmu(SOFTWARE_PMU, "0", &[("energy-pkg", 0), ("energy-ram", 0xff)]);
     let readings = tree.open_perf().unwrap().take(SECOND);
     assert!(readings[0].energy_uj.is_ok());
