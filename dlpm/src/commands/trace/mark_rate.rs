@@ -24,7 +24,7 @@ impl MarkRate {
         let used = self
             .empty_at
             .map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
-        used < PERIOD * MARKS_IN_A_ROW
+        used + PERIOD <= PERIOD * MARKS_IN_A_ROW
     }
 
     /// A mark has changed something. Those that end a phase are never refused, so they may take more than there is: at
