@@ -151,7 +151,6 @@ impl Report {
                 self.unwritten_lines
             ));
         }
-        notes.extend(self.changes.iter().cloned());
         notes.extend(self.problems.iter().cloned());
         if !self.complete {
             notes.push("the log does not end with the end of its segment; --append repairs it".to_owned());

@@ -38,6 +38,9 @@ use crate::{
 /// The files beside the log.
 const SIDE_FILES: [&str; 3] = [METADATA_NAME, "results_exp.json", "model_summary.json"];
 
+/// Held while a log is continued in this process.
+static APPENDING: Mutex<()> = Mutex::new(());
+
 /// A good folder, in memory.
 #[derive(Debug)]
 pub struct Good {
@@ -217,12 +220,15 @@ pub fn check(dlpm: &Path, folder: &Path, number: u64, limits: Limits) -> Result<
         }
     }
     // As `dlpm trace --append` does before it traces, and again: what was repaired stays so.
+    // One at a time: what a child used at its peak begins with the peak of the process that started it.
+    let one_at_a_time = APPENDING.lock().unwrap();
     let continued = catch_unwind(AssertUnwindSafe(|| {
         let first = append(folder).map(drop);
         first
             .is_ok()
             .then(|| append(folder).map(|folder| folder.notes().to_vec()))
     }));
+    drop(one_at_a_time);
     match continued {
         Err(_) => failures.push("--append panicked".to_owned()),
         Ok(Some(Err(error))) => failures.push(format!("--append refuses what it has repaired: {error}")),

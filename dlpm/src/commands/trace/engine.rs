@@ -370,6 +370,11 @@ impl Engine {
         self.metadata.end_unix_ns = Some(unix_ns());
         self.metadata.measuring_cost = Some(MeasuringCost::of(&self.totals, self.machine.switch_cost()));
         let report = writer.finish(self.metadata.clone(), PATIENCE);
+        // What was noticed with the last lines; the summary has all of it.
+        for change in self.warnings.untold(&report.changes) {
+            self.warn(&change);
+        }
+        self.notes.extend(report.changes.iter().cloned());
         self.notes.extend(report.notes(true));
         self.notes.extend(warnings::dropped(self.machine.dropped()));
         let mut shown = true;

@@ -78,8 +78,7 @@ impl Warnings {
         new.extend(self.zones.of(ledger));
         new.extend(self.of_gpus(ledger));
         if let Some(status) = status {
-            new.extend(status.changes.iter().skip(self.changes).cloned());
-            self.changes = status.changes.len();
+            new.extend(self.untold(&status.changes));
         }
         match (status.map(|status| &status.blocked), self.disk) {
             (Some(Some(blocked)), false) => {
@@ -114,6 +113,13 @@ impl Warnings {
              number; shorten --interval to keep more",
             lost - told
         ))
+    }
+
+    /// The changes of the log by others that have not been told.
+    pub fn untold(&mut self, changes: &[String]) -> Vec<String> {
+        let untold = changes.iter().skip(self.changes).cloned().collect();
+        self.changes = changes.len();
+        untold
     }
 
     /// When a GPU stops answering, and when its energy is known again.
