@@ -100,6 +100,6 @@ mod tests {
         let error = check(&folder.path().join("no/x.svg"), true, None)
             .unwrap_err()
             .to_string();
-        assert!(error.contains("no folder"), "{error}");
+        assert!(error.contains("not a folder"), "{error}");
     }
 }

@@ -128,9 +128,9 @@ mod tests {
         let result = |rest: &str| format!("[{{\"end_training_epoch\":\"{DATE}\",{rest}}}]");
         for (contents, says) in [
             // What AIPowerMeter's own writer makes.
-            (format!("{{\"date\":\"{DATE}\",\"metrics\":{{}}}}\n"), "no object"),
+            (format!("{{\"date\":\"{DATE}\",\"metrics\":{{}}}}\n"), "not an object"),
             (format!("{0}\n{0}", result("\"accuracy\":1")), "not JSON"),
-            ("7".to_owned(), "no list"),
+            ("7".to_owned(), "not a list"),
             ("[{\"accuracy\":1}]".to_owned(), "no `end_training_epoch`"),
             (
                 "[{\"end_training_epoch\":1767225600,\"accuracy\":1}]".to_owned(),
@@ -140,7 +140,7 @@ mod tests {
                 "[{\"end_training_epoch\":\"2026-01-01 00:00:00.123456789\",\"accuracy\":1}]".to_owned(),
                 "no `end_training_epoch`",
             ),
-            (result("\"accuracy\":\"high\""), "no number"),
+            (result("\"accuracy\":\"high\""), "not a number"),
             (result("\"intel_power\":1"), "cannot be called intel_power"),
             (result("\"nvidia_sm_use\":1"), "cannot be called nvidia_sm_use"),
         ] {

@@ -51,7 +51,10 @@ fn an_event_stands_at_its_border() {
     );
     refused(&changed("\"at_ns\":8", "\"at_ns\":9"), "event phase_begin: at_ns");
     refused(&changed("\"at_ns\"", "\"at\""), "lacks a field");
-    refused(&changed("\"label\":\"a\"", "\"label\":\" a\""), "no label for a phase");
+    refused(
+        &changed("\"label\":\"a\"", "\"label\":\" a\""),
+        "not a label for a phase",
+    );
     refused(&changed("\"seq\":1", "\"seq\":0"), "do not follow");
     // Behind the next sample.
     let (event, sample) = (line(END_A), line("\"seq\":4,\"begin_ns\""));

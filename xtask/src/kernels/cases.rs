@@ -87,6 +87,7 @@ pub const LEFT_OUT: &[(&str, &str)] = &[
     ("gpu_driver_records", "a static program cannot load NVML"),
     ("signals", "how dlpm and its command end does not depend on the kernel"),
     ("timezone", "the zone of dates does not depend on the kernel"),
+    ("hostile", "what is read back from a log does not depend on the kernel"),
     ("output", "what is written and how does not depend on the kernel"),
     (
         "mark_limits",

@@ -327,12 +327,13 @@ fn check(found: &Attention, before: &str, number: u64, tensors: &Tensors<'_>) ->
             "qkv_proj" | "query_key_value" | "c_attn" | "Wqkv" | "wqkv" => all,
             _ => continue,
         };
-        // GPT-2 has its matrices the other way round, and packed ones tell nothing.
+        // A matrix has a row for each output; those of GPT-2 (`c_attn`) can be the other way round. Packed ones tell nothing.
         let [first, second] = shape.dims.as_slice() else {
             continue;
         };
         let is_plain = name.packing == Packing::Plain && shape.data_type != "U8";
-        if is_plain && Some(*first) != wanted && Some(*second) != wanted {
+        let fits = Some(*first) == wanted || name.last() == "c_attn" && Some(*second) == wanted;
+        if is_plain && !fits {
             return unknown(
                 "attention",
                 format!(
