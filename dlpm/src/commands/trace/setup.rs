@@ -91,7 +91,13 @@ pub fn plan(args: &TraceArgs) -> Result<Plan> {
     notes.extend(found.problems);
     let gpus = Gpus::start(&args.gpus.options(roots))?;
     let idle = idle::choose(args, &mut meter, &gpus)?;
-    notes.extend(idle.notes);
+    if args.idle_policy == IdleChoice::Auto {
+        // What was chosen is told like the meter that was chosen: with --quiet in the log alone.
+        start_notes.extend_from_slice(&idle.notes);
+        summary_notes.extend(idle.notes);
+    } else {
+        notes.extend(idle.notes);
+    }
     if gpus.is_empty() {
         start_notes.extend_from_slice(gpus.notes());
     } else {
