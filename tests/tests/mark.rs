@@ -105,9 +105,9 @@ fn clients_that_say_nothing_or_nonsense_hold_up_nobody() {
         assert!(answer.starts_with("error ") && answer.contains(says), "{answer}");
     }
     border(&ask(folder, b"mark x\nmark y\n"));
-    // Many at once: each has a border.
+    // Many at once, as many as may be open with x: each has a border.
     let answers: Vec<String> = thread::scope(|scope| {
-        let clients: Vec<_> = (0..100)
+        let clients: Vec<_> = (0..99)
             .map(|number| scope.spawn(move || ask(folder, format!("begin {number}\n").as_bytes())))
             .collect();
         clients.into_iter().map(|client| client.join().unwrap()).collect()
@@ -127,7 +127,7 @@ fn clients_that_say_nothing_or_nonsense_hold_up_nobody() {
     dlpm.end_with(libc::SIGINT).exited(0);
     traced.log().is_complete();
     let phases = phases(folder);
-    assert_eq!(phases.len(), 101);
+    assert_eq!(phases.len(), 100);
     assert!(phases.iter().all(|phase| phase.begin_seq < phase.end_seq));
 }
 

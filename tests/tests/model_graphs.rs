@@ -210,7 +210,7 @@ fn what_cannot_be_counted_is_listed() {
         node("Add", &["b", "b"], &["y"], vec![]),
     ];
     let mut graph = graph(&[Is(2), Is(3)], nodes);
-    graph.initializer = vec![weights("w", &[3, 4], true)];
+    graph.initializer = vec![weights("w", &[3, 4], true), weights("v", &[4, 3], true)];
     let bytes = model(graph);
     let summary = read(&bytes, &[]).unwrap();
     assert!(summary.is_lower_bound());
