@@ -48,6 +48,9 @@ const END: Duration = Duration::from_millis(2600);
 /// CPU time that dlpm itself has to get in a die before anything is concluded, in case it is not let run at all.
 const LEAST_NS: u64 = 5_000_000;
 
+/// CPU time in [`SHORT`] on a machine that is not overloaded.
+const LET_RUN_NS: u64 = 60_000_000;
+
 /// A counter that is watched.
 #[derive(Debug)]
 pub(super) struct Watched<'a> {
@@ -71,6 +74,8 @@ struct Sight {
     moves: u32,
     /// Its CPUs were busy for long enough.
     busy: bool,
+    /// dlpm was let run, so that whoever moves the counters was as well.
+    let_run: bool,
 }
 
 impl Sight {
@@ -82,7 +87,7 @@ impl Sight {
     fn judge(&self, all: &[Self], elapsed: Duration) -> Seen {
         // Another zone that keeps moving shows how fast this source is.
         let fast = all.iter().any(|other| other.source == self.source && other.moves > 1);
-        let patience = if fast || self.kind == ZoneKind::Psys {
+        let patience = if fast || (self.kind == ZoneKind::Psys && self.let_run) {
             SHORT
         } else {
             LONG
@@ -116,7 +121,7 @@ pub(super) fn probe(
 ) {
     let begun = Instant::now();
     let mut sights: Vec<Sight> = Vec::new();
-    look(powercap, perf, &mut sights, &Busy::default());
+    look(powercap, perf, &mut sights, &Busy::default(), false);
     let stop = AtomicBool::new(false);
     let spinners = Spinner::for_each_die(coverage, topology);
     thread::scope(|scope| {
@@ -137,7 +142,11 @@ pub(super) fn probe(
             for spinner in &spinners {
                 busy.add(spinner.package, spinner.die, spinner.busy_ns.load(Ordering::Relaxed));
             }
-            look(powercap, perf, &mut sights, &busy);
+            let used_ns = spinners
+                .iter()
+                .map(|spinner| spinner.used_ns.load(Ordering::Relaxed))
+                .max();
+            look(powercap, perf, &mut sights, &busy, used_ns >= Some(LET_RUN_NS));
         }
         stop.store(true, Ordering::Relaxed);
     });
@@ -154,7 +163,7 @@ fn watched<'a>(powercap: &'a mut Option<Powercap>, perf: &'a mut Option<Perf>) -
 }
 
 /// Reads all counters once.
-fn look(powercap: &mut Option<Powercap>, perf: &mut Option<Perf>, sights: &mut Vec<Sight>, busy: &Busy) {
+fn look(powercap: &mut Option<Powercap>, perf: &mut Option<Perf>, sights: &mut Vec<Sight>, busy: &Busy, let_run: bool) {
     let now_ns = monotonic_ns();
     if let Some(powercap) = powercap {
         powercap.poll(now_ns);
@@ -169,7 +178,7 @@ fn look(powercap: &mut Option<Powercap>, perf: &mut Option<Perf>, sights: &mut V
                 if let (Some(before), Some(value)) = (sight.value, now.value) {
                     sight.moves += u32::from(before != value);
                 }
-                (sight.value, sight.busy) = (now.value, is_busy);
+                (sight.value, sight.busy, sight.let_run) = (now.value, is_busy, let_run);
             }
             None => sights.push(Sight {
                 source: now.source,
@@ -177,6 +186,7 @@ fn look(powercap: &mut Option<Powercap>, perf: &mut Option<Perf>, sights: &mut V
                 value: now.value,
                 moves: 0,
                 busy: is_busy,
+                let_run,
             }),
         }
     }
@@ -190,6 +200,8 @@ struct Spinner {
     cpus: Vec<u32>,
     /// Time in which one of these CPUs was busy.
     busy_ns: AtomicU64,
+    /// CPU time that it got.
+    used_ns: AtomicU64,
 }
 
 impl Spinner {
@@ -215,6 +227,7 @@ impl Spinner {
                 die,
                 cpus,
                 busy_ns: AtomicU64::new(0),
+                used_ns: AtomicU64::new(0),
             })
             .collect()
     }
@@ -235,6 +248,7 @@ impl Spinner {
                 std::hint::spin_loop();
             }
             let used_ns = clock_ns(ClockId::ThreadCPUTime).saturating_sub(begun_ns);
+            self.used_ns.store(used_ns, Ordering::Relaxed);
             if used_ns >= LEAST_NS {
                 // While this thread waits for its turn, others keep the CPU busy.
                 self.busy_ns
@@ -255,6 +269,7 @@ mod tests {
             value: Some(7),
             moves,
             busy,
+            let_run: true,
         }
     }
 
@@ -295,5 +310,17 @@ mod tests {
     fn a_counter_that_moves_once_a_second_is_alive() {
         let sights = [sight(ZoneKind::Package, 1, true), sight(ZoneKind::Psys, 0, true)];
         assert_eq!(judge(&sights, LONG), [Seen::Slow, Seen::Silent]);
+        // Where dlpm was hardly let run, the platform's zone is given as much time as any.
+        let psys = Sight {
+            let_run: false,
+            ..sight(ZoneKind::Psys, 0, true)
+        };
+        assert_eq!(judge(&[psys], SHORT), [Seen::Nothing]);
+        assert_eq!(judge(&[psys], LONG), [Seen::Silent]);
+        assert_eq!(
+            judge(&[Sight { busy: false, ..psys }], END),
+            [Seen::Silent],
+            "shown when it moves"
+        );
     }
 }
