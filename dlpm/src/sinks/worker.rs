@@ -198,6 +198,7 @@ impl Worker {
                 state.status.blocked = Some(Blocked {
                     since,
                     error: error.to_string(),
+                    kind: error.kind(),
                 });
                 false
             }
@@ -285,11 +286,13 @@ impl Worker {
         }
         let mut state = self.shared.lock();
         state.status.written_lines += lines;
+        let kind = state.status.blocked.as_ref().map(|blocked| blocked.kind);
         Report {
             written_lines: state.status.written_lines,
             unwritten_lines,
             dropped_intervals: state.status.dropped_intervals,
             complete: !self.open_segment,
+            deleted: kind == Some(io::ErrorKind::NotFound),
             changes: state.status.changes.clone(),
             problems,
         }

@@ -96,6 +96,19 @@ pub struct Blocked {
     pub since: Instant,
     /// The system's answer to the last try.
     pub error: String,
+    /// What kind of answer it is.
+    pub kind: io::ErrorKind,
+}
+
+impl Blocked {
+    /// What helps, and what comes of it.
+    pub fn outlook(&self) -> &'static str {
+        match self.kind {
+            // The open file has no name any more: whatever is written goes with it.
+            io::ErrorKind::NotFound => "nothing brings this log back; start another trace to have one",
+            _ => "make room, and they are written",
+        }
+    }
 }
 
 /// How the writer is doing.
@@ -124,6 +137,8 @@ pub struct Report {
     pub dropped_intervals: u64,
     /// Whether the log ends with the end of a segment (or is empty).
     pub complete: bool,
+    /// Whether the log was deleted, so that nothing can repair it.
+    pub deleted: bool,
     /// What something else has done to the log, a sentence each.
     pub changes: Vec<String>,
     /// What went wrong at the end, a sentence each.
@@ -152,7 +167,9 @@ impl Report {
             ));
         }
         notes.extend(self.problems.iter().cloned());
-        if !self.complete {
+        if self.deleted {
+            notes.push("the log was deleted while dlpm wrote it, and is lost".to_owned());
+        } else if !self.complete {
             notes.push("the log does not end with the end of its segment; --append repairs it".to_owned());
         }
         notes
@@ -245,6 +262,7 @@ impl LogWriter {
             status.blocked = Some(Blocked {
                 since: Instant::now(),
                 error: "the thread that writes the log stopped".to_owned(),
+                kind: io::ErrorKind::Other,
             });
         }
         status
@@ -271,11 +289,13 @@ impl LogWriter {
             }
             Err(_) => {
                 let status = self.status();
+                let kind = status.blocked.map(|blocked| blocked.kind);
                 Report {
                     written_lines: status.written_lines,
                     unwritten_lines: status.queued_lines as u64,
                     dropped_intervals: status.dropped_intervals,
                     complete: false,
+                    deleted: kind == Some(io::ErrorKind::NotFound),
                     changes: status.changes,
                     problems: vec!["the disk of the log does not answer".to_owned()],
                 }

@@ -84,9 +84,9 @@ impl Warnings {
             (Some(Some(blocked)), false) => {
                 self.disk = true;
                 new.push(format!(
-                    "the log cannot be written ({}): tracing goes on and the lines wait; make room, and they are \
-                     written",
-                    blocked.error
+                    "the log cannot be written ({}): tracing goes on and the lines wait; {}",
+                    blocked.error,
+                    blocked.outlook()
                 ));
             }
             (Some(None), true) => {

@@ -382,3 +382,20 @@ fn a_disk_that_stays_full_is_reported() {
     let log = log_of(folder.path());
     assert!(log.is_empty() || log.ends_with('\n'), "{log}");
 }
+
+#[test]
+fn a_log_that_was_deleted_is_lost_and_no_advice_says_otherwise() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut segmenter = segmenter();
+    let writer = LogWriter::start(options(folder.path())).unwrap();
+    writer.write(segmenter.next(&ledger(0, all_zones())).unwrap());
+    until("first line", || writer.status().written_lines == 1);
+    fs::remove_file(folder.path().join(LOG_NAME)).unwrap();
+    writer.write(segmenter.next(&ledger(1, all_zones())).unwrap());
+    until("refused line", || writer.status().blocked.is_some());
+    let outlook = writer.status().blocked.unwrap().outlook();
+    assert!(outlook.contains("start another trace"), "{outlook}");
+    let notes = writer.finish(metadata(), Duration::from_millis(300)).notes(true);
+    assert!(notes.iter().any(|note| note.contains("was deleted")), "{notes:?}");
+    assert!(!notes.iter().any(|note| note.contains("--append")), "{notes:?}");
+}
