@@ -58,7 +58,10 @@ fn check(status: &fs::Metadata) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, error))
 }
 
-/// What a small file holds; `None` if there is none.
+/// U+FEFF in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// What a small file holds, without a byte order mark; `None` if there is none.
 ///
 /// # Errors
 ///
@@ -85,6 +88,10 @@ pub fn whole(file: &File) -> io::Result<Vec<u8>> {
     }
     if values(&contents) > MOST_VALUES {
         return too_much(format!("it has more than {MOST_VALUES} values"));
+    }
+    // Editors of other systems put one before JSON, which must not have any (RFC 8259, section 8.1).
+    if contents.starts_with(BYTE_ORDER_MARK) {
+        contents.drain(..BYTE_ORDER_MARK.len());
     }
     Ok(contents)
 }
@@ -171,6 +178,16 @@ mod tests {
         fs::write(folder.path().join("other"), "x").unwrap();
         symlink("other", &path).unwrap();
         assert_eq!(small(&path).unwrap().unwrap(), b"x");
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        for (contents, read) in [("\u{feff}{}", "{}"), ("\u{feff}", ""), ("{}\u{feff}", "{}\u{feff}")] {
+            fs::write(&path, contents).unwrap();
+            assert_eq!(small(&path).unwrap().unwrap(), read.as_bytes());
+        }
     }
 
     #[test]
