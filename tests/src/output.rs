@@ -5,7 +5,8 @@ use std::{os::unix::process::ExitStatusExt, process::ExitStatus};
 /// What a run left.
 #[derive(Debug)]
 pub struct Output {
-    pub(crate) status: ExitStatus,
+    /// How it ended.
+    pub status: ExitStatus,
     /// Standard output.
     pub stdout: String,
     /// Standard error.
