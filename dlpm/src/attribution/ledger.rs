@@ -217,6 +217,30 @@ pub enum RowKey {
     Unattributed,
 }
 
+impl RowKey {
+    /// The rows that are not processes, in their order.
+    pub const FIXED: [Self; 5] = [
+        Self::Others,
+        Self::Kernel,
+        Self::SelfDlpm,
+        Self::Idle,
+        Self::Unattributed,
+    ];
+
+    /// The word that the log uses for this kind of row.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Process(..) => "process",
+            Self::Merged(_) => "merged",
+            Self::Others => "others",
+            Self::Kernel => "kernel",
+            Self::SelfDlpm => "self",
+            Self::Idle => "idle",
+            Self::Unattributed => "unattributed",
+        }
+    }
+}
+
 /// What a process row shows beside its numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Shown {
@@ -317,5 +341,11 @@ impl Ledger {
         self.cpus
             .iter()
             .fold(0, |sum: u64, cpu| sum.saturating_add(cpu.switches))
+    }
+
+    /// What dlpm's program cost inside the context switches of all CPUs, in ns: an estimate, where the cost of one is
+    /// known.
+    pub fn in_switches_ns(&self) -> Option<u64> {
+        Some(self.switches().saturating_mul(self.ns_per_switch?))
     }
 }

@@ -3,7 +3,8 @@
 use crate::{
     attribution::ledger::{Ledger, RowKey},
     interval::SHORT_NS,
-    sinks::{terminal, totals::Totals},
+    sinks::terminal,
+    totals::Totals,
 };
 
 /// A line that is written over and over; nothing where standard error is not a terminal.

@@ -5,7 +5,7 @@
 //! vanish either: each bin keeps the lowest and the highest value of the windows in it.
 
 /// Shortest time over which a value is a peak, as in the tables: RAPL moves about once a millisecond.
-pub use crate::sinks::totals::SHORTEST_PEAK_NS as SHORTEST_WINDOW_NS;
+pub use crate::totals::SHORTEST_PEAK_NS as SHORTEST_WINDOW_NS;
 
 /// Largest value, either way, that is drawn: a larger one was not measured, and sums of such leave the range of floats.
 pub const LARGEST: f64 = 1e15;

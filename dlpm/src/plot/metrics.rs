@@ -10,10 +10,7 @@ pub use self::{
     fields::{FIELDS, Field},
     inventory::Inventory,
 };
-use crate::{
-    attribution::ledger::{Ledger, Method, Row, RowKey},
-    sinks::log_line::row_word,
-};
+use crate::attribution::ledger::{Ledger, Method, Row, RowKey};
 
 /// What a value is counted in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,10 +99,10 @@ impl Metric {
                 let pid = pid.parse();
                 Source::Process(pid.map_err(|_| anyhow!("`{name}`: a pid is a number, as in process:4242"))?)
             }
-            ("row", Some(row)) if ROWS.iter().any(|key| row_word(key) == row) => Source::Row(row.to_owned()),
+            ("row", Some(row)) if ROWS.iter().any(|key| key.as_str() == row) => Source::Row(row.to_owned()),
             ("row", _) => bail!(
                 "`{name}`: rows are {}",
-                ROWS.map(|key| format!("row:{}", row_word(&key))).join(", ")
+                ROWS.map(|key| format!("row:{}", key.as_str())).join(", ")
             ),
             ("zone" | "cgroup" | "comm" | "process", None) => bail!("`{name}`: say which one, as in {name}:NAME"),
             _ => field(name, word, rest)?,
@@ -165,7 +162,7 @@ impl Metric {
                 ledger,
                 |row| matches!(&row.key, RowKey::Process(id, _) if id.tgid == *pid),
             ),
-            Source::Row(word) => rows_uj(ledger, |row| row_word(&row.key) == word),
+            Source::Row(word) => rows_uj(ledger, |row| row.key.as_str() == word),
         };
         Some(energy_uj as f64 / length_ns as f64 * 1000.0)
     }

@@ -5,16 +5,17 @@ use std::{collections::BTreeMap, io::BufRead};
 use jiff::tz::TimeZone;
 
 use super::{
-    comms::Comms,
     foreign::ForeignTotals,
-    gpus::Gpus,
     log::{Event, LogError, LogLine, LogReader, PassedOver},
-    phase_totals::PhaseTotals,
+    phases::{Border, Phases},
     results::Results,
     sheets::joules,
     window::Window,
 };
-use crate::{attribution::ledger::Ledger, sinks::totals::Totals};
+use crate::{
+    attribution::ledger::Ledger,
+    totals::{Totals, comms::Comms, gpus::Gpus, phases::PhaseTotals},
+};
 
 /// Everything that a report shows of a log.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +28,8 @@ pub struct Collected {
     pub gpus: Gpus,
     /// The same by phase.
     pub phases: PhaseTotals,
+    /// Phases that are open.
+    pub open: Phases,
     /// Sums of samples that AIPowerMeter wrote.
     pub foreign: ForeignTotals,
     /// Results, and what was used until each.
@@ -146,14 +149,15 @@ impl Collected {
         let begin_unix_ns = ledger.end_unix_ns.saturating_sub(length_ns);
         let log_begin_unix_ns = *self.log_begin_unix_ns.get_or_insert(begin_unix_ns);
         let in_time = window.holds(ledger.end_unix_ns, log_begin_unix_ns, timezone);
-        self.phases.begin_interval(ledger.seq);
-        let wanted = in_time && window.phase.as_ref().is_none_or(|label| self.phases.is_open(label));
+        self.open.interval(ledger.seq);
+        let is_open = |label: &String| self.open.open().any(|open| open == label);
+        let wanted = in_time && window.phase.as_ref().is_none_or(is_open);
         self.newest_is_wanted = wanted;
         if !wanted {
             self.outside += 1;
             return;
         }
-        self.phases.add(ledger);
+        self.phases.add(ledger, self.open.open());
         self.begin_unix_ns.get_or_insert(begin_unix_ns);
         self.end_unix_ns = Some(ledger.end_unix_ns);
         let listed_before = self.totals.listed().amount.energy_uj;
@@ -168,7 +172,11 @@ impl Collected {
     }
 
     fn event(&mut self, event: &Event, window: &Window) {
-        self.phases.event(event);
+        for border in self.open.event(event) {
+            if let Border::Opened(label) = border {
+                self.phases.begin(&label);
+            }
+        }
         // An event between two intervals has no date: it belongs to the window if the interval before it does.
         let in_window = window.is_whole() || self.newest_is_wanted;
         match event {

@@ -12,11 +12,11 @@ use super::{
 use crate::{
     printable::printable,
     sinks::{
-        figures::decimal,
         segments,
         summary::{Printer, SummaryOptions},
-        totals::{Share, Totals},
     },
+    tables::figures::decimal,
+    totals::{Share, Totals},
 };
 
 /// Joules in a kilowatt-hour.
@@ -115,7 +115,7 @@ pub fn overview(collected: &Collected, timezone: &TimeZone) -> Record {
                 .with("torn_bytes", collected.passed_over.torn_bytes)
                 .with("unknown_events", collected.passed_over.unknown_events)
                 .with("other_lines", collected.passed_over.other_lines)
-                .with("unmatched_phase_ends", collected.phases.phases.unmatched()),
+                .with("unmatched_phase_ends", collected.open.unmatched()),
         )
 }
 
@@ -349,15 +349,13 @@ pub fn notes(collected: &Collected, options: &SummaryOptions) -> Vec<String> {
         format!("{} lines say nothing and were passed over", passed_over.other_lines),
     );
     say(
-        collected.phases.phases.unmatched() > 0,
-        format!("{} phases end that had not begun", collected.phases.phases.unmatched()),
+        collected.open.unmatched() > 0,
+        format!("{} phases end that had not begun", collected.open.unmatched()),
     );
+    let beyond = collected.phases.beyond + collected.open.beyond();
     say(
-        collected.phases.beyond() > 0,
-        format!(
-            "{} phases are not told apart: there are too many",
-            collected.phases.beyond()
-        ),
+        beyond > 0,
+        format!("{beyond} phases are not told apart: there are too many"),
     );
     say(
         collected.comms.uncounted,

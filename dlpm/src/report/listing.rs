@@ -12,7 +12,7 @@ use super::{
 use crate::{
     cli::Format,
     printable::{self, printable},
-    sinks::figures::{table, trimmed},
+    tables::figures::{table, trimmed},
 };
 
 /// AIPowerMeter's names and their units.

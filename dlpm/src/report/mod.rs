@@ -4,15 +4,12 @@
 //! [`text`] makes tables for a terminal.
 
 pub mod collect;
-pub mod comms;
 pub mod conversion;
 pub mod facts;
 pub mod foreign;
-pub mod gpus;
 pub mod listing;
 pub mod log;
 pub mod model;
-pub mod phase_totals;
 pub mod phases;
 pub mod results;
 pub mod sheet;

@@ -1,20 +1,13 @@
 //! The tables of a report as records: the same for JSON and CSV.
 
 use crate::{
-    attribution::ledger::RowKey,
     report::{
         collect::Collected,
         foreign::ForeignZone,
-        gpus::GpuUsage,
         model::{Model, joules_per_inference},
-        phase_totals::PhaseTotal,
         sheet::{Cell, Record},
     },
-    sinks::{
-        log_line::row_word,
-        summary::FIXED,
-        totals::{Amount, Peak, Share, Totals, Usage, ZoneTotal},
-    },
+    totals::{Amount, Peak, Share, Totals, Usage, ZoneTotal, gpus::GpuUsage, phases::PhaseTotal},
 };
 
 /// What tables are made of.
@@ -62,12 +55,14 @@ impl Sheets<'_> {
             }
             names
         });
-        for (share, key) in FIXED {
+        for share in Share::FIXED {
             if let Some(usage) = self.totals().shares.get(&share) {
                 let names = ["tgid", "start_ns", "comm", "cgroup"];
                 let names = names
                     .iter()
-                    .fold(row_of(&key), |names, name| names.with(name, Cell::Missing));
+                    .fold(Record::default().with("row", share.as_str()), |names, name| {
+                        names.with(name, Cell::Missing)
+                    });
                 records.push(names.and(self.usage(usage.amount, Some(usage.peak))));
             }
         }
@@ -179,7 +174,7 @@ impl Sheets<'_> {
                 records.push(unnamed("smaller").and(gpu_usage(rest)));
             }
             let shares = self.totals().zones.iter().find(|total| total.zone == *zone);
-            for (share, key) in FIXED {
+            for share in Share::FIXED {
                 let energy_uj = shares.and_then(|total| total.shares_uj.get(&share));
                 if let Some(energy_uj) = energy_uj.filter(|energy_uj| **energy_uj > 0) {
                     let usage = Record::default()
@@ -187,7 +182,7 @@ impl Sheets<'_> {
                         .with("sm_s", Cell::Missing)
                         .with("energy_uj", *energy_uj)
                         .with("joules", joules(*energy_uj));
-                    records.push(unnamed(row_word(&key)).and(usage));
+                    records.push(unnamed(share.as_str()).and(usage));
                 }
             }
         }
@@ -295,21 +290,10 @@ fn foreign_zone(name: &str, zone: &ForeignZone) -> Record {
         .with("peak_w", zone.peak_w)
 }
 
-fn row_of(key: &RowKey) -> Record {
-    Record::default().with("row", row_word(key))
-}
-
 fn zone(zone: &ZoneTotal) -> Record {
     let shares = Share::ALL.iter().filter_map(|share| {
-        let word = match share {
-            Share::Listed => "listed",
-            other => FIXED
-                .iter()
-                .find(|(fixed, _)| fixed == other)
-                .map(|(_, key)| row_word(key))?,
-        };
         zone.shares_uj.get(share)?;
-        Some((word, zone.share(*share)))
+        Some((share.as_str(), zone.share(*share)))
     });
     let shares = shares.fold(Record::default(), |record, (word, energy_uj)| {
         record.with(word, energy_uj)

@@ -19,8 +19,8 @@ use crate::{
     sinks::{
         summary::SummaryOptions,
         testing::{all_zones, ledger, segmenter},
-        totals::Totals,
     },
+    totals::Totals,
     verify::test_logs::{eventful, logs},
 };
 

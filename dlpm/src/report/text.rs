@@ -7,21 +7,22 @@ use jiff::tz::TimeZone;
 use super::{
     collect::Collected,
     facts::{Carbon, Target, difference_uj, in_switches_ns, kwh, notes, own_ns, policy, value_per_kj},
-    gpus::GpuUsage,
     model::{Model, joules_per_inference},
-    phase_totals::PhaseTotal,
     results::{Reached, Spent},
     sheets::joules,
 };
 use crate::{
     interval::ProcessId,
     printable::printable,
-    report::gpus::GpuProcess,
     sinks::{
-        figures::{self, UNKNOWN, average_watts, decimal, peak_watts, percent, table, trimmed, watts},
         segments,
         summary::{Printer, SummaryOptions},
-        totals::{SHORTEST_PEAK_NS, Share, ZoneTotal},
+    },
+    tables::figures::{self, UNKNOWN, average_watts, decimal, peak_watts, percent, table, trimmed, watts},
+    totals::{
+        SHORTEST_PEAK_NS, Share, ZoneTotal,
+        gpus::{GpuProcess, GpuUsage},
+        phases::PhaseTotal,
     },
 };
 

@@ -6,7 +6,7 @@ use super::survey::Survey;
 use crate::{
     attribution::ledger::{Ledger, Row, RowKey},
     interval::ProcessId,
-    sinks::totals::{Amount, Share},
+    totals::{Amount, Share},
 };
 
 /// Areas that can be told apart, beside those of the rows that are not processes.

@@ -12,13 +12,13 @@ use crate::{
     plot::timeline::Span,
     report::facts,
     sinks::{
-        figures::{decimal, peak_watts, percent, watts},
         folder::LOG_NAME,
         metadata::METADATA_NAME,
         summary::{Printer, SummaryOptions},
-        totals::Totals,
     },
     sources::timezone::local,
+    tables::figures::{decimal, peak_watts, percent, watts},
+    totals::Totals,
 };
 
 /// Letters of a command line that are shown.

@@ -10,8 +10,8 @@ use crate::{
         scan::{Sample, Scanned, scan_lines},
     },
     report::{collect::Collected, log::LogError, window::Window},
-    sinks::totals::Amount,
     sources::timezone::local,
+    totals::Amount,
 };
 
 /// Sums of a log, in bounded memory.

@@ -2,13 +2,8 @@
 
 use super::survey::Survey;
 use crate::{
-    attribution::ledger::RowKey,
-    report::phase_totals::PhaseTotal,
-    sinks::{
-        figures::{UNKNOWN, decimal, percent, watts},
-        log_line::row_word,
-        totals::{Amount, Peak, Share, Totals},
-    },
+    tables::figures::{UNKNOWN, decimal, percent, watts},
+    totals::{Amount, Peak, Share, Totals, phases::PhaseTotal},
 };
 
 /// One cell.
@@ -73,15 +68,6 @@ pub struct Table {
     pub rows: Vec<Vec<Cell>>,
 }
 
-/// The rows that are not processes, as the log calls them.
-const FIXED: [(Share, RowKey); 5] = [
-    (Share::Others, RowKey::Others),
-    (Share::Kernel, RowKey::Kernel),
-    (Share::SelfDlpm, RowKey::SelfDlpm),
-    (Share::Idle, RowKey::Idle),
-    (Share::Unattributed, RowKey::Unattributed),
-];
-
 /// All tables that the log has something for.
 pub fn all(survey: &Survey, top: usize) -> Vec<Table> {
     let mut tables = Vec::new();
@@ -127,11 +113,11 @@ fn amount(totals: &Totals, amount: Amount, peak: Option<&Peak>) -> Vec<Cell> {
 /// The rows that are not processes; their name is the cell with the number `name_at` of `names`.
 fn fixed(totals: &Totals, names: usize, name_at: usize) -> Vec<Vec<Cell>> {
     let mut rows = Vec::new();
-    for (share, key) in FIXED {
+    for share in Share::FIXED {
         let Some(usage) = totals.shares.get(&share) else {
             continue;
         };
-        let mut cells = named(names, name_at, &format!("({})", row_word(&key)));
+        let mut cells = named(names, name_at, &format!("({})", share.as_str()));
         cells.extend(amount(totals, usage.amount, Some(&usage.peak)));
         // Idle time is not part of the time that was used.
         if share == Share::Idle && !totals.has_energy() {
@@ -327,16 +313,10 @@ fn balance(totals: &Totals) -> Option<Table> {
         .into_iter()
         .filter(|share| totals.shares.contains_key(share))
         .collect();
-    let word = |share: &Share| {
-        FIXED
-            .iter()
-            .find(|(fixed, _)| fixed == share)
-            .map_or("listed", |(_, key)| row_word(key))
-    };
     let mut header: Vec<String> = ["zone", "method", "J", "average W", "peak W", "known in"]
         .map(str::to_owned)
         .into();
-    header.extend(shares.iter().map(|share| format!("{} J", word(share))));
+    header.extend(shares.iter().map(|share| format!("{} J", share.as_str())));
     header.push("difference µJ".to_owned());
     let rows = totals.zones.iter().map(|zone| {
         let methods: Vec<&str> = zone.methods.iter().map(|method| method.as_str()).collect();

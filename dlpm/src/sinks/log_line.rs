@@ -335,7 +335,7 @@ impl<'a> RowEntry<'a> {
         };
         let shown = row.shown.as_ref();
         Self {
-            row: row_word(&row.key),
+            row: row.key.as_str(),
             tgid: id.map(|id| id.tgid),
             start_ns: id.map(|id| id.start_ns),
             comm: shown.map(|shown| &*shown.comm),
@@ -363,19 +363,6 @@ impl<'a> RowEntry<'a> {
                 energy_uj: &row.energy_uj,
             },
         }
-    }
-}
-
-/// The word that the log has for a kind of row.
-pub fn row_word(key: &RowKey) -> &'static str {
-    match key {
-        RowKey::Process(..) => "process",
-        RowKey::Merged(_) => "merged",
-        RowKey::Others => "others",
-        RowKey::Kernel => "kernel",
-        RowKey::SelfDlpm => "self",
-        RowKey::Idle => "idle",
-        RowKey::Unattributed => "unattributed",
     }
 }
 

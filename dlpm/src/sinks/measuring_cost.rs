@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::{
     attribution::ledger::Ledger,
     interval::SwitchCost,
-    sinks::totals::{Share, Totals},
+    totals::{Share, Totals},
 };
 
 /// The estimate of an interval, in the row `self` of its line. This time is not dlpm's in any row: it is a part of the
@@ -24,12 +24,10 @@ pub struct SwitchEstimate {
 impl SwitchEstimate {
     /// Of an interval, where the cost of a switch is known.
     pub fn of(ledger: &Ledger) -> Option<Self> {
-        let ns_per_switch = ledger.ns_per_switch?;
-        let switches = ledger.switches();
         Some(Self {
-            switches,
-            ns_per_switch,
-            estimate_ns: switches.saturating_mul(ns_per_switch),
+            switches: ledger.switches(),
+            ns_per_switch: ledger.ns_per_switch?,
+            estimate_ns: ledger.in_switches_ns()?,
         })
     }
 }

@@ -1,12 +1,11 @@
 //! Where ledgers go: the log, the summary.
 //!
 //! A ledger becomes lines ([`segments::Segmenter`]), which a thread of its own writes to the output folder
-//! ([`writer::LogWriter`]), and is added to the totals that the summary shows ([`totals::Totals`]).
+//! ([`writer::LogWriter`]), and is added to the totals that the summary shows ([`crate::totals`]).
 
 pub mod aipowermeter;
 pub mod beside;
 mod credentials;
-pub mod figures;
 pub mod folder;
 pub mod gpu_metrics;
 pub mod line;
@@ -20,7 +19,6 @@ pub mod segments;
 pub mod socket;
 pub mod summary;
 pub mod terminal;
-pub mod totals;
 mod worker;
 pub mod writer;
 

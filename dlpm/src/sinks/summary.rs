@@ -3,15 +3,11 @@
 use comfy_table::ColumnConstraint;
 
 use crate::{
-    attribution::ledger::RowKey,
     interval::ZoneKind,
     printable::printable,
-    sinks::{
-        figures::{average_watts, decimal, joules, known_percent, peak_watts, percent, shortened, table, trimmed},
-        log_line::row_word,
-        measuring_cost::MeasuringCost,
-        totals::{Amount, Peak, Share, Totals, Usage, ZoneTotal},
-    },
+    sinks::measuring_cost::MeasuringCost,
+    tables::figures::{average_watts, decimal, joules, known_percent, peak_watts, percent, shortened, table, trimmed},
+    totals::{Amount, Peak, Share, Totals, Usage, ZoneTotal},
 };
 
 /// How a summary is printed.
@@ -178,13 +174,13 @@ impl Printer<'_> {
     /// The rows that are not processes, after `names` empty cells but one.
     fn fixed_rows(&self, names: usize, name_at: usize) -> Vec<Vec<String>> {
         let totals = self.totals;
-        let fixed = FIXED
-            .iter()
-            .filter_map(|(share, key)| Some((*share, key, totals.shares.get(share)?)));
+        let fixed = Share::FIXED
+            .into_iter()
+            .filter_map(|share| Some((share, totals.shares.get(&share)?)));
         fixed
-            .map(|(share, key, usage)| {
+            .map(|(share, usage)| {
                 let mut cells = vec![String::new(); names];
-                cells[name_at] = format!("({})", row_word(key));
+                cells[name_at] = format!("({})", share.as_str());
                 cells.extend(self.usage(usage.amount, Some(usage.peak)));
                 // Idle time is not part of the time that was used.
                 if share == Share::Idle && !totals.has_energy() {
@@ -390,23 +386,11 @@ fn methods_of(zone: &ZoneTotal) -> String {
     words.join(", ")
 }
 
-/// The rows that are not processes, as the log calls them.
-pub const FIXED: [(Share, RowKey); 5] = [
-    (Share::Others, RowKey::Others),
-    (Share::Kernel, RowKey::Kernel),
-    (Share::SelfDlpm, RowKey::SelfDlpm),
-    (Share::Idle, RowKey::Idle),
-    (Share::Unattributed, RowKey::Unattributed),
-];
-
 fn share_word(share: Share) -> &'static str {
-    FIXED
-        .iter()
-        .find(|(fixed, _)| *fixed == share)
-        .map_or("listed", |(_, key)| match row_word(key) {
-            "unattributed" => "unattr.",
-            word => word,
-        })
+    match share {
+        Share::Unattributed => "unattr.",
+        share => share.as_str(),
+    }
 }
 
 #[cfg(test)]

@@ -451,7 +451,7 @@ pub fn name(key: &RowKey) -> String {
     match key {
         RowKey::Process(id, cgroup) => format!("row process {} in {cgroup}", id.tgid),
         RowKey::Merged(cgroup) => format!("row merged of {cgroup}"),
-        other => format!("row {}", crate::sinks::log_line::row_word(other)),
+        other => format!("row {}", other.as_str()),
     }
 }
 

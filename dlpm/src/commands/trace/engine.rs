@@ -28,13 +28,13 @@ use crate::{
         socket::Listening,
         summary::{self, SummaryOptions},
         terminal::{self, say},
-        totals::Totals,
         writer::{BACKLOG_BYTES, Identity, LogOptions, LogWriter, Report},
     },
     sources::{
         calibration::cpu_model,
         machine::{Drained, Ended, Machine},
     },
+    totals::Totals,
 };
 
 /// How long the end of a trace waits for a full disk.

@@ -3,7 +3,7 @@
 use super::Text;
 use crate::{
     printable::printable,
-    sinks::figures::{table, trimmed},
+    tables::figures::{table, trimmed},
 };
 
 impl Text<'_> {

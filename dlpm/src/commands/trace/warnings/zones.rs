@@ -9,7 +9,7 @@ use crate::{
     },
     interval::ZoneKind,
     printable::printable,
-    sinks::figures::decimal,
+    tables::figures::decimal,
 };
 
 /// Losses of a zone that are told of; the summary counts all.

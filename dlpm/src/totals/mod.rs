@@ -1,6 +1,11 @@
-//! Sums over the ledgers of a trace, in bounded memory.
+//! Sums over the ledgers of a trace, in bounded memory. No IO and no clock: everything comes from ledgers.
+//!
+//! [`Totals`] is by zone, kind of row, process and cgroup; [`comms`] by name, [`gpus`] by GPU, [`phases`] by phase.
 
 mod amounts;
+pub mod comms;
+pub mod gpus;
+pub mod phases;
 
 use std::{
     cmp::{Ordering, Reverse},
@@ -13,7 +18,6 @@ use foldhash::HashMap;
 use crate::{
     attribution::ledger::{IdlePolicy, LeafZone, Ledger, Method, RootZone, RowKey},
     interval::{ProcessId, ZoneKind},
-    sinks::measuring_cost::SwitchEstimate,
 };
 
 pub use amounts::{Amount, Kinds, Peak, SHORTEST_PEAK_NS, Usage};
@@ -54,6 +58,15 @@ pub enum Share {
 }
 
 impl Share {
+    /// All but the first.
+    pub const FIXED: [Self; 5] = [
+        Self::Others,
+        Self::Kernel,
+        Self::SelfDlpm,
+        Self::Idle,
+        Self::Unattributed,
+    ];
+
     /// All of them.
     pub const ALL: [Self; 6] = [
         Self::Listed,
@@ -74,6 +87,12 @@ impl Share {
             RowKey::Idle => Self::Idle,
             RowKey::Unattributed => Self::Unattributed,
         }
+    }
+
+    /// The word for it: the log's, where it is one row of the log.
+    pub fn as_str(self) -> &'static str {
+        let row = RowKey::FIXED.iter().find(|key| Self::of(key) == self);
+        row.map_or("listed", RowKey::as_str)
     }
 }
 
@@ -310,9 +329,9 @@ impl Totals {
         let total = &mut self.cpu;
         total.cpus = total.cpus.max(ledger.cpus.len());
         total.switches += u128::from(ledger.switches());
-        if let Some(estimate) = SwitchEstimate::of(ledger) {
-            total.estimated_switches += u128::from(estimate.switches);
-            total.in_switches_ns += u128::from(estimate.estimate_ns);
+        if let Some(in_switches_ns) = ledger.in_switches_ns() {
+            total.estimated_switches += u128::from(ledger.switches());
+            total.in_switches_ns += u128::from(in_switches_ns);
         }
         for cpu in &ledger.cpus {
             total.interval_ns += u128::from(cpu.interval_ns());

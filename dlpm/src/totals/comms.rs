@@ -5,10 +5,10 @@ use std::{
     collections::{HashMap, HashSet},
 };
 
+use super::{Amount, Usage};
 use crate::{
     attribution::ledger::{Ledger, RowKey},
     interval::ProcessId,
-    sinks::totals::{Amount, Usage},
 };
 
 /// Names that are kept at most.

@@ -2,7 +2,7 @@
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
-use crate::{printable::printable, sinks::totals::Peak};
+use crate::{printable::printable, totals::Peak};
 
 /// Longest name of a cgroup that is shown whole.
 const CGROUP_WIDTH: usize = 32;
