@@ -1,7 +1,6 @@
 //! What the tests on the real kernel share.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
 
-pub mod bench;
 pub mod browser;
 pub mod cgroup;
 pub mod command;

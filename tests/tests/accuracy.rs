@@ -2,11 +2,8 @@
 
 use std::{env, io::Write, path::PathBuf};
 
-use dlpm_tests::{
-    bench::{Programs, accuracy, machine},
-    kernel::skip,
-    require_kernel,
-};
+use dlpm_bench::{Programs, accuracy, machine};
+use dlpm_tests::{kernel::skip, require_kernel};
 
 /// Runs of ten seconds, more on a busy machine, whose median has to be within the bounds: what the hypervisor and the
 /// neighbours of a shared machine add comes and goes, and dlpm's own error would be there in every run.

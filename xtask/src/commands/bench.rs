@@ -1,6 +1,6 @@
 //! `cargo xtask bench`: builds the release program and the benchmarks, and runs one of them as root.
 //!
-//! What is measured and how is in `tests/src/bench`; here is what a benchmark needs from outside.
+//! What is measured and how is in `tests/bench`; here is what a benchmark needs from outside.
 
 use std::{ffi::OsString, path::Path, process::ExitCode};
 
@@ -93,7 +93,15 @@ pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     let program = build::program(workspace, &object, Profile::Release)?;
     let mut benchmarks = workspace.cargo();
     benchmarks
-        .args(["build", "--release", "--package", "dlpm-tests", "--bins"])
+        .args([
+            "build",
+            "--release",
+            "--package",
+            "dlpm-bench",
+            "--package",
+            "dlpm-tests",
+            "--bins",
+        ])
         // The same object, or dlpm would be built anew.
         .env(OBJECT_VARIABLE, &object);
     let benchmarks = build_executable(&mut benchmarks, "dlpm-bench")?;

@@ -20,7 +20,7 @@ use aya::{
 use dlpm::sources::cpu_time::{Config, CpuTime};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::bench::traced::Traced;
+use crate::traced::Traced;
 
 /// How long a tool may take to attach its programs.
 const PATIENCE: Duration = Duration::from_secs(60);

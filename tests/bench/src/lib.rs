@@ -55,7 +55,7 @@ pub fn machine() -> Result<String> {
     Ok(format!(
         "Kernel {}, {} CPUs online ({model}{})",
         uname.release().to_string_lossy(),
-        crate::cpus::online().len(),
+        dlpm_tests::cpus::online().len(),
         if virtual_machine { ", virtual machine" } else { "" },
     ))
 }

@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use super::super::Programs;
-use crate::{cgroup::Cgroup, worker::Worker};
+use dlpm_tests::{cgroup::Cgroup, worker::Worker};
 
 const BURST_THREADS: u32 = 20;
 const BURST_US: u32 = 2_000;

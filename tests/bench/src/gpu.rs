@@ -14,7 +14,7 @@ use super::{
     stats::{Spread, float},
     traced::Traced,
 };
-use crate::{
+use dlpm_tests::{
     gpu::{FakeNvml, gpu, process},
     gpu_trace::Sleeper,
     worker::cpu_clock_ns,

@@ -9,7 +9,7 @@ use super::{
     stats::{Spread, float},
     traced::Traced,
 };
-use crate::worker::Worker;
+use dlpm_tests::worker::Worker;
 
 /// Largest cost of a further process that was there before and ran, in microseconds. It has a usage record for each CPU
 /// and cgroup in which it ran, so a record costs no more than that.

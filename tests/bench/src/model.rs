@@ -12,7 +12,7 @@ use dlpm_model::{self as model, Options};
 use sha2::{Digest, Sha256};
 
 use super::stats::{Spread, float};
-use crate::onnx_build::{self, DataType, Dim, GraphProto, node, value, weights};
+use dlpm_tests::onnx_build::{self, DataType, Dim, GraphProto, node, value, weights};
 
 /// What reading a model may take, as a ratio to reading and hashing its bytes.
 pub const LARGEST_RATIO: f64 = 2.0;

@@ -11,7 +11,7 @@ use aya::{
 use dlpm::sources::cpu_time::{KERNEL_BTF, field_offsets};
 use dlpm_common::yardsticks::{KernelAccount, KernelAccountOffsets};
 
-use crate::cgroup::Cgroup;
+use dlpm_tests::cgroup::Cgroup;
 
 /// Programs that follow the account as long as this lives.
 pub struct Accounts {

@@ -4,13 +4,12 @@ use std::fmt::Write;
 
 use anyhow::{Context, Result};
 
+use dlpm_tests::worker::cpu_clock_ns;
+
 use super::{Measured, Options, PIECES, Sample, contender::Contender};
 use crate::{
-    bench::{
-        machine,
-        stats::{Spread, float},
-    },
-    worker::cpu_clock_ns,
+    machine,
+    stats::{Spread, float},
 };
 
 /// dlpm's part of what bpftrace costs, at most, beyond the empty program.

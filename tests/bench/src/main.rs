@@ -8,10 +8,8 @@ use std::{
 
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
-use dlpm_tests::{
-    bench::{Programs, accuracy, gpu, interval, model, overhead, report, sleepers, start},
-    hostile, kernel,
-};
+use dlpm_bench::{Programs, accuracy, gpu, interval, model, overhead, report, sleepers, start};
+use dlpm_tests::{hostile, kernel};
 
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask bench", bin_name = "cargo xtask bench", max_term_width = 100)]

@@ -9,7 +9,7 @@ use super::{
     stats::{Spread, float, mean},
     traced::Traced,
 };
-use crate::worker::{Worker, cpu_clock_ns};
+use dlpm_tests::worker::{Worker, cpu_clock_ns};
 
 /// Largest ratio of the medians with sleepers and without.
 pub const LARGEST_RATIO: f64 = 1.2;

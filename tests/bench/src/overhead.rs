@@ -12,7 +12,7 @@ use rustix::process::Pid;
 pub use self::contender::Tracefs;
 use self::contender::{Contender, Running};
 use super::{Programs, stats::Spread};
-use crate::{cpus, worker::Worker};
+use dlpm_tests::{cpus, worker::Worker};
 
 /// Pieces of a ping-pong for each figure of a round. Of the ping-pong itself the fastest one counts, since whatever else
 /// runs only makes it slower; of the kernel's own count of a program, the middle one.

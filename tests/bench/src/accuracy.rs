@@ -27,7 +27,7 @@ use super::{
     stats::{Spread, float},
     traced::Traced,
 };
-use crate::cgroup::Cgroup;
+use dlpm_tests::cgroup::Cgroup;
 
 /// Largest difference of one tenant, in percent.
 pub const TENANT_PERCENT: f64 = 1.5;
