@@ -6,6 +6,7 @@
 mod browser;
 mod commands;
 mod kernels;
+mod package;
 mod process;
 mod toolchain;
 mod workspace;
@@ -15,7 +16,10 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::{
-    commands::{bench, build, install, kernels as kernels_command, lint, models, run, screenshot, setup, test},
+    commands::{
+        bench, build, install, kernels as kernels_command, lint, models, package as package_command, run, screenshot,
+        setup, test,
+    },
     workspace::Workspace,
 };
 
@@ -44,6 +48,8 @@ enum Task {
     Models(models::Args),
     /// Build the program and put it where `sudo dlpm` finds it
     Install(install::Args),
+    /// Make a Debian package and archives, with manual pages and completions
+    Package(package_command::Args),
     /// Trace real work, make the HTML page of it, and take the picture that is in docs
     Screenshot(screenshot::Args),
     /// Find a toolchain that builds for eBPF, or install one. The other commands do this by themselves
@@ -61,6 +67,7 @@ fn main() -> ExitCode {
         Task::Lint => lint::main(&workspace),
         Task::Models(args) => models::main(&workspace, &args),
         Task::Install(args) => install::main(&workspace, &args),
+        Task::Package(args) => package_command::main(&workspace, &args),
         Task::Screenshot(args) => screenshot::main(&workspace, &args),
         Task::Setup(args) => setup::main(&workspace, &args),
     });

@@ -6,6 +6,7 @@ pub mod install;
 pub mod kernels;
 pub mod lint;
 pub mod models;
+pub mod package;
 pub mod run;
 pub mod screenshot;
 pub mod setup;

@@ -1,0 +1,81 @@
+//! `cargo xtask package`: a Debian package and archives.
+
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Command, ExitCode},
+};
+
+use anyhow::{Context, Result};
+
+use super::build;
+use crate::{
+    package::{archive, check, debian, program},
+    process::{probe, require_root},
+    workspace::Workspace,
+};
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "The program in the Debian package and in the first archive needs glibc 2.28 or newer (Debian 10, \
+    Ubuntu 20.04, Enterprise Linux 8) and can load NVIDIA's library. The static archive needs no library, and cannot \
+    measure GPUs for that reason."
+)]
+pub struct Args {
+    /// The folder for the packages [default: target/package]
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
+    /// Make only the Debian package
+    #[arg(long, conflicts_with = "archives")]
+    debian: bool,
+    /// Make only the archives
+    #[arg(long)]
+    archives: bool,
+    /// Install the Debian package, use it and remove it again
+    #[arg(long, conflicts_with = "archives")]
+    check: bool,
+}
+
+pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
+    if args.check {
+        require_root()?;
+    }
+    let output = args
+        .output
+        .clone()
+        .unwrap_or_else(|| workspace.target().join("package"));
+    fs::create_dir_all(&output).with_context(|| format!("cannot make {}", output.display()))?;
+    let epoch_s = epoch_s(workspace)?;
+    let object = build::object(workspace)?;
+    let dynamic = program::dynamic(workspace, &object)?;
+
+    let mut made = Vec::new();
+    if !args.archives {
+        let package = debian::build(workspace, &dynamic, &output, epoch_s)?;
+        if args.check {
+            check::debian(&package)?;
+        }
+        made.push(package);
+    }
+    if !args.debian {
+        let kind = "x86_64-linux";
+        made.push(archive::build(workspace, kind, [&dynamic, &dynamic], &output, epoch_s)?);
+        let program = program::without_libraries(workspace, &object)?;
+        let kind = "x86_64-linux-static";
+        made.push(archive::build(workspace, kind, [&program, &program], &output, epoch_s)?);
+    }
+    for path in made {
+        println!("{}", path.display());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The time of the last commit, so that the same sources make the same package; without git, 1970.
+fn epoch_s(workspace: &Workspace) -> Result<u64> {
+    let mut git = Command::new("git");
+    git.args(["log", "-1", "--format=%ct"]).current_dir(workspace.root());
+    match probe(&mut git) {
+        Some(text) => text.trim().parse().context("git names no time of the last commit"),
+        None => Ok(0),
+    }
+}

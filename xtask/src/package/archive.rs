@@ -1,0 +1,47 @@
+//! Archives for systems without Debian's packages.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::Result;
+
+use super::{
+    debian::VERSION,
+    tree::{self, ARCHIVE},
+};
+use crate::{process::run_announced, workspace::Workspace};
+
+/// Makes an archive in `output` and returns its path.
+///
+/// `kind` goes into its name; `speaker` is a program that runs here. `epoch_s` is the time of all its files.
+pub fn build(
+    workspace: &Workspace,
+    kind: &str,
+    [program, speaker]: [&Path; 2],
+    output: &Path,
+    epoch_s: u64,
+) -> Result<PathBuf> {
+    let name = format!("dlpm-{VERSION}-{kind}");
+    let parent = workspace.target().join("package/archive");
+    tree::build(workspace, &parent.join(&name), &ARCHIVE, program, speaker)?;
+    let archive = output.join(format!("{name}.tar.gz"));
+    let mut command = Command::new("tar");
+    command
+        .args([
+            "--create",
+            "--gzip",
+            "--sort=name",
+            "--owner=0",
+            "--group=0",
+            "--numeric-owner",
+        ])
+        .arg(format!("--mtime=@{epoch_s}"))
+        .arg("--file")
+        .arg(&archive)
+        .arg("--directory")
+        .args([parent.as_os_str(), name.as_ref()]);
+    run_announced(&mut command)?;
+    Ok(archive)
+}

@@ -1,0 +1,108 @@
+//! Whether the package does what it promises: installed, used and removed on this machine.
+
+use std::{fs, path::Path, process::Command};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::debian::VERSION;
+use crate::{
+    process::{as_root, find_program, probe, render, run_announced},
+    toolchain::install::apt_install,
+};
+
+/// What the package installs, of which nothing may be left after its removal.
+const INSTALLED: [&str; 5] = [
+    "/usr/bin/dlpm",
+    "/usr/share/man/man1/dlpm-trace.1.gz",
+    "/usr/share/bash-completion/completions/dlpm",
+    "/usr/share/doc/dlpm",
+    "/usr/share/dlpm",
+];
+
+/// Installs `package`, uses it, and removes it again.
+pub fn debian(package: &Path) -> Result<()> {
+    let there = INSTALLED.iter().find(|path| Path::new(path).exists());
+    if let Some(path) = there {
+        bail!("{path} is there already: remove that dlpm first (`sudo dpkg -r dlpm`), or leave --check out");
+    }
+    run_announced(as_root("dpkg")?.arg("--install").arg(package))?;
+    // Removed also where something fails.
+    let used = use_it();
+    run_announced(as_root("dpkg")?.args(["--remove", "dlpm"]))?;
+    used?;
+    for path in INSTALLED {
+        ensure!(
+            !Path::new(path).exists(),
+            "{path} is still there after the package was removed"
+        );
+    }
+    eprintln!("the package was installed, used and removed");
+    Ok(())
+}
+
+fn use_it() -> Result<()> {
+    for path in INSTALLED {
+        ensure!(Path::new(path).exists(), "{path} was not installed");
+    }
+    let version = said(Command::new("/usr/bin/dlpm").arg("--version"))?;
+    ensure!(
+        version.trim() == format!("dlpm {VERSION}"),
+        "`dlpm --version` says {version:?}"
+    );
+
+    if find_program("man").is_none() {
+        apt_install(&["man-db"])?;
+    }
+    // Some small images leave manual pages out when they install packages; the file itself is there, and readable.
+    let page = said(
+        Command::new("man")
+            .args(["--local-file", INSTALLED[1]])
+            .env("MANWIDTH", "80"),
+    )?;
+    ensure!(
+        page.contains("SYNOPSIS") && page.contains("--cgroup"),
+        "the manual page reads {page:?}"
+    );
+
+    // As bash does it when Tab is pressed behind `dlpm cal`.
+    let script = format!(
+        "source {}; COMP_WORDS=(dlpm cal); COMP_CWORD=1; _dlpm dlpm cal dlpm; echo \"${{COMPREPLY[@]}}\"",
+        INSTALLED[2]
+    );
+    let completed = said(Command::new("bash").args(["-c", &script]))?;
+    ensure!(
+        completed.trim() == "calibrate",
+        "bash completes `dlpm cal` to {completed:?}"
+    );
+
+    // A trace of the installed program, proved by itself.
+    let folder = std::env::temp_dir().join(format!("dlpm-package-{}", std::process::id()));
+    let result = trace(&folder);
+    if folder.exists() {
+        run_announced(as_root("rm")?.arg("-rf").arg(&folder))?;
+    }
+    result
+}
+
+fn trace(folder: &Path) -> Result<()> {
+    run_announced(
+        as_root("/usr/bin/dlpm")?
+            .args(["trace", "--energy-source", "estimate", "--estimate", "idle=40,busy=12"])
+            .args(["--quiet", "--duration", "1500ms", "--output"])
+            .arg(folder),
+    )?;
+    ensure!(
+        fs::metadata(folder).is_ok_and(|folder| folder.is_dir()),
+        "the trace wrote no folder"
+    );
+    let verdict = said(Command::new("/usr/bin/dlpm").arg("verify").arg(folder))?;
+    ensure!(
+        verdict.contains("close in all of them"),
+        "`dlpm verify` says {verdict:?}"
+    );
+    Ok(())
+}
+
+fn said(command: &mut Command) -> Result<String> {
+    probe(command).with_context(|| format!("`{}` failed", render(command)))
+}

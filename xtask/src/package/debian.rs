@@ -1,0 +1,92 @@
+//! The Debian package.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, bail};
+
+use super::{
+    program::OLDEST_GLIBC,
+    tree::{self, DEBIAN},
+};
+use crate::{
+    process::{find_program, run_announced},
+    workspace::Workspace,
+};
+
+/// The version of everything that is packaged.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The architecture in Debian's words.
+const ARCHITECTURE: &str = "amd64";
+
+/// Makes the package in `output` and returns its path. `epoch_s` is the time of all its files.
+pub fn build(workspace: &Workspace, program: &Path, output: &Path, epoch_s: u64) -> Result<PathBuf> {
+    if find_program("dpkg-deb").is_none() {
+        bail!("a Debian package is made by dpkg-deb, which is not here; make one on Debian, or use --archives");
+    }
+    let root = workspace.target().join("package/debian");
+    tree::build(workspace, &root, &DEBIAN, program, program)?;
+    compress(&root.join(DEBIAN.man))?;
+    // Debian's name of the licence file; both licences stand beside it.
+    tree::put(
+        &root.join(DEBIAN.doc).join("copyright"),
+        &fs::read(workspace.root().join("LICENSE-MIT"))?,
+    )?;
+    let installed_kib = size_kib(&root)?;
+    tree::put(&root.join("DEBIAN/control"), control(installed_kib).as_bytes())?;
+
+    let package = output.join(format!("dlpm_{VERSION}_{ARCHITECTURE}.deb"));
+    let mut command = Command::new("dpkg-deb");
+    command
+        .args(["--build", "--root-owner-group", "-Zxz"])
+        .arg(&root)
+        .arg(&package)
+        .env("SOURCE_DATE_EPOCH", epoch_s.to_string());
+    run_announced(&mut command)?;
+    Ok(package)
+}
+
+fn control(installed_kib: u64) -> String {
+    let [major, minor] = OLDEST_GLIBC;
+    format!(
+        "Package: dlpm\n\
+         Version: {VERSION}\n\
+         Architecture: {ARCHITECTURE}\n\
+         Maintainer: The dlpm developers <dlpm@localhost>\n\
+         Installed-Size: {installed_kib}\n\
+         Depends: libc6 (>= {major}.{minor})\n\
+         Suggests: libnvidia-ml1\n\
+         Section: utils\n\
+         Priority: optional\n\
+         Description: joules that each process, container and job really used\n \
+         dlpm counts CPU time at every context switch with eBPF, reads energy meters (RAPL,\n \
+         NVML), and splits what they counted in integers that add up to the meter. It writes\n \
+         a JSON log that AIPowerMeter's reader understands and that `dlpm verify` can prove.\n"
+    )
+}
+
+/// Manual pages are compressed in Debian.
+fn compress(folder: &Path) -> Result<()> {
+    for entry in fs::read_dir(folder)? {
+        run_announced(Command::new("gzip").args(["--best", "--no-name"]).arg(entry?.path()))?;
+    }
+    Ok(())
+}
+
+fn size_kib(folder: &Path) -> Result<u64> {
+    let mut kib = 0;
+    for entry in fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        kib += if metadata.is_dir() {
+            size_kib(&entry.path())?
+        } else {
+            metadata.len().div_ceil(1024)
+        };
+    }
+    Ok(kib)
+}

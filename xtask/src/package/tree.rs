@@ -1,0 +1,141 @@
+//! The files of a package, below one folder: program, manual pages, completions, documents.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result};
+
+use crate::workspace::Workspace;
+
+/// Where the files of a package go, below its root.
+#[derive(Debug)]
+pub struct Places {
+    /// The program.
+    pub bin: &'static str,
+    /// Manual pages.
+    pub man: &'static str,
+    /// Completions: of bash, of zsh, of fish.
+    pub completions: [&'static str; 3],
+    /// Documents.
+    pub doc: &'static str,
+    /// The client for Python programs.
+    pub python: &'static str,
+}
+
+/// Those of Debian.
+pub const DEBIAN: Places = Places {
+    bin: "usr/bin",
+    man: "usr/share/man/man1",
+    completions: [
+        "usr/share/bash-completion/completions/dlpm",
+        "usr/share/zsh/vendor-completions/_dlpm",
+        "usr/share/fish/vendor_completions.d/dlpm.fish",
+    ],
+    doc: "usr/share/doc/dlpm",
+    python: "usr/share/dlpm",
+};
+
+/// Those of an archive, which can be unpacked into `/usr/local`.
+pub const ARCHIVE: Places = Places {
+    bin: "bin",
+    man: "share/man/man1",
+    completions: [
+        "share/bash-completion/completions/dlpm",
+        "share/zsh/site-functions/_dlpm",
+        "share/fish/vendor_completions.d/dlpm.fish",
+    ],
+    doc: "share/doc/dlpm",
+    python: "share/dlpm",
+};
+
+/// Builds the tree of a package in `root`, which is emptied first.
+///
+/// `speaker` is a program that runs here and prints pages and completions; `program` is the one that is packaged.
+pub fn build(workspace: &Workspace, root: &Path, places: &Places, program: &Path, speaker: &Path) -> Result<()> {
+    if root.exists() {
+        fs::remove_dir_all(root).with_context(|| format!("cannot empty {}", root.display()))?;
+    }
+    let bin = root.join(places.bin).join("dlpm");
+    put(
+        &bin,
+        &fs::read(program).with_context(|| format!("cannot read {}", program.display()))?,
+    )?;
+    fs::set_permissions(&bin, fs::Permissions::from_mode(0o755))?;
+
+    let man = root.join(places.man);
+    put(&man.join("dlpm.1"), &said(speaker, &["man"])?)?;
+    let names = said(speaker, &["man", "--list"])?;
+    for name in String::from_utf8_lossy(&names).split_whitespace() {
+        put(&man.join(format!("dlpm-{name}.1")), &said(speaker, &["man", name])?)?;
+    }
+    for (place, shell) in places.completions.iter().zip(["bash", "zsh", "fish"]) {
+        put(&root.join(place), &said(speaker, &["completions", shell])?)?;
+    }
+    for (name, folder) in [
+        ("README.md", places.doc),
+        ("CHANGELOG.md", places.doc),
+        ("LICENSE-APACHE", places.doc),
+        ("LICENSE-MIT", places.doc),
+        ("python/dlpm.py", places.python),
+    ] {
+        copy(&workspace.root().join(name), &root.join(folder))?;
+    }
+    for page in files_of(&workspace.root().join("docs"))? {
+        copy(&page, &root.join(places.doc).join("docs"))?;
+    }
+    Ok(())
+}
+
+/// All files directly in `folder`, sorted.
+fn files_of(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        if path.is_file() {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn copy(from: &Path, folder: &Path) -> Result<()> {
+    let name = from
+        .file_name()
+        .with_context(|| format!("{} has no file name", from.display()))?;
+    put(
+        &folder.join(name),
+        &fs::read(from).with_context(|| format!("cannot read {}", from.display()))?,
+    )
+}
+
+/// Writes a file that everybody may read, and the folders above it.
+pub fn put(path: &Path, contents: &[u8]) -> Result<()> {
+    let failed = || format!("cannot write {}", path.display());
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).with_context(failed)?;
+    }
+    fs::write(path, contents).with_context(failed)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o644)).with_context(failed)
+}
+
+/// What `program` prints.
+fn said(program: &Path, arguments: &[&str]) -> Result<Vec<u8>> {
+    let output = Command::new(program)
+        .args(arguments)
+        .output()
+        .with_context(|| format!("cannot start {}", program.display()))?;
+    anyhow::ensure!(
+        output.status.success(),
+        "`{} {}` failed: {}",
+        program.display(),
+        arguments.join(" "),
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    Ok(output.stdout)
+}
