@@ -11,12 +11,14 @@ use crate::{
 };
 
 /// What the package installs, of which nothing may be left after its removal.
-const INSTALLED: [&str; 5] = [
+const INSTALLED: [&str; 7] = [
     "/usr/bin/dlpm",
     "/usr/share/man/man1/dlpm-trace.1.gz",
     "/usr/share/bash-completion/completions/dlpm",
+    "/usr/share/zsh/vendor-completions/_dlpm",
+    "/usr/share/fish/vendor_completions.d/dlpm.fish",
+    "/usr/lib/python3/dist-packages/dlpm.py",
     "/usr/share/doc/dlpm",
-    "/usr/share/dlpm",
 ];
 
 /// Installs `package`, uses it, and removes it again.
@@ -74,6 +76,10 @@ fn use_it() -> Result<()> {
         completed.trim() == "calibrate",
         "bash completes `dlpm cal` to {completed:?}"
     );
+
+    // The client for Python, found without a path.
+    let client = said(Command::new("python3").args(["-c", "import dlpm; print(dlpm.__file__)"]))?;
+    ensure!(client.trim() == INSTALLED[5], "python3 imports dlpm from {client:?}");
 
     // A trace of the installed program, proved by itself.
     let folder = std::env::temp_dir().join(format!("dlpm-package-{}", std::process::id()));

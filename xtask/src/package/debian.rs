@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -23,6 +24,31 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The architecture in Debian's words.
 const ARCHITECTURE: &str = "amd64";
 
+/// What Debian wants to be told about licences.
+const COPYRIGHT: &str = "\
+Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
+Upstream-Name: dlpm
+
+Files: *
+Copyright: The dlpm developers
+License: MIT or Apache-2.0
+
+License: MIT
+ The text is in the file LICENSE-MIT in this folder.
+
+License: Apache-2.0
+ The text is in the file LICENSE-APACHE in this folder.
+
+Comment: The program contains the work of others. Their names, licences and texts are in the file THIRD-PARTY in this folder.
+";
+
+/// Python writes its byte code beside the client; dpkg does not know of it.
+const BEFORE_REMOVAL: &str = "\
+#!/bin/sh
+set -e
+rm -f /usr/lib/python3/dist-packages/__pycache__/dlpm.*.pyc
+";
+
 /// Makes the package in `output` and returns its path. `epoch_s` is the time of all its files.
 pub fn build(workspace: &Workspace, program: &Path, output: &Path, epoch_s: u64) -> Result<PathBuf> {
     if find_program("dpkg-deb").is_none() {
@@ -31,13 +57,18 @@ pub fn build(workspace: &Workspace, program: &Path, output: &Path, epoch_s: u64)
     let root = workspace.target().join("package/debian");
     tree::build(workspace, &root, &DEBIAN, program, program)?;
     compress(&root.join(DEBIAN.man))?;
-    // Debian's name of the licence file; both licences stand beside it.
-    tree::put(
-        &root.join(DEBIAN.doc).join("copyright"),
-        &fs::read(workspace.root().join("LICENSE-MIT"))?,
-    )?;
+    tree::put(&root.join(DEBIAN.doc).join("copyright"), COPYRIGHT.as_bytes())?;
+    let control_folder = root.join("DEBIAN");
     let installed_kib = size_kib(&root)?;
-    tree::put(&root.join("DEBIAN/control"), control(installed_kib).as_bytes())?;
+    tree::put(&control_folder.join("control"), control(installed_kib).as_bytes())?;
+    put_script(&control_folder.join("prerm"), BEFORE_REMOVAL.as_bytes())?;
+    // Scripts that this version brings, such as one that makes the user of a unit.
+    for name in ["preinst", "postinst", "prerm", "postrm"] {
+        let script = workspace.root().join("contrib/debian").join(name);
+        if let Ok(text) = fs::read(&script) {
+            put_script(&control_folder.join(name), &text)?;
+        }
+    }
 
     let package = output.join(format!("dlpm_{VERSION}_{ARCHITECTURE}.deb"));
     let mut command = Command::new("dpkg-deb");
@@ -48,6 +79,12 @@ pub fn build(workspace: &Workspace, program: &Path, output: &Path, epoch_s: u64)
         .env("SOURCE_DATE_EPOCH", epoch_s.to_string());
     run_announced(&mut command)?;
     Ok(package)
+}
+
+fn put_script(path: &Path, text: &[u8]) -> Result<()> {
+    tree::put(path, text)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755))
+        .with_context(|| format!("cannot make {} executable", path.display()))
 }
 
 fn control(installed_kib: u64) -> String {

@@ -3,5 +3,6 @@
 pub mod archive;
 pub mod check;
 pub mod debian;
+mod licences;
 pub mod program;
 pub mod tree;

@@ -1,7 +1,6 @@
 //! The programs that are packaged: one for old C libraries, which can load NVML, and one that needs no library at all.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -11,7 +10,8 @@ use anyhow::{Context, Result, bail};
 use crate::{
     commands::build::OBJECT_VARIABLE,
     kernels::programs::TARGET,
-    process::{find_program, probe, run_announced},
+    process::{find_program, probe},
+    pypi,
     toolchain::install::apt_install,
     workspace::{Workspace, build_executable},
 };
@@ -24,7 +24,7 @@ const LINKER_PACKAGES: [&str; 2] = ["cargo-zigbuild==0.24.1", "ziglang==0.17.1"]
 
 /// Builds the program that needs a C library, of [`OLDEST_GLIBC`] or newer.
 pub fn dynamic(workspace: &Workspace, object: &Path) -> Result<PathBuf> {
-    let linker = ensure_linker(workspace)?;
+    let linker = pypi::environment(workspace, "cargo-zigbuild", &LINKER_PACKAGES)?;
     let [major, minor] = OLDEST_GLIBC;
     let mut command = workspace.cargo();
     command
@@ -66,34 +66,6 @@ fn build(workspace: &Workspace, command: &mut Command, object: &Path, folder: &s
         .arg(workspace.target().join("package").join(folder))
         .env(OBJECT_VARIABLE, object);
     build_executable(command, "dlpm")
-}
-
-/// The folder with cargo-zigbuild and zig, installed there where it is missing.
-fn ensure_linker(workspace: &Workspace) -> Result<PathBuf> {
-    let environment = workspace.target().join("package/linker");
-    let bin = environment.join("bin");
-    // Written last, so that an installation that was cut off is done again; and again when the versions change.
-    let done = environment.join("installed");
-    let wanted = LINKER_PACKAGES.join("\n");
-    if fs::read_to_string(&done).is_ok_and(|installed| installed == wanted) {
-        return Ok(bin);
-    }
-    let create = || {
-        let mut command = Command::new("python3");
-        command.args(["-m", "venv", "--clear"]).arg(&environment);
-        command
-    };
-    if probe(Command::new("python3").args(["-m", "ensurepip", "--version"])).is_none() {
-        apt_install(&["python3", "python3-venv"]).context("packages are linked with zig, which comes from PyPI")?;
-    }
-    run_announced(&mut create())?;
-    run_announced(
-        Command::new(bin.join("pip"))
-            .args(["install", "--quiet", "--disable-pip-version-check"])
-            .args(LINKER_PACKAGES),
-    )?;
-    fs::write(&done, wanted).with_context(|| format!("cannot write {}", done.display()))?;
-    Ok(bin)
 }
 
 fn with_folder_first(folder: &Path) -> Result<std::ffi::OsString> {

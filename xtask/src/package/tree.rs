@@ -1,4 +1,4 @@
-//! The files of a package, below one folder: program, manual pages, completions, documents.
+//! The files of a package, below one folder: program, manual pages, completions, documents, and what runs an agent.
 
 use std::{
     fs,
@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context, Result};
 
+use super::licences;
 use crate::workspace::Workspace;
 
 /// Where the files of a package go, below its root.
@@ -24,6 +25,12 @@ pub struct Places {
     pub doc: &'static str,
     /// The client for Python programs.
     pub python: &'static str,
+    /// Files of `contrib/systemd`: units.
+    pub units: &'static str,
+    /// Files of `contrib/sysusers.d`: users that units run as.
+    pub users: &'static str,
+    /// Everything else in `contrib`.
+    pub shared: &'static str,
 }
 
 /// Those of Debian.
@@ -36,7 +43,10 @@ pub const DEBIAN: Places = Places {
         "usr/share/fish/vendor_completions.d/dlpm.fish",
     ],
     doc: "usr/share/doc/dlpm",
-    python: "usr/share/dlpm",
+    python: "usr/lib/python3/dist-packages",
+    units: "usr/lib/systemd/system",
+    users: "usr/lib/sysusers.d",
+    shared: "usr/share/dlpm",
 };
 
 /// Those of an archive, which can be unpacked into `/usr/local`.
@@ -50,6 +60,9 @@ pub const ARCHIVE: Places = Places {
     ],
     doc: "share/doc/dlpm",
     python: "share/dlpm",
+    units: "lib/systemd/system",
+    users: "lib/sysusers.d",
+    shared: "share/dlpm",
 };
 
 /// Builds the tree of a package in `root`, which is emptied first.
@@ -75,17 +88,45 @@ pub fn build(workspace: &Workspace, root: &Path, places: &Places, program: &Path
     for (place, shell) in places.completions.iter().zip(["bash", "zsh", "fish"]) {
         put(&root.join(place), &said(speaker, &["completions", shell])?)?;
     }
-    for (name, folder) in [
-        ("README.md", places.doc),
-        ("CHANGELOG.md", places.doc),
-        ("LICENSE-APACHE", places.doc),
-        ("LICENSE-MIT", places.doc),
-        ("python/dlpm.py", places.python),
-    ] {
-        copy(&workspace.root().join(name), &root.join(folder))?;
+    let doc = root.join(places.doc);
+    for file in files_of(workspace.root())? {
+        let is_licence = file
+            .file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with("LICENSE"));
+        if is_licence || file.extension().is_some_and(|end| end == "md") {
+            copy(&file, &doc)?;
+        }
     }
     for page in files_of(&workspace.root().join("docs"))? {
-        copy(&page, &root.join(places.doc).join("docs"))?;
+        copy(&page, &doc.join("docs"))?;
+    }
+    put(&doc.join("THIRD-PARTY"), licences::text(workspace)?.as_bytes())?;
+    copy(&workspace.root().join("python/dlpm.py"), &root.join(places.python))?;
+    contrib(&workspace.root().join("contrib"), root, places)
+}
+
+/// What operators use beside the program, if this version has any of it: units, users, rules, dashboards.
+fn contrib(folder: &Path, root: &Path, places: &Places) -> Result<()> {
+    if !folder.exists() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_owned();
+        let place = match name.to_str() {
+            Some("systemd") => root.join(places.units),
+            Some("sysusers.d") => root.join(places.users),
+            // Scripts of the package, see `debian`.
+            Some("debian") => continue,
+            _ => root.join(places.shared).join(&name),
+        };
+        if path.is_dir() {
+            for file in files_of(&path)? {
+                copy(&file, &place)?;
+            }
+        } else {
+            copy(&path, &root.join(places.shared))?;
+        }
     }
     Ok(())
 }

@@ -89,6 +89,13 @@ pub(super) fn find(library: Option<&Path>, which: Which, deadline: Duration) -> 
 }
 
 fn load(library: Option<&Path>) -> Result<Nvml, NoLibrary> {
+    if cfg!(target_feature = "crt-static") {
+        return Err(NoLibrary::NotLoaded(
+            "this dlpm is linked statically and cannot load libraries; the Debian package and the archive without \
+             `static` in its name can"
+                .to_owned(),
+        ));
+    }
     let names: Vec<OsString> = match library {
         Some(path) => vec![in_this_folder(path).into()],
         None => NAMES.iter().map(OsString::from).collect(),
