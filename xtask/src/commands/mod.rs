@@ -1,6 +1,7 @@
 //! One module for each command.
 
 pub mod bench;
+pub mod book;
 pub mod build;
 pub mod install;
 pub mod kernels;

@@ -1,6 +1,9 @@
 //! `cargo xtask test`: the tests of user space as the calling user, those of the real kernel as root.
 
-use std::process::{Command, ExitCode};
+use std::{
+    path::PathBuf,
+    process::{Command, ExitCode},
+};
 
 use anyhow::{Result, bail};
 
@@ -8,11 +11,20 @@ use super::build::{self, OBJECT_VARIABLE, Profile};
 use crate::{
     browser::{self, Browser},
     process::{as_root, is_root, run},
+    pypi,
     workspace::Workspace,
 };
 
 /// Names the built program for the tests that start it.
 const PROGRAM_VARIABLE: &str = "DLPM_BIN";
+
+/// Names a Python with pandas, for the test of the example that reads a log with it.
+const PANDAS_PYTHON: &str = "DLPM_PANDAS_PYTHON";
+
+/// That test.
+const PANDAS_TEST: &str = "a_log_is_read_with_pandas";
+
+const PANDAS: [&str; 1] = ["pandas==2.3.3"];
 
 /// Runs the test programs as root with the caller's environment, where DLPM_REQUIRE_KERNEL may be set.
 const ROOT_RUNNER: &str = r#"target."cfg(unix)".runner=["sudo", "-E", "--"]"#;
@@ -34,6 +46,13 @@ pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
             None
         }
         browser => browser?,
+    };
+    let pandas = match pandas(workspace, &args.filter).transpose() {
+        Err(error) if !browser::is_required() => {
+            eprintln!("{error:#}. The test of an example is skipped.");
+            None
+        }
+        python => python?,
     };
     let object = build::object(workspace)?;
     let cargo_test = || {
@@ -61,6 +80,9 @@ pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
         let programs = [&browser.chromium, &browser.chromedriver];
         kernel.envs(browser::VARIABLES.into_iter().zip(programs));
     }
+    if let Some(python) = pandas {
+        kernel.env(PANDAS_PYTHON, python);
+    }
     if !is_root() {
         kernel.args(["--config", ROOT_RUNNER]);
     }
@@ -81,4 +103,10 @@ pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
         bail!("failed: {}", failed.join("; "));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A Python with pandas, if a test with these filters needs one.
+fn pandas(workspace: &Workspace, filter: &[String]) -> Option<Result<PathBuf>> {
+    let is_needed = filter.is_empty() || filter.iter().any(|part| PANDAS_TEST.contains(part.as_str()));
+    is_needed.then(|| Ok(pypi::environment(workspace, "pandas", &PANDAS)?.join("python3")))
 }
