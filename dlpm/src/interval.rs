@@ -9,6 +9,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use crate::words::words;
+
 /// An interval that is shorter says nothing about power: it may hold a whole step of a meter (RAPL moves about once a
 /// millisecond), or none. Marks make such intervals. Half of the shortest that can be asked for.
 pub const SHORT_NS: u64 = 5_000_000;
@@ -132,7 +134,7 @@ impl MemoryReading {
 }
 
 /// Memory of the machine, from `/proc/meminfo`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MachineMemory {
     /// `MemTotal`.
     pub total_bytes: u64,
@@ -142,89 +144,42 @@ pub struct MachineMemory {
     pub used_bytes: u64,
 }
 
-/// What part of the machine an energy zone covers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum ZoneKind {
-    /// A CPU package (socket): contains core and uncore.
-    Package,
-    /// The cores of a package.
-    Core,
-    /// One core of a package (what AMD's `core` zone reads): shown, never split, and no part in any sum.
-    SingleCore,
-    /// Graphics and the like, inside a package.
-    Uncore,
-    /// The memory of a package: beside the package's energy, not inside it.
-    Dram,
-    /// The whole platform; never added to anything.
-    Psys,
-    /// The whole machine as a user's estimate sees it (`--estimate`).
-    Machine,
-    /// A GPU, with its memory and its board.
-    Gpu,
-}
-
-impl ZoneKind {
-    /// All of them.
-    pub const ALL: [Self; 8] = [
-        Self::Package,
-        Self::Core,
-        Self::SingleCore,
-        Self::Uncore,
-        Self::Dram,
-        Self::Psys,
-        Self::Machine,
-        Self::Gpu,
-    ];
-
-    /// The word that the log uses.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Package => "package",
-            Self::Core => "core",
-            Self::SingleCore => "single_core",
-            Self::Uncore => "uncore",
-            Self::Dram => "dram",
-            Self::Psys => "psys",
-            Self::Machine => "machine",
-            Self::Gpu => "gpu",
-        }
+words! {
+    /// What part of the machine an energy zone covers.
+    #[derive(Hash, PartialOrd, Ord)]
+    pub enum ZoneKind {
+        /// A CPU package (socket): contains core and uncore.
+        Package = "package",
+        /// The cores of a package.
+        Core = "core",
+        /// One core of a package (what AMD's `core` zone reads): shown, never split, and no part in any sum.
+        SingleCore = "single_core",
+        /// Graphics and the like, inside a package.
+        Uncore = "uncore",
+        /// The memory of a package: beside the package's energy, not inside it.
+        Dram = "dram",
+        /// The whole platform; never added to anything.
+        Psys = "psys",
+        /// The whole machine as a user's estimate sees it (`--estimate`).
+        Machine = "machine",
+        /// A GPU, with its memory and its board.
+        Gpu = "gpu",
     }
 }
 
-/// Where a zone's energy comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MeterSource {
-    /// The kernel's powercap tree.
-    Powercap,
-    /// The kernel's perf events of the PMU `power`.
-    Perf,
-    /// Watts that the user gave.
-    Estimate,
-    /// The energy counter of a GPU, by NVML.
-    NvmlEnergy,
-    /// The integral of a GPU's power, by NVML.
-    NvmlPower,
-}
-
-impl MeterSource {
-    /// All of them.
-    pub const ALL: [Self; 5] = [
-        Self::Powercap,
-        Self::Perf,
-        Self::Estimate,
-        Self::NvmlEnergy,
-        Self::NvmlPower,
-    ];
-
-    /// The word that the log uses.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Powercap => "powercap",
-            Self::Perf => "perf",
-            Self::Estimate => "estimate",
-            Self::NvmlEnergy => "nvml_energy",
-            Self::NvmlPower => "nvml_power",
-        }
+words! {
+    /// Where a zone's energy comes from.
+    pub enum MeterSource {
+        /// The kernel's powercap tree.
+        Powercap = "powercap",
+        /// The kernel's perf events of the PMU `power`.
+        Perf = "perf",
+        /// Watts that the user gave.
+        Estimate = "estimate",
+        /// The energy counter of a GPU, by NVML.
+        NvmlEnergy = "nvml_energy",
+        /// The integral of a GPU's power, by NVML.
+        NvmlPower = "nvml_power",
     }
 }
 

@@ -1,7 +1,8 @@
 //! dlpm, *deep-learning power measure*: the joules that each process, cgroup and experiment really used.
 //!
 //! Data goes one way: [`sources`] read, an [`interval::Interval`] holds what they saw, [`attribution`] makes a ledger
-//! of it, [`sinks`] write the ledger, [`totals`] add ledgers up, [`tables`] show the sums, and [`verify`] proves what they wrote. [`commands`] drive that; [`cli`] is what
+//! of it, [`sinks`] write the ledger as lines of a [`log`], [`totals`] add ledgers up, [`tables`] show the sums, and
+//! [`verify`] proves what was written. [`commands`] drive that; [`cli`] is what
 //! users type; [`printable`] keeps foreign text from controlling a terminal. The crate `dlpm-model` counts what a model file asks for.
 #![warn(clippy::print_stderr, clippy::print_stdout)]
 
@@ -11,6 +12,7 @@ pub mod cli;
 pub mod commands;
 pub mod files;
 pub mod interval;
+pub mod log;
 pub mod phases;
 pub mod plot;
 pub mod printable;
@@ -21,3 +23,4 @@ pub mod sources;
 pub mod tables;
 pub mod totals;
 pub mod verify;
+mod words;

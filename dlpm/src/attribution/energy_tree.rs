@@ -16,15 +16,15 @@
 //!
 //! Every package has a debt of the moment, and the rests that follow pay it. A debt is a contradiction if it grows
 //! beyond what two readings at different moments can differ by ([`Span::bound_uj`]), or if it grew in [`GROWTHS`]
-//! intervals (not counting those that are shorter than [`SHORT_NS`]) and nothing of it was paid in between. Then these
+//! intervals (not counting those that are shorter than [`SHORT_NS`](crate::interval::SHORT_NS)) and nothing of it was paid in between. Then these
 //! parts are not inside the package (as on some client CPUs), and for the remainder of the trace the package is one
 //! leaf. So at any moment, all leaves together exceed their package by the bound of one interval at most.
 
 use std::collections::BTreeMap;
 
 use crate::{
-    attribution::ledger::{LeafZone, Ledger, Method, RootZone},
-    interval::{METER_STEP_NS, MeterSource, SHORT_NS, ZoneKind, ZoneReading},
+    attribution::ledger::{self, LeafZone, Ledger, Method, RootZone},
+    interval::{METER_STEP_NS, MeterSource, ZoneKind, ZoneReading},
 };
 
 /// Name below its root of the leaf of a package that is split as a whole.
@@ -73,7 +73,7 @@ impl Carries {
     #[must_use]
     pub fn after(&self, ledger: &Ledger) -> Self {
         // In a short interval the package may not have moved at all, so that nothing could be paid.
-        let counts = ledger.end_ns.saturating_sub(ledger.begin_ns) >= SHORT_NS;
+        let counts = ledger.tells_power();
         let next = |root: &RootZone| {
             let before = self.0.get(&root.zone).copied().unwrap_or_default();
             let growths = match root.carry_uj.cmp(&root.previous_carry_uj) {
@@ -120,7 +120,7 @@ impl Span {
     /// That of a ledger.
     pub fn of(ledger: &Ledger) -> Self {
         Self {
-            length_ns: ledger.end_ns.saturating_sub(ledger.begin_ns),
+            length_ns: ledger.length_ns(),
             skew_ns: ledger.energy_skew_ns,
         }
     }
@@ -336,7 +336,7 @@ fn is_part_of(zone: &ZoneReading, root: &ZoneReading) -> bool {
 }
 
 fn is_below(zone: &str, kind: ZoneKind, root: &str) -> bool {
-    kind == ZoneKind::Package && zone.strip_prefix(root).is_some_and(|below| below.starts_with('/'))
+    kind == ZoneKind::Package && ledger::is_part(zone, root)
 }
 
 fn not_inside(root: &ZoneReading) -> String {

@@ -20,8 +20,8 @@ pub fn zone_name(uuid: &str) -> String {
     format!("gpu-{}", uuid.strip_prefix("GPU-").unwrap_or(uuid))
 }
 
-/// What the log shows of each GPU beside its energy.
-pub fn facts(readings: &[GpuReading]) -> Vec<GpuFacts> {
+/// What the log shows of each GPU beside its energy, in an interval that ended at `end_ns`.
+pub fn facts(readings: &[GpuReading], end_ns: u64) -> Vec<GpuFacts> {
     readings
         .iter()
         .map(|gpu| GpuFacts {
@@ -31,7 +31,9 @@ pub fn facts(readings: &[GpuReading]) -> Vec<GpuFacts> {
             name: gpu.name.clone(),
             pci: gpu.pci.clone(),
             mig: gpu.mig,
-            read_at_ns: gpu.read_at_ns,
+            read_late_ns: gpu
+                .read_at_ns
+                .map(|at_ns| at_ns.cast_signed().saturating_sub(end_ns.cast_signed())),
             power_mw: gpu.power_mw,
             utilization_percent: gpu.utilization_percent,
             memory_used_bytes: gpu.memory_used_bytes,

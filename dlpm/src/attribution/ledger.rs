@@ -2,86 +2,47 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use crate::interval::{CpuInterval, MachineMemory, MemoryReading, MeterSource, ProcessId, ZoneKind};
+use serde::{Deserialize, Serialize};
 
-/// How a figure of energy was made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Method {
-    /// Read from a meter.
-    Measured,
-    /// Split by CPU time.
-    CpuTime,
-    /// Split by resident memory.
-    Memory,
-    /// Made from watts that the user gave.
-    Estimate,
-    /// Split by SM time.
-    Sm,
-    /// All of one process, which was alone.
-    SoleProcess,
-    /// Nobody used it: idle.
-    NoProcess,
-    /// Several used it, and how much of it each is not known: unattributed.
-    NotSplit,
-}
+use crate::{
+    interval::{CpuInterval, MachineMemory, MemoryReading, MeterSource, ProcessId, SHORT_NS, ZoneKind},
+    words::words,
+};
 
-impl Method {
-    /// All of them.
-    pub const ALL: [Self; 8] = [
-        Self::Measured,
-        Self::CpuTime,
-        Self::Memory,
-        Self::Estimate,
-        Self::Sm,
-        Self::SoleProcess,
-        Self::NoProcess,
-        Self::NotSplit,
-    ];
-
-    /// The word that the log uses.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Measured => "measured",
-            Self::CpuTime => "cpu_time",
-            Self::Memory => "memory",
-            Self::Estimate => "estimate",
-            Self::Sm => "sm",
-            Self::SoleProcess => "sole_process",
-            Self::NoProcess => "no_process",
-            Self::NotSplit => "not_split",
-        }
+words! {
+    /// How a figure of energy was made.
+    pub enum Method {
+        /// Read from a meter.
+        Measured = "measured",
+        /// Split by CPU time.
+        CpuTime = "cpu_time",
+        /// Split by resident memory.
+        Memory = "memory",
+        /// Made from watts that the user gave.
+        Estimate = "estimate",
+        /// Split by SM time.
+        Sm = "sm",
+        /// All of one process, which was alone.
+        SoleProcess = "sole_process",
+        /// Nobody used it: idle.
+        NoProcess = "no_process",
+        /// Several used it, and how much of it each is not known: unattributed.
+        NotSplit = "not_split",
     }
 }
 
-/// What becomes of the energy that is used while nothing runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum IdlePolicy {
-    /// It goes to the tasks by their weight.
-    #[default]
-    Proportional,
-    /// What the idle machine would have used in that time (its calibrated floor) is the idle row's; the tasks share what
-    /// is above it.
-    Separate,
-    /// A task takes its share of all CPU time, the idle row takes the rest.
-    Capacity,
-}
-
-impl IdlePolicy {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Proportional, Self::Separate, Self::Capacity];
-
-    /// The policy of that word.
-    pub fn from_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|policy| policy.as_str() == word)
-    }
-
-    /// The word that the log uses.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Proportional => "proportional",
-            Self::Separate => "separate",
-            Self::Capacity => "capacity",
-        }
+words! {
+    /// What becomes of the energy that is used while nothing runs.
+    #[derive(Default)]
+    pub enum IdlePolicy {
+        /// It goes to the tasks by their weight.
+        #[default]
+        Proportional = "proportional",
+        /// What the idle machine would have used in that time (its calibrated floor) is the idle row's; the tasks share what
+        /// is above it.
+        Separate = "separate",
+        /// A task takes its share of all CPU time, the idle row takes the rest.
+        Capacity = "capacity",
     }
 }
 
@@ -141,8 +102,44 @@ pub struct LeafZone {
     pub idle_floor_mw: Option<u64>,
 }
 
+impl LeafZone {
+    /// Whether it is a part of that root.
+    pub fn belongs_to(&self, root: &RootZone) -> bool {
+        is_part(&self.zone, &root.zone)
+    }
+}
+
+/// Whether a zone is a part of another, by their names.
+pub fn is_part(zone: &str, root: &str) -> bool {
+    zone.strip_prefix(root).is_some_and(|below| below.starts_with('/'))
+}
+
+/// What roots and leaves have in common.
+#[derive(Clone, Copy, Debug)]
+pub struct ZoneView<'a> {
+    /// Name of the zone.
+    pub zone: &'a str,
+    /// Energy of the interval in µJ, or why it is not known.
+    pub energy_uj: &'a Result<u64, String>,
+    /// Counter at the end of the interval.
+    pub counter_uj: Option<u64>,
+    /// Largest value of the counter.
+    pub range_uj: Option<u64>,
+    /// Who read it.
+    pub source: MeterSource,
+    /// How its figure was made, or is split.
+    pub method: Method,
+}
+
+impl ZoneView<'_> {
+    /// The energy, where it is known.
+    pub fn known_uj(&self) -> Option<u64> {
+        self.energy_uj.as_ref().ok().copied()
+    }
+}
+
 /// CPU time on one package.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CpuUse {
     /// Time on the CPUs of the package.
     pub cpu_ns: u64,
@@ -151,20 +148,22 @@ pub struct CpuUse {
 }
 
 /// What a row did on one GPU.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GpuUse {
     /// Number of processes.
     pub processes: u32,
     /// SM utilisation integrated over time, in percent × µs.
     pub sm_percent_us: u64,
     /// Memory held on the GPU, as far as it is told.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_bytes: Option<u64>,
     /// MIG instances that it runs on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub instances: Vec<String>,
 }
 
 /// What the log shows of a GPU beside its energy, which is a leaf.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GpuFacts {
     /// Name of its leaf.
     pub zone: String,
@@ -178,8 +177,9 @@ pub struct GpuFacts {
     pub pci: String,
     /// Divided into instances (MIG).
     pub mig: bool,
-    /// CLOCK_MONOTONIC of its energy reading.
-    pub read_at_ns: Option<u64>,
+    /// Its energy reading less the end of the interval.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub read_late_ns: Option<i64>,
     /// Power at the end of the interval, in mW.
     pub power_mw: Option<u64>,
     /// Percentage of its last sampling period in which any kernel ran.
@@ -189,12 +189,15 @@ pub struct GpuFacts {
     /// All memory.
     pub memory_total_bytes: Option<u64>,
     /// Why there is no SM time by process.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub sm_time_missing: Option<String>,
     /// Why its processes could not be listed.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub lists_missing: Option<String>,
     /// Samples of utilisation that were left out because they make no sense.
     pub dropped_samples: u64,
     /// What is wrong with it or its driver, and how that is dealt with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
 }
 
@@ -296,6 +299,18 @@ pub struct CgroupSum {
     pub energy_uj: Vec<u64>,
 }
 
+/// The estimate of an interval, in the row `self` of its line. This time is not dlpm's in any row: it is a part of the
+/// slices of the tasks that were switched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SwitchEstimate {
+    /// Context switches of all CPUs.
+    pub switches: u64,
+    /// Measured at the start of the trace.
+    pub ns_per_switch: u64,
+    /// The product.
+    pub estimate_ns: u64,
+}
+
 /// Who gets which energy in one interval.
 #[derive(Clone, Debug)]
 pub struct Ledger {
@@ -336,16 +351,56 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    /// Length of the interval.
+    pub fn length_ns(&self) -> u64 {
+        self.end_ns.saturating_sub(self.begin_ns)
+    }
+
+    /// Whether it is long enough that energy over time is power, and not the step of a meter.
+    pub fn tells_power(&self) -> bool {
+        self.length_ns() >= SHORT_NS
+    }
+
+    /// All zones, roots first.
+    pub fn zones(&self) -> impl Iterator<Item = ZoneView<'_>> {
+        let roots = self.roots.iter().map(|root| ZoneView {
+            zone: &root.zone,
+            energy_uj: &root.energy_uj,
+            counter_uj: root.counter_uj,
+            range_uj: root.range_uj,
+            source: root.source,
+            method: root.method,
+        });
+        let leaves = self.leaves.iter().map(|leaf| ZoneView {
+            zone: &leaf.zone,
+            energy_uj: &leaf.energy_uj,
+            counter_uj: leaf.counter_uj,
+            range_uj: leaf.range_uj,
+            source: leaf.source,
+            method: leaf.method,
+        });
+        roots.chain(leaves)
+    }
+
+    /// The leaves of a root, in order.
+    pub fn leaves_of(&self, root: &RootZone) -> impl Iterator<Item = &LeafZone> {
+        self.leaves.iter().filter(move |leaf| leaf.belongs_to(root))
+    }
+
     /// Context switches on all CPUs.
     pub fn switches(&self) -> u64 {
         self.cpus
             .iter()
             .fold(0, |sum: u64, cpu| sum.saturating_add(cpu.switches))
     }
-
-    /// What dlpm's program cost inside the context switches of all CPUs, in ns: an estimate, where the cost of one is
-    /// known.
-    pub fn in_switches_ns(&self) -> Option<u64> {
-        Some(self.switches().saturating_mul(self.ns_per_switch?))
+    /// dlpm's part of the context switches, where the cost of one is known.
+    pub fn switch_estimate(&self) -> Option<SwitchEstimate> {
+        let ns_per_switch = self.ns_per_switch?;
+        let switches = self.switches();
+        Some(SwitchEstimate {
+            switches,
+            ns_per_switch,
+            estimate_ns: switches.saturating_mul(ns_per_switch),
+        })
     }
 }

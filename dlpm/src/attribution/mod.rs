@@ -72,7 +72,7 @@ pub fn attribute(interval: &Interval, options: &Options, carries: &Carries) -> L
         skew_ns: interval.energy_skew_ns,
     };
     let mut tree = energy_tree::build(&interval.zones, carries, span);
-    let gpus = gpus::facts(&interval.gpus);
+    let gpus = gpus::facts(&interval.gpus, interval.end_ns);
     tree.leaves
         .extend(gpus::leaves(&interval.gpus, &gpus, &rows, options.idle_policy));
     let rules = Rules {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::{plot::metrics::Metric, report::window::Moment};
+use crate::{log::window::Moment, plot::metrics::Metric};
 
 const PLOT_HELP: &str = "\
 Metrics:

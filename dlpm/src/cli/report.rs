@@ -4,7 +4,7 @@ use std::{num::NonZeroU64, path::PathBuf};
 
 use clap::{Args, ValueEnum};
 
-use crate::report::{facts::Target, window::Moment};
+use crate::{log::window::Moment, report::facts::Target};
 
 const REPORT_HELP: &str = "\
 Window:

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::report::metric_value;
-use crate::report::window::Moment;
+use crate::log::window::Moment;
 
 /// `dlpm result`
 #[derive(Debug, Args)]

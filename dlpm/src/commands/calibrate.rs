@@ -14,9 +14,9 @@ use crate::{
     },
     cli::CalibrateArgs,
     interval::{GpuReading, ZoneKind, ZoneReading},
+    log::date::date,
     sinks::{
         beside::as_user,
-        segments::date,
         terminal::{print, say},
     },
     sources::{

@@ -15,15 +15,14 @@ use crate::{
     causes::told,
     cli::ConvertArgs,
     files,
-    report::{
-        conversion::{Conversion, Converted},
-        results::RESULTS_NAME,
+    log::{
+        names::{LOG_NAME, METADATA_NAME, RESULTS_NAME},
+        torn::looks_torn,
     },
+    report::conversion::{Conversion, Converted},
     sinks::{
         beside,
-        folder::{FolderMode, LOG_NAME, OutputFolder},
-        metadata::METADATA_NAME,
-        repair,
+        folder::{FolderMode, OutputFolder},
         terminal::say,
     },
 };
@@ -127,7 +126,7 @@ impl Copy<'_> {
             };
             let converted = match converted {
                 Ok(converted) => converted,
-                Err(_) if repair::looks_torn(&line) && input.fill_buf()?.is_empty() => {
+                Err(_) if looks_torn(&line) && input.fill_buf()?.is_empty() => {
                     self.notes.push(format!(
                         "the last line of {} is not whole and was left out",
                         self.log.display()

@@ -10,9 +10,9 @@ use anyhow::{Context, Result, bail};
 use super::caller;
 use crate::{
     cli::PlotArgs,
+    log::window::Window,
     plot::{chart, figure, output, png},
     printable,
-    report::window::Window,
     sinks::terminal::print,
 };
 

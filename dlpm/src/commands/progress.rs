@@ -2,7 +2,6 @@
 
 use crate::{
     attribution::ledger::{Ledger, RowKey},
-    interval::SHORT_NS,
     sinks::terminal,
     totals::Totals,
 };
@@ -24,7 +23,7 @@ impl Progress {
 
     /// Shows where the trace stands after an interval, if that is long enough to tell power.
     pub fn show(&mut self, ledger: &Ledger, totals: &Totals) {
-        if !self.enabled || ledger.end_ns.saturating_sub(ledger.begin_ns) < SHORT_NS {
+        if !self.enabled || !ledger.tells_power() {
             return;
         }
         let listed = ledger
@@ -33,7 +32,7 @@ impl Progress {
             .filter(|row| matches!(row.key, RowKey::Process(..)))
             .count();
         let mut line = format!("{:.0} s, {listed} processes", to_f64(totals.duration_ns) / 1e9);
-        let interval_ns = to_f64(u128::from(ledger.end_ns.saturating_sub(ledger.begin_ns).max(1)));
+        let interval_ns = to_f64(u128::from(ledger.length_ns().max(1)));
         for root in &ledger.roots {
             match root.energy_uj {
                 Ok(energy_uj) => {

@@ -8,18 +8,17 @@ use jiff::tz::TimeZone;
 use super::caller;
 use crate::{
     cli::{By, Format, ReportArgs},
+    log::{LogReader, names::RESULTS_NAME, window::Window},
     printable::{self, printable},
     report::{
         collect::Collected,
         facts::{self, Carbon},
         listing,
-        log::LogReader,
         model::Model,
-        results::{RESULTS_NAME, Reached, Results},
+        results::{Reached, Results},
         sheet::{self, Cell, Record},
         sheets::Sheets,
         text::Text,
-        window::Window,
     },
     report_html,
     sinks::{

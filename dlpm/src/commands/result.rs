@@ -9,12 +9,16 @@ use serde_json::{Map, Value};
 use super::caller;
 use crate::{
     cli::ResultArgs,
-    report::{
-        listing::is_reserved,
-        results::{DATE_KEY, RESULTS_NAME, entries},
+    log::{
+        date,
+        names::{LOG_NAME, RESULTS_NAME},
         window::Moment,
     },
-    sinks::{beside, folder::LOG_NAME, segments},
+    report::{
+        listing::is_reserved,
+        results::{DATE_KEY, entries},
+    },
+    sinks::beside,
 };
 
 /// Runs the command; its errors are printed.
@@ -39,7 +43,7 @@ fn add(args: &ResultArgs) -> Result<()> {
         Some(moment) => moment.unix_ns(0, timezone),
     };
     let mut entry = Map::new();
-    entry.insert(DATE_KEY.to_owned(), segments::date(unix_ns, timezone).into());
+    entry.insert(DATE_KEY.to_owned(), date::date(unix_ns, timezone).into());
     for (metric, value) in &args.values {
         if let Some(why) = is_reserved(metric) {
             bail!("a result cannot be called `{metric}`: {why}; choose another name");

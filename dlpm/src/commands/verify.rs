@@ -5,11 +5,9 @@ use std::{fmt::Write as _, io::BufReader, path::Path, process::ExitCode};
 use crate::{
     cli::VerifyArgs,
     files::open as open_log,
+    log::names::log_of,
     printable::printable,
-    sinks::{
-        folder::LOG_NAME,
-        terminal::{print, say},
-    },
+    sinks::terminal::{print, say},
     verify::{Report, files, verify},
 };
 
@@ -18,11 +16,7 @@ const NO_LOG: u8 = 2;
 
 /// Runs the command; its errors are printed.
 pub fn run(args: &VerifyArgs) -> ExitCode {
-    let path = if args.folder.is_dir() {
-        args.folder.join(LOG_NAME)
-    } else {
-        args.folder.clone()
-    };
+    let path = log_of(&args.folder);
     let keep = usize::try_from(args.max_failures).unwrap_or(usize::MAX);
     match open_log(&path).and_then(|file| verify(BufReader::new(file), keep)) {
         Ok(report) => {

@@ -14,7 +14,7 @@ use super::{
     scan::{self, Sample, Scanned},
     timeline::Span,
 };
-use crate::report::window::Window;
+use crate::log::window::Window;
 
 /// Curves that can still be told apart.
 const MOST_CURVES: usize = 24;

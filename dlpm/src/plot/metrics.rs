@@ -71,15 +71,6 @@ pub struct Metric {
     pub source: Source,
 }
 
-/// The rows that are not processes.
-const ROWS: [RowKey; 5] = [
-    RowKey::Others,
-    RowKey::Kernel,
-    RowKey::SelfDlpm,
-    RowKey::Idle,
-    RowKey::Unattributed,
-];
-
 impl Metric {
     /// What `name` asks for.
     ///
@@ -99,10 +90,10 @@ impl Metric {
                 let pid = pid.parse();
                 Source::Process(pid.map_err(|_| anyhow!("`{name}`: a pid is a number, as in process:4242"))?)
             }
-            ("row", Some(row)) if ROWS.iter().any(|key| key.as_str() == row) => Source::Row(row.to_owned()),
+            ("row", Some(row)) if RowKey::FIXED.iter().any(|key| key.as_str() == row) => Source::Row(row.to_owned()),
             ("row", _) => bail!(
                 "`{name}`: rows are {}",
-                ROWS.map(|key| format!("row:{}", key.as_str())).join(", ")
+                RowKey::FIXED.map(|key| format!("row:{}", key.as_str())).join(", ")
             ),
             ("zone" | "cgroup" | "comm" | "process", None) => bail!("`{name}`: say which one, as in {name}:NAME"),
             _ => field(name, word, rest)?,
@@ -140,14 +131,7 @@ impl Metric {
                     matches!(field.unit, Unit::Watts | Unit::Fraction | Unit::CpuSeconds) && !field.is_memory();
                 return value.or_else(|| (is_use && field.is_there(metrics)).then_some(0.0));
             }
-            Source::Zone(zone) => {
-                let mut roots = ledger.roots.iter().map(|root| (&root.zone, &root.energy_uj));
-                let mut leaves = ledger.leaves.iter().map(|leaf| (&leaf.zone, &leaf.energy_uj));
-                let found = roots
-                    .find(|(name, _)| *name == zone)
-                    .or_else(|| leaves.find(|(name, _)| *name == zone));
-                found.and_then(|(_, energy_uj)| energy_uj.as_ref().ok().copied())?
-            }
+            Source::Zone(zone) => ledger.zones().find(|known| known.zone == zone)?.known_uj()?,
             _ if !ledger.leaves.iter().any(|leaf| leaf.energy_uj.is_ok()) => return None,
             Source::Cgroup(path) => {
                 let inside = ledger.cgroups.iter().filter(|sum| is_below(&sum.cgroup, path));

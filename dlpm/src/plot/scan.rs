@@ -7,11 +7,8 @@ use serde_json::value::RawValue;
 use super::timeline::{Span, Timeline};
 use crate::{
     attribution::ledger::Ledger,
+    log::{LogError, LogLine, LogReader, PassedOver, window::Window},
     printable::printable,
-    report::{
-        log::{LogError, LogLine, LogReader, PassedOver},
-        window::Window,
-    },
     sources::timezone::local,
 };
 

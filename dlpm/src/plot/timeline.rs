@@ -4,14 +4,12 @@ use std::collections::HashMap;
 
 use crate::{
     attribution::ledger::Ledger,
-    report::{
-        log::Event,
+    log::{
+        Event,
+        names::CLOCK_STEP_NS,
         phases::{Border, Phases},
     },
 };
-
-/// Dates go with the monotonic clock to this, within a segment of a log.
-const TOLERANCE_NS: i64 = 500_000_000;
 
 /// Phases that are kept at most; their number goes on.
 const PHASES: usize = 20_000;
@@ -51,7 +49,7 @@ pub struct Timeline {
 impl Timeline {
     /// Where the next interval of dlpm lies.
     pub fn interval(&mut self, ledger: &Ledger) -> Span {
-        let length_ns = ledger.end_ns.saturating_sub(ledger.begin_ns);
+        let length_ns = ledger.length_ns();
         let follows = self.last == Some((ledger.begin_ns, ledger.seq.wrapping_sub(1)));
         for border in self.phases.interval(ledger.seq) {
             self.border(border);
@@ -125,8 +123,8 @@ impl Timeline {
             .saturating_sub(length);
         let end = i64::try_from(self.end_ns).unwrap_or(i64::MAX);
         let late = by_date.saturating_sub(end);
-        let begin_ns = if (follows && late.abs() <= TOLERANCE_NS) || late < 0 {
-            if late < -TOLERANCE_NS {
+        let begin_ns = if (follows && late.abs() <= CLOCK_STEP_NS) || late < 0 {
+            if late < -CLOCK_STEP_NS {
                 self.shift_ns = self.shift_ns.saturating_sub(late);
             }
             self.end_ns

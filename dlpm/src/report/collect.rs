@@ -4,16 +4,14 @@ use std::{collections::BTreeMap, io::BufRead};
 
 use jiff::tz::TimeZone;
 
-use super::{
-    foreign::ForeignTotals,
-    log::{Event, LogError, LogLine, LogReader, PassedOver},
-    phases::{Border, Phases},
-    results::Results,
-    sheets::joules,
-    window::Window,
-};
+use super::{foreign::ForeignTotals, results::Results, sheets::joules};
 use crate::{
     attribution::ledger::Ledger,
+    log::{
+        Dropped, Event, LogError, LogLine, LogReader, PassedOver,
+        phases::{Border, Phases},
+        window::Window,
+    },
     totals::{Totals, comms::Comms, gpus::Gpus, phases::PhaseTotals},
 };
 
@@ -69,6 +67,16 @@ pub struct Missing {
     pub cut_bytes: u64,
     /// How often the wall clock jumped.
     pub clock_steps: u64,
+}
+
+impl Missing {
+    fn add(&mut self, dropped: &Dropped) {
+        self.dropped = self.dropped.saturating_add(dropped.intervals);
+        self.dropped_cpu_ns += u128::from(dropped.cpu_ns);
+        for (zone, energy_uj) in &dropped.zones {
+            *self.dropped_uj.entry(zone.clone()).or_default() += u128::from(*energy_uj);
+        }
+    }
 }
 
 impl Collected {
@@ -145,7 +153,7 @@ impl Collected {
             self.traces += 1;
         }
         self.last_seq = Some(ledger.seq);
-        let length_ns = i64::try_from(ledger.end_ns.saturating_sub(ledger.begin_ns)).unwrap_or(i64::MAX);
+        let length_ns = i64::try_from(ledger.length_ns()).unwrap_or(i64::MAX);
         let begin_unix_ns = ledger.end_unix_ns.saturating_sub(length_ns);
         let log_begin_unix_ns = *self.log_begin_unix_ns.get_or_insert(begin_unix_ns);
         let in_time = window.holds(ledger.end_unix_ns, log_begin_unix_ns, timezone);
@@ -188,18 +196,7 @@ impl Collected {
                 self.missing.cut_bytes = self.missing.cut_bytes.saturating_add(*lost_bytes);
             }
             Event::ClockStep { .. } if in_window => self.missing.clock_steps += 1,
-            Event::Dropped {
-                intervals,
-                cpu_ns,
-                zones,
-                ..
-            } if in_window => {
-                self.missing.dropped = self.missing.dropped.saturating_add(*intervals);
-                self.missing.dropped_cpu_ns += u128::from(*cpu_ns);
-                for (zone, energy_uj) in zones {
-                    *self.missing.dropped_uj.entry(zone.clone()).or_default() += u128::from(*energy_uj);
-                }
-            }
+            Event::Dropped(dropped) if in_window => self.missing.add(dropped),
             _ => {}
         }
     }

@@ -9,7 +9,10 @@ use serde::{
 };
 use serde_json::value::{RawValue, to_raw_value};
 
-use crate::{printable, sinks::line::SEGMENT_END};
+use crate::{
+    log::{Kind, Line},
+    printable,
+};
 
 /// The CPU field names of 2021.
 const ALIASES: [&str; 4] = ["cpu_uses", "mem_use_abs", "mem_use_percent", "mem_use_uss"];
@@ -108,29 +111,24 @@ impl Conversion {
     /// A sentence on why it is not a line of a log.
     pub fn line(&self, line: &str) -> Result<Converted, String> {
         let line = line.trim_ascii();
-        if line.is_empty() {
-            return Ok(Converted::Dropped);
-        }
         let not_json = |error: serde_json::Error| format!("it is not JSON: {error}");
-        if !line.starts_with('{') {
-            let value: serde_json::Value = serde_json::from_str(line).map_err(not_json)?;
-            return Ok(if value == SEGMENT_END {
-                Converted::SegmentEnd((!self.no_marker).then(|| format!("\"{SEGMENT_END}\"\n")))
-            } else {
-                Converted::Dropped
-            });
+        match Kind::of_line(line.as_bytes()).map_err(|error| format!("it is not JSON: {error}"))? {
+            Kind::SegmentEnd => {
+                let end = (!self.no_marker).then(|| Line::segment_end().text().to_owned());
+                return Ok(Converted::SegmentEnd(end));
+            }
+            // Events, and what later versions may add.
+            Kind::Event | Kind::Undated if !self.no_marker && !self.strip_exact => {
+                return Ok(Converted::Other(format!("{}\n", printable::json(line))));
+            }
+            Kind::Event | Kind::Undated | Kind::Nothing | Kind::List => return Ok(Converted::Dropped),
+            Kind::Foreign => return Err("it is neither a sample nor an event".to_owned()),
+            Kind::Sample | Kind::Repeat => {}
         }
         let mut object: Object = serde_json::from_str(line).map_err(not_json)?;
-        let Some(date) = object.get("date") else {
-            // Events, and what later versions may add.
-            return Ok(if self.no_marker || self.strip_exact {
-                Converted::Dropped
-            } else {
-                Converted::Other(format!("{}\n", printable::json(line)))
-            });
-        };
         if self.naive_dates {
-            let date: String = serde_json::from_str(date.get()).map_err(not_json)?;
+            let date = object.get("date").map_or("", RawValue::get);
+            let date: String = serde_json::from_str(date).map_err(not_json)?;
             object.set("date", &naive(&date)).map_err(not_json)?;
         }
         if self.no_aliases

@@ -10,11 +10,9 @@ use super::{
     sheets::{Sheets, joules, peak_watts, share, watts, words},
 };
 use crate::{
+    log::date,
     printable::printable,
-    sinks::{
-        segments,
-        summary::{Printer, SummaryOptions},
-    },
+    sinks::summary::{Printer, SummaryOptions},
     tables::figures::decimal,
     totals::{Share, Totals},
 };
@@ -89,7 +87,7 @@ pub fn difference_uj(totals: &Totals) -> u128 {
 /// The window, the sums, and what is missing.
 pub fn overview(collected: &Collected, timezone: &TimeZone) -> Record {
     let totals = &collected.totals;
-    let date = |unix_ns: Option<i64>| unix_ns.map(|unix_ns| segments::date(unix_ns, timezone));
+    let date = |unix_ns: Option<i64>| unix_ns.map(|unix_ns| date::date(unix_ns, timezone));
     let record = Record::default()
         .with("begin_date", date(collected.begin_unix_ns))
         .with("end_date", date(collected.end_unix_ns))
@@ -222,7 +220,7 @@ pub fn results(collected: &Collected, targets: &[Target], timezone: &TimeZone) -
         let values = entry.values.iter();
         let values = values.fold(Record::default(), |record, (metric, value)| record.with(metric, *value));
         Record::default()
-            .with("date", segments::date(entry.unix_ns, timezone))
+            .with("date", date::date(entry.unix_ns, timezone))
             .with("values", values)
             .and(spent(entry.spent))
     });

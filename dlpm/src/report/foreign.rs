@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::log::Foreign;
+use crate::log::Foreign;
 
 /// Pids that are told apart at most.
 const PIDS: usize = 10_000;

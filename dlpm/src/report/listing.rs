@@ -5,12 +5,10 @@ use std::{collections::BTreeMap, io::BufRead};
 use anyhow::Result;
 use serde_json::{Map, Value};
 
-use super::{
-    log::{Event, LogLine, LogReader},
-    sheet::{self, Record},
-};
+use super::sheet::{self, Record};
 use crate::{
     cli::Format,
+    log::{Event, LogLine, LogReader},
     printable::{self, printable},
     tables::figures::{table, trimmed},
 };
@@ -89,10 +87,8 @@ pub fn list<R: BufRead>(mut reader: LogReader<R>, format: Format) -> Result<Stri
         let metrics = match reader.next_line()? {
             None => break,
             Some(LogLine::Interval(interval)) => {
-                let ledger = &interval.ledger;
-                let roots = ledger.roots.iter().map(|root| &root.zone);
-                for zone in roots.chain(ledger.leaves.iter().map(|leaf| &leaf.zone)) {
-                    add(2, &format!("zone:{zone}"), "µJ in the interval, W", "zone");
+                for zone in interval.ledger.zones() {
+                    add(2, &format!("zone:{}", zone.zone), "µJ in the interval, W", "zone");
                 }
                 interval.metrics
             }

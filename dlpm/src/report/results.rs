@@ -5,10 +5,10 @@ use std::path::Path;
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value};
 
-use super::log::unix_ns;
-use crate::files;
-
-pub use crate::sinks::folder::RESULTS_NAME;
+use crate::{
+    files,
+    log::{date::unix_ns, names::RESULTS_NAME},
+};
 
 /// The key of a result's date, which AIPowerMeter's reader wants.
 pub const DATE_KEY: &str = "end_training_epoch";

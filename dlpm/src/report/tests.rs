@@ -6,16 +6,13 @@ use jiff::tz::TimeZone;
 use proptest::{collection::vec, prelude::*, sample::subsequence};
 use serde_json::Value;
 
-use super::{
-    collect::Collected,
-    facts,
-    log::LogReader,
-    results::Results,
-    sheets::Sheets,
-    window::{Moment, Window},
-};
+use super::{collect::Collected, facts, results::Results, sheets::Sheets};
 use crate::{
     attribution::ledger::Ledger,
+    log::{
+        LogReader,
+        window::{Moment, Window},
+    },
     sinks::{
         summary::SummaryOptions,
         testing::{all_zones, ledger, segmenter},

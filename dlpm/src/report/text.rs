@@ -13,11 +13,9 @@ use super::{
 };
 use crate::{
     interval::ProcessId,
+    log::date,
     printable::printable,
-    sinks::{
-        segments,
-        summary::{Printer, SummaryOptions},
-    },
+    sinks::summary::{Printer, SummaryOptions},
     tables::figures::{self, UNKNOWN, average_watts, decimal, peak_watts, percent, table, trimmed, watts},
     totals::{
         SHORTEST_PEAK_NS, Share, ZoneTotal,
@@ -56,7 +54,7 @@ impl Text<'_> {
     pub fn head(&self) -> String {
         let collected = self.collected;
         let totals = &collected.totals;
-        let date = |unix_ns: i64| segments::date(unix_ns, self.timezone);
+        let date = |unix_ns: i64| date::date(unix_ns, self.timezone);
         let mut text = String::new();
         if let (Some(begin), Some(end)) = (collected.begin_unix_ns, collected.end_unix_ns) {
             text += &format!("From {} to {}\n", date(begin), date(end));

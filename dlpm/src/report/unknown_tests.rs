@@ -10,15 +10,14 @@ use super::{
     sheets::Sheets,
     tests::{collected, log_of},
     text::Text,
-    window::Window,
 };
 use crate::{
     attribution::{Options, attribute, energy_tree::Carries, ledger::Ledger},
     interval::{MeterSource, ZoneKind, ZoneReading},
+    log::{names::LOG_NAME, window::Window},
     report::{collect::Collected, facts},
     report_html,
     sinks::{
-        folder::LOG_NAME,
         summary::{self, SummaryOptions},
         testing::{all_zones, interval, zone},
     },

@@ -9,13 +9,10 @@ use serde_json::Value;
 use super::survey::Survey;
 use crate::{
     files,
+    log::names::{LOG_NAME, METADATA_NAME},
     plot::timeline::Span,
     report::facts,
-    sinks::{
-        folder::LOG_NAME,
-        metadata::METADATA_NAME,
-        summary::{Printer, SummaryOptions},
-    },
+    sinks::summary::{Printer, SummaryOptions},
     sources::timezone::local,
     tables::figures::{decimal, peak_watts, percent, watts},
     totals::Totals,

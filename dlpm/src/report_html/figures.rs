@@ -9,6 +9,7 @@ use super::{consumers::Areas, survey::Survey};
 use crate::{
     attribution::ledger::Ledger,
     interval::ZoneKind,
+    log::window::Window,
     plot::{
         bands::Bands,
         bins::{Series, TimeBins},
@@ -19,7 +20,6 @@ use crate::{
         scan::{Sample, scan},
         timeline::Span,
     },
-    report::window::Window,
 };
 
 /// Width and height of a chart, in pixels of its own; the page scales it.
@@ -123,7 +123,7 @@ fn rates(areas: &Areas, ledger: &Ledger, by_energy: bool) -> Vec<f64> {
     if by_energy && !ledger.leaves.iter().any(|leaf| leaf.energy_uj.is_ok()) {
         return Vec::new();
     }
-    let length_ns = ledger.end_ns.saturating_sub(ledger.begin_ns) as f64;
+    let length_ns = ledger.length_ns() as f64;
     let unit = if by_energy { 1000.0 } else { 1.0 };
     let amounts = areas.amounts(ledger, by_energy);
     amounts

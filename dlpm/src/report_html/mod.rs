@@ -16,9 +16,9 @@ use std::path::Path;
 use anyhow::{Result, bail};
 
 use crate::{
+    log::window::Window,
     plot::{output, scan},
     printable,
-    report::window::Window,
     sinks::writer::Identity,
 };
 

@@ -5,11 +5,12 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::{
+    log::{LogError, window::Window},
     plot::{
         metrics::Inventory,
         scan::{Sample, Scanned, scan_lines},
     },
-    report::{collect::Collected, log::LogError, window::Window},
+    report::collect::Collected,
     sources::timezone::local,
     totals::Amount,
 };

@@ -68,7 +68,7 @@ impl CpuMetrics {
     /// ledger; `aliases` adds the names that AIPowerMeter used in 2021.
     pub fn of(ledger: &Ledger, machine: Option<MachineMemory>, aliases: bool) -> Self {
         let figures = Figures::of(ledger);
-        let watts = Watts(ledger.end_ns.saturating_sub(ledger.begin_ns));
+        let watts = Watts(ledger.length_ns());
         let used_bytes = machine.map_or(0, |machine| machine.total_bytes.saturating_sub(machine.available_bytes));
         let total_mem_use = machine.map(|machine| machine.used_bytes);
         // The reader prints DRAM beside the memory of the machine, and fails without that.

@@ -22,17 +22,15 @@ use rustix::{
 
 use crate::{
     files,
+    log::{
+        Line,
+        names::{LOG_NAME, RESULTS_NAME},
+    },
     sinks::{
         repair::{self, Foreign},
         socket::{self, Listening, SOCKET_NAME},
     },
 };
-
-/// Name of the log in its folder.
-pub const LOG_NAME: &str = "power_metrics.json";
-
-/// Name of the results of an experiment, beside the log.
-pub const RESULTS_NAME: &str = "results_exp.json";
 
 /// What to do with a log that is there already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -158,7 +156,7 @@ impl OutputFolder {
             notes,
         };
         if open_segment {
-            let end = super::line::Line::segment_end();
+            let end = Line::segment_end();
             folder.write_line(end.text()).map_err(log_failed("repair"))?;
             folder
                 .notes

@@ -39,7 +39,7 @@ pub struct GpuMetrics {
 impl GpuMetrics {
     /// The metrics of `ledger`; `None` without a GPU whose energy is known.
     pub fn of(ledger: &Ledger) -> Option<Self> {
-        let length_ns = ledger.end_ns.saturating_sub(ledger.begin_ns);
+        let length_ns = ledger.length_ns();
         if length_ns == 0 {
             return None;
         }

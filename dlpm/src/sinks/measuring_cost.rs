@@ -1,36 +1,11 @@
 //! What the measuring itself cost: dlpm's own CPU time, and an estimate of its part of all context switches.
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{
-    attribution::ledger::Ledger,
     interval::SwitchCost,
     totals::{Share, Totals},
 };
-
-/// The estimate of an interval, in the row `self` of its line. This time is not dlpm's in any row: it is a part of the
-/// slices of the tasks that were switched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SwitchEstimate {
-    /// Context switches of all CPUs.
-    pub switches: u64,
-    /// Measured at the start of the trace.
-    pub ns_per_switch: u64,
-    /// The product.
-    pub estimate_ns: u64,
-}
-
-impl SwitchEstimate {
-    /// Of an interval, where the cost of a switch is known.
-    pub fn of(ledger: &Ledger) -> Option<Self> {
-        Some(Self {
-            switches: ledger.switches(),
-            ns_per_switch: ledger.ns_per_switch?,
-            estimate_ns: ledger.in_switches_ns()?,
-        })
-    }
-}
 
 /// The cost of a whole trace.
 #[derive(Clone, Debug, PartialEq, Eq)]

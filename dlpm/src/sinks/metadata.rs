@@ -9,11 +9,9 @@ use serde_json::{Map, Value};
 use crate::{
     attribution::ledger::{IdlePolicy, Ledger, Method},
     interval::Identity,
-    sinks::{measuring_cost::MeasuringCost, segments::date},
+    log::{date::date, names::SCHEMA},
+    sinks::measuring_cost::MeasuringCost,
 };
-
-/// Name of the file in its folder.
-pub const METADATA_NAME: &str = "metadata.json";
 
 /// The facts of a trace.
 #[derive(Clone, Debug)]
@@ -72,14 +70,12 @@ pub struct Domain {
 impl Domain {
     /// The zones of a ledger, roots first.
     pub fn all_of(ledger: &Ledger) -> Vec<Self> {
-        let roots = ledger.roots.iter().map(|root| (&root.zone, root.source, root.method));
-        let leaves = ledger.leaves.iter().map(|leaf| (&leaf.zone, leaf.source, leaf.method));
-        roots
-            .chain(leaves)
-            .map(|(zone, source, method)| Self {
-                zone: zone.clone(),
-                source: source.as_str(),
-                method: match method {
+        ledger
+            .zones()
+            .map(|zone| Self {
+                zone: zone.zone.to_owned(),
+                source: zone.source.as_str(),
+                method: match zone.method {
                     // Which one, is in each line: it depends on who uses the GPU.
                     Method::Sm | Method::SoleProcess | Method::NoProcess | Method::NotSplit => "by_interval",
                     other => other.as_str(),
@@ -120,7 +116,7 @@ impl Metadata {
     fn facts(&self, start: &str) -> Value {
         serde_json::json!({
             "version": env!("CARGO_PKG_VERSION"),
-            "schema": super::line::SCHEMA,
+            "schema": SCHEMA,
             "start_date": start,
             "command_line": self.command_line,
             "interval_ns": self.interval_ns,

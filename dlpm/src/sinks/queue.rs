@@ -1,28 +1,8 @@
 //! Lines that wait for the disk, up to a number of bytes.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
-use serde::Serialize;
-
-use crate::sinks::line::{Line, LineKind, SampleFacts};
-
-/// What is known of samples that had to be dropped: everything but who used it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub(super) struct Dropped {
-    /// Samples.
-    pub intervals: u64,
-    from_seq: Option<u64>,
-    to_seq: Option<u64>,
-    cpu_ns: u64,
-    zones: BTreeMap<String, u64>,
-    /// Events and segment ends, dropped where no sample was left to drop.
-    #[serde(skip_serializing_if = "is_zero")]
-    other_lines: u64,
-}
-
-fn is_zero(number: &u64) -> bool {
-    *number == 0
-}
+use crate::log::{Dropped, Line, LineKind, SampleFacts};
 
 impl Dropped {
     fn add(&mut self, line: &Line) {

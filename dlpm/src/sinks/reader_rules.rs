@@ -7,10 +7,10 @@ use proptest::{collection::vec, prelude::*, sample::subsequence};
 use crate::{
     attribution::{Options, attribute, energy_tree::Carries, ledger::Ledger},
     interval::{GpuProcess, GpuReading, Interval, MeterSource, ZoneKind, ZoneReading},
+    log::names::{LOG_NAME, SEGMENT_END},
     phases::{Border, Phases, Request},
     sinks::{
-        folder::{FolderMode, LOG_NAME},
-        line::SEGMENT_END,
+        folder::FolderMode,
         segments::phase_events,
         testing::{
             all_zones, id, interval, ledger, ledger_without_memory, log_of, metadata, segmenter, segmenter_with, zone,

@@ -6,11 +6,9 @@ use std::{
     io::{self, BufReader, Seek},
 };
 
-use serde::{Deserialize, de::IgnoredAny};
-
 use crate::{
     files::{self, Beyond},
-    sinks::line::SEGMENT_END,
+    log::{Kind, torn::looks_torn},
 };
 
 /// Empty lines that are closed at most.
@@ -42,20 +40,6 @@ pub struct Repair {
     blank: Vec<u64>,
     /// Whether the last line that is kept lacks its newline.
     unfinished: bool,
-}
-
-/// What a whole line is.
-enum Kind {
-    SegmentEnd,
-    Sample,
-    Other,
-}
-
-#[derive(Deserialize)]
-struct Entry {
-    date: Option<IgnoredAny>,
-    #[serde(rename = "metrics")]
-    _metrics: IgnoredAny,
 }
 
 /// Reads a log from its beginning, and changes nothing.
@@ -98,54 +82,33 @@ pub fn examine(log: &mut File) -> io::Result<Result<Repair, Foreign>> {
         if let Some(foreign) = torn {
             return Ok(Err(foreign));
         }
-        match kind(&line) {
+        let why = match Kind::of_line(&line) {
+            Ok(Kind::Foreign | Kind::List) => "is neither a sample nor the end of a segment",
+            Err(_) => NOT_JSON,
             Ok(kind) => {
                 match kind {
                     Kind::SegmentEnd => found.open_segment = false,
-                    Kind::Sample => found.open_segment = true,
-                    Kind::Other => {}
+                    Kind::Sample | Kind::Repeat => found.open_segment = true,
+                    _ => {}
                 }
                 // Only the blank lines before a kept line stay in the file.
                 found.blank.append(&mut blank);
                 found.keep = offset;
                 found.unfinished = !line.ends_with(b"\n");
+                continue;
             }
-            Err(why) => {
-                let foreign = Foreign { line: number, why };
-                if !looks_torn(&line) || why != NOT_JSON {
-                    return Ok(Err(foreign));
-                }
-                torn = Some(foreign);
-            }
+        };
+        let foreign = Foreign { line: number, why };
+        if !looks_torn(&line) || why != NOT_JSON {
+            return Ok(Err(foreign));
         }
+        torn = Some(foreign);
     }
     found.torn = offset - found.keep;
     Ok(Ok(found))
 }
 
 const NOT_JSON: &str = "is not JSON";
-
-fn kind(line: &[u8]) -> Result<Kind, &'static str> {
-    let text = str::from_utf8(line).map_err(|_| NOT_JSON)?;
-    serde_json::from_str::<IgnoredAny>(text).map_err(|_| NOT_JSON)?;
-    if let Ok(text) = serde_json::from_str::<String>(text) {
-        return Ok(if text == SEGMENT_END {
-            Kind::SegmentEnd
-        } else {
-            Kind::Other
-        });
-    }
-    match serde_json::from_str::<Entry>(text) {
-        Ok(Entry { date: Some(_), .. }) => Ok(Kind::Sample),
-        Ok(Entry { date: None, .. }) => Ok(Kind::Other),
-        Err(_) => Err("is neither a sample nor the end of a segment"),
-    }
-}
-
-/// Whether a line can be the beginning of one of ours, or zeros that a power cut left in its place.
-pub fn looks_torn(line: &[u8]) -> bool {
-    line.starts_with(b"{\"") || line.starts_with(b"\"") || line.trim_ascii() == b"{" || line.contains(&0)
-}
 
 impl Repair {
     /// Makes the changes; says each in a sentence.

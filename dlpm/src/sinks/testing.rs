@@ -10,8 +10,8 @@ use crate::{
         CpuInterval, Identity, Interval, MachineMemory, MemoryReading, MeterSource, Process, ProcessId, Usage,
         ZoneKind, ZoneReading,
     },
+    log::names::LOG_NAME,
     sinks::{
-        folder::LOG_NAME,
         metadata::Metadata,
         segments::{Encoding, Segmenter},
     },

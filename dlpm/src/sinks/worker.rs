@@ -9,13 +9,18 @@ use std::{
 
 use serde_json::{Map, Value};
 
-use crate::sinks::{
-    credentials,
-    folder::{FolderError, FolderMode, LOG_NAME, OutputFolder},
-    line::{Line, LineKind},
-    metadata::{METADATA_NAME, Metadata},
-    queue::{Backlog, Item},
-    writer::{Blocked, LogOptions, Report, StartError, Status},
+use crate::{
+    log::{
+        Event, Line, LineKind,
+        names::{LOG_NAME, METADATA_NAME},
+    },
+    sinks::{
+        credentials,
+        folder::{FolderError, FolderMode, OutputFolder},
+        metadata::Metadata,
+        queue::{Backlog, Item},
+        writer::{Blocked, LogOptions, Report, StartError, Status},
+    },
 };
 
 /// A full disk is tried again after this time, also without a new line.
@@ -176,7 +181,7 @@ impl Worker {
         let lines = match &item {
             Item::Line(line) => self.write_line(line).map(u64::from),
             Item::Gap(gap) => self.end_segment().and_then(|ended| {
-                let event = Line::event("dropped", gap)?;
+                let event = Line::event(&Event::Dropped(gap.clone()))?;
                 Ok(u64::from(ended) + u64::from(self.write_line(&event)?))
             }),
         };
@@ -269,7 +274,7 @@ impl Worker {
             Err(error) => problems.push(format!("{what}: {error}")),
         };
         if let Some(rest) = rest {
-            let event = Line::event("dropped", &rest).map_err(io::Error::from);
+            let event = Line::event(&Event::Dropped(rest)).map_err(io::Error::from);
             let result = event.and_then(|event| self.write_line(&event));
             note("cannot write what was dropped".to_owned(), result);
         }

@@ -12,12 +12,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::sinks::{
-    folder::{FolderError, FolderMode},
-    line::Line,
-    metadata::Metadata,
-    socket::Listening,
-    worker::{self, Finish, Shared, Worker},
+use crate::{
+    log::Line,
+    sinks::{
+        folder::{FolderError, FolderMode},
+        metadata::Metadata,
+        socket::Listening,
+        worker::{self, Finish, Shared, Worker},
+    },
 };
 
 /// Bytes of lines that wait for the disk at most.

@@ -44,7 +44,7 @@ pub struct Comms {
 impl Comms {
     /// Adds one interval.
     pub fn add(&mut self, ledger: &Ledger) {
-        let length_ns = ledger.end_ns.saturating_sub(ledger.begin_ns);
+        let length_ns = ledger.length_ns();
         let mut amounts: HashMap<&str, Amount> = HashMap::new();
         for row in &ledger.rows {
             let (RowKey::Process(id, _), Some(shown)) = (&row.key, &row.shown) else {

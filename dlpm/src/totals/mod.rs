@@ -215,7 +215,7 @@ impl Totals {
     /// Adds the ledger of one interval.
     pub fn add(&mut self, ledger: &Ledger) {
         self.add_sums(ledger);
-        let length_ns = ledger.end_ns.saturating_sub(ledger.begin_ns);
+        let length_ns = ledger.length_ns();
         for row in &ledger.rows {
             if let RowKey::Process(id, cgroup) = &row.key {
                 let entry = self.processes.entry((*id, cgroup.clone())).or_default();
@@ -245,7 +245,7 @@ impl Totals {
 
     /// Adds the ledger of one interval to what does not tell processes and cgroups apart.
     pub fn add_sums(&mut self, ledger: &Ledger) {
-        let length_ns = ledger.end_ns.saturating_sub(ledger.begin_ns);
+        let length_ns = ledger.length_ns();
         self.mixed_policies |= self.intervals > 0 && self.idle_policy != ledger.idle_policy;
         self.intervals += 1;
         self.duration_ns += u128::from(length_ns);
@@ -329,9 +329,9 @@ impl Totals {
         let total = &mut self.cpu;
         total.cpus = total.cpus.max(ledger.cpus.len());
         total.switches += u128::from(ledger.switches());
-        if let Some(in_switches_ns) = ledger.in_switches_ns() {
-            total.estimated_switches += u128::from(ledger.switches());
-            total.in_switches_ns += u128::from(in_switches_ns);
+        if let Some(estimate) = ledger.switch_estimate() {
+            total.estimated_switches += u128::from(estimate.switches);
+            total.in_switches_ns += u128::from(estimate.estimate_ns);
         }
         for cpu in &ledger.cpus {
             total.interval_ns += u128::from(cpu.interval_ns());
@@ -449,13 +449,8 @@ impl ZoneTotal {
 fn root_difference(root: &RootZone, ledger: &Ledger) -> i128 {
     let Ok(energy_uj) = &root.energy_uj else { return 0 };
     let mut left = i128::from(*energy_uj) + i128::from(root.previous_carry_uj) - i128::from(root.carry_uj);
-    let inside = |leaf: &&LeafZone| {
-        leaf.zone
-            .strip_prefix(root.zone.as_str())
-            .is_some_and(|below| below.starts_with('/'))
-    };
     let mut leaves = 0;
-    for leaf in ledger.leaves.iter().filter(inside) {
+    for leaf in ledger.leaves_of(root) {
         let Ok(leaf_uj) = &leaf.energy_uj else { return 0 };
         leaves += 1;
         left -= i128::from(*leaf_uj);

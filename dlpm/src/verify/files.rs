@@ -7,12 +7,14 @@ use serde_json::Value;
 
 use crate::{
     files,
+    log::{
+        date::unix_ns,
+        names::{METADATA_NAME, RESULTS_NAME},
+    },
     report::{
         listing::is_reserved,
-        log::unix_ns,
-        results::{DATE_KEY, RESULTS_NAME, entries},
+        results::{DATE_KEY, entries},
     },
-    sinks::metadata::METADATA_NAME,
 };
 
 /// What the reader cannot take of the files in `folder`, a sentence each with the file's name. A file that is not there

@@ -2,10 +2,6 @@
 
 use std::{collections::BTreeSet, fmt::Display};
 
-use super::{
-    differs,
-    record::{Recorded, name},
-};
 use crate::{
     attribution::{
         cgroup_sums,
@@ -15,13 +11,17 @@ use crate::{
         share::{Rules, remainder_row, share},
     },
     interval::{MeterSource, ZoneKind},
+    log::{
+        differs,
+        exact::{Exact, name},
+    },
 };
 
 /// Weights of shared time, in thousandths, that dlpm writes.
 const SMT_WEIGHTS: std::ops::RangeInclusive<u32> = 500..=1000;
 
 /// What does not hold in `ledger`, a sentence each. `recorded` has the sums that a ledger does not store.
-pub fn check(recorded: &Recorded, ledger: &Ledger) -> Vec<String> {
+pub fn check(recorded: &Exact, ledger: &Ledger) -> Vec<String> {
     let mut checker = Checker {
         ledger,
         failures: Vec::new(),
@@ -73,8 +73,7 @@ impl Checker<'_> {
             "CPUs are not in order, or not once each".to_owned()
         });
         // Either end of a CPU's interval is that far from the energy reading at most.
-        let longest_ns =
-            u128::from(ledger.end_ns.saturating_sub(ledger.begin_ns)) + 2 * u128::from(ledger.energy_skew_ns);
+        let longest_ns = u128::from(ledger.length_ns()) + 2 * u128::from(ledger.energy_skew_ns);
         for cpu in &ledger.cpus {
             let sum = sum([cpu.busy_ns, cpu.idle_ns, cpu.lost_ns]);
             let interval_ns = u128::from(cpu.interval_ns());
@@ -101,7 +100,7 @@ impl Checker<'_> {
         }
     }
 
-    fn rows(&mut self, recorded: &Recorded) {
+    fn rows(&mut self, recorded: &Exact) {
         let rows = &self.ledger.rows;
         self.holds(rows.is_sorted_by(|a, b| a.key < b.key), || {
             "rows are not in order, or not once each".to_owned()
@@ -303,7 +302,7 @@ impl Checker<'_> {
     fn shares(&mut self) {
         let ledger = self.ledger;
         let rules = Rules {
-            length_ns: ledger.end_ns.saturating_sub(ledger.begin_ns),
+            length_ns: ledger.length_ns(),
             smt_weight_permille: ledger.smt_weight_permille,
             idle_policy: ledger.idle_policy,
             memory_known: ledger.machine_memory.is_some(),

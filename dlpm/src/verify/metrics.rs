@@ -2,9 +2,10 @@
 
 use serde_json::{Map, Value};
 
-use super::{differs, sequence::Machine};
+use super::sequence::Machine;
 use crate::{
     attribution::ledger::Ledger,
+    log::differs,
     sinks::{aipowermeter::CpuMetrics, gpu_metrics::GpuMetrics},
 };
 

@@ -4,13 +4,11 @@
 //! microjoule that moved from one row to another is found, because the leaf is split again under the recorded policy
 //! and weights. One line is held at a time, so that a log may be of any length.
 
-mod borrowed;
 mod events;
 pub mod files;
 mod laws;
 mod metrics;
 mod phases;
-pub mod record;
 mod rules;
 mod sequence;
 
@@ -25,14 +23,14 @@ mod tests;
 
 use std::io::{self, BufRead};
 
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
     attribution::ledger::Ledger,
     files::{Beyond, next_line},
-    sinks::line::SEGMENT_END,
+    log::{Event, Kind, exact::Exact},
 };
-use record::Recorded;
 use rules::ReaderRules;
 use sequence::{Expected, Sequence};
 
@@ -130,15 +128,22 @@ impl Verifier {
                 return failures;
             }
         };
-        failures.extend(self.rules.line(&value));
-        match value.pointer("/dlpm/event").and_then(Value::as_str) {
-            Some("repeat") => failures.extend(self.sequence.repeat(&value)),
-            Some(event) => failures.extend(self.sequence.event(event, &value["dlpm"])),
-            None if value == SEGMENT_END => {
+        let kind = Kind::of_value(&value);
+        failures.extend(self.rules.line(kind, &value));
+        match kind {
+            Kind::SegmentEnd => {
                 self.report.segments += 1;
                 self.sequence.segment_end();
             }
-            None => failures.extend(self.sample(&value)),
+            Kind::Event | Kind::Repeat => match Event::deserialize(&value["dlpm"]) {
+                Ok(Event::Repeat { seq }) => failures.extend(self.sequence.repeat(seq, &value)),
+                Ok(event) => failures.extend(self.sequence.event(event)),
+                Err(_) => {
+                    let event = value["dlpm"]["event"].as_str().unwrap_or_default();
+                    failures.push(format!("event {event} lacks a field"));
+                }
+            },
+            _ => failures.extend(self.sample(&value)),
         }
         failures
     }
@@ -148,11 +153,11 @@ impl Verifier {
             return vec!["it has no exact part (`dlpm`): another tool may have written it".to_owned()];
         };
         self.report.intervals += 1;
-        let read = Recorded::read(exact).and_then(|recorded| {
+        let read = Exact::read(exact).and_then(|recorded| {
             let ledger = recorded.ledger(rules::unix_ns(line))?;
             Ok((recorded, ledger))
         });
-        let (recorded, ledger): (Recorded, Ledger) = match read {
+        let (recorded, ledger): (Exact, Ledger) = match read {
             Ok(read) => read,
             Err(reason) => {
                 self.sequence.lose_track();
@@ -193,9 +198,4 @@ impl Verifier {
             });
         }
     }
-}
-
-/// Says what was expected and what was found.
-fn differs(what: &str, expected: impl std::fmt::Display, found: impl std::fmt::Display) -> String {
-    format!("{what}: expected {expected}, found {found}")
 }

@@ -6,7 +6,7 @@ use super::{
     test_logs::phased,
     tests::{accepted, refused},
 };
-use crate::sinks::line::SEGMENT_END;
+use crate::log::names::SEGMENT_END;
 
 /// The log with the line that holds `mark` replaced by these lines.
 fn with(mark: &str, lines: &[String]) -> String {

@@ -2,11 +2,9 @@
 
 use std::collections::HashSet;
 
-use serde_json::Value;
-
-use super::differs;
 use crate::{
     attribution::ledger::Ledger,
+    log::differs,
     phases::{Border, OPEN_PHASES, Request, Verb},
 };
 
@@ -43,18 +41,15 @@ impl PhaseEvents {
         self.incomplete = true;
     }
 
-    /// What is wrong with an event; `last` are number and end of the sample before it, where these are known.
-    pub fn event(&mut self, event: &str, details: &Value, last: Option<(u64, u64)>) -> Vec<String> {
-        let number = |field: &str| details.get(field).and_then(Value::as_u64);
-        let label = details.get("label").and_then(Value::as_str);
-        let (Some(seq), Some(at_ns), Some(label)) = (number("seq"), number("at_ns"), label) else {
-            return vec![format!("event {event} lacks a field")];
-        };
+    /// What is wrong with the event of a phase that begins or ends; `last` are number and end of the sample before it,
+    /// where these are known.
+    pub fn event(&mut self, begins: bool, border: Border, label: &str, last: Option<(u64, u64)>) -> Vec<String> {
+        let event = if begins { "phase_begin" } else { "phase_end" };
+        let Border { seq, at_ns } = border;
         let mut failures = Vec::new();
         if let Err(reason) = Request::new(Verb::Mark, label) {
             failures.push(format!("event {event}: {reason}"));
         }
-        let border = Border { seq, at_ns };
         if seq == 0 && !self.at_start {
             *self = Self {
                 at_start: true,
@@ -86,21 +81,21 @@ impl PhaseEvents {
             ));
         }
         self.waiting.push(border);
-        match (event, self.open.contains(label)) {
-            ("phase_begin", false) if self.open.len() < OPEN_PHASES => {
+        match (begins, self.open.contains(label)) {
+            (true, false) if self.open.len() < OPEN_PHASES => {
                 self.open.insert(label.to_owned());
             }
-            ("phase_begin", false) => {
+            (true, false) => {
                 self.incomplete = true;
                 failures.push(format!("event phase_begin: more than {OPEN_PHASES} phases are open"));
             }
-            ("phase_begin", true) if !self.incomplete => {
+            (true, true) if !self.incomplete => {
                 failures.push(format!("event phase_begin: phase `{label}` is open already"));
             }
-            ("phase_end", true) => {
+            (false, true) => {
                 self.open.remove(label);
             }
-            ("phase_end", false) if !self.incomplete => {
+            (false, false) if !self.incomplete => {
                 failures.push(format!("event phase_end: no phase `{label}` is open"));
             }
             _ => {}

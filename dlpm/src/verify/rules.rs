@@ -3,13 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use jiff::fmt::strtime;
 use serde_json::{Map, Value};
 
-use crate::sinks::line::SEGMENT_END;
-
-/// `YYYY-MM-DD HH:MM:SS.ffffff±HH:MM`, which Python 3.8 can read.
-const DATE_LENGTH: usize = "2026-01-01 00:00:00.000000+00:00".len();
+use crate::log::{Kind, date::as_written, differs};
 
 /// Keys that every sample has. The reader takes the duration of a recording from the first key, whichever that is.
 const ALWAYS: [&str; 5] = [
@@ -44,9 +40,9 @@ struct Segment {
 
 impl ReaderRules {
     /// What the reader cannot take of the next line, a sentence each.
-    pub fn line(&mut self, line: &Value) -> Vec<String> {
+    pub fn line(&mut self, kind: Kind, line: &Value) -> Vec<String> {
         match line {
-            Value::String(text) if text == SEGMENT_END => self.segment_end(),
+            Value::String(_) if kind == Kind::SegmentEnd => self.segment_end(),
             Value::Object(line) => match line.get("metrics") {
                 Some(Value::Object(metrics)) if metrics.contains_key("cpu") => {
                     self.sample(line, &metrics["cpu"], metrics.get("gpu"))
@@ -89,7 +85,7 @@ impl ReaderRules {
         let mut failures = Vec::new();
         if parse_date(line.get("date")).is_none() {
             let found = line.get("date").unwrap_or(&Value::Null);
-            failures.push(super::differs("date", "YYYY-MM-DD HH:MM:SS.ffffff±HH:MM", found));
+            failures.push(differs("date", "YYYY-MM-DD HH:MM:SS.ffffff±HH:MM", found));
         }
         let Some(cpu) = cpu.as_object() else {
             failures.push("metrics.cpu is not an object".to_owned());
@@ -148,11 +144,5 @@ pub fn unix_ns(line: &Value) -> i64 {
 }
 
 fn parse_date(date: Option<&Value>) -> Option<i64> {
-    let text = date?.as_str()?;
-    let dot_in_place = text.as_bytes().get(19) == Some(&b'.');
-    let time = strtime::parse("%Y-%m-%d %H:%M:%S%.f%:z", text).ok()?;
-    let nanoseconds = time.to_timestamp().ok()?.as_nanosecond();
-    (text.len() == DATE_LENGTH && dot_in_place)
-        .then_some(nanoseconds)
-        .and_then(|nanoseconds| i64::try_from(nanoseconds).ok())
+    as_written(date?.as_str()?)
 }

@@ -5,20 +5,18 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{differs, metrics, phases::PhaseEvents, rules};
+use super::{events, metrics, phases::PhaseEvents, rules};
 use crate::{
     attribution::{
         energy_tree::{self, Carries, Span},
         ledger::Ledger,
     },
-    interval::{MachineMemory, MeterSource, SHORT_NS},
+    interval::{MachineMemory, MeterSource},
+    log::{
+        Event, differs,
+        names::{CLOCK_STEP_NS, DATE_UNIT_NS, REPEAT_AFTER_NS},
+    },
 };
-
-/// Date and monotonic clock move apart by no more than this within a segment.
-pub const CLOCK_STEP_NS: i128 = 500_000_000;
-
-/// Dates are written in whole microseconds.
-pub const DATE_UNIT_NS: i128 = 1_000;
 
 /// Newest memory of the machine, which samples repeat where it could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +63,7 @@ pub struct Sequence {
     at_start: bool,
     /// Samples up to this one were dropped.
     pub(super) dropped_to: Option<u64>,
-    pub(super) announced: Vec<super::events::Announced>,
+    pub(super) announced: Vec<Event>,
 }
 
 /// The newest interval.
@@ -129,8 +127,8 @@ impl Sequence {
     /// What the metrics of the last sample have to be.
     pub fn expected_metrics(&self, ledger: &Ledger) -> Expected<'_> {
         match &self.tells_power {
-            TellsPower::Metrics(metrics) if is_short(ledger) => Expected::Repeated(metrics),
-            TellsPower::Unknown if is_short(ledger) => Expected::Unknown,
+            TellsPower::Metrics(metrics) if !ledger.tells_power() => Expected::Repeated(metrics),
+            TellsPower::Unknown if !ledger.tells_power() => Expected::Unknown,
             _ => Expected::Own,
         }
     }
@@ -195,7 +193,7 @@ impl Sequence {
         self.last = Some(next);
         self.at_start = false;
         self.in_segment = true;
-        if !is_short(ledger) {
+        if ledger.tells_power() {
             self.tells_power = TellsPower::Metrics(metrics.clone());
         }
         (new_trace, failures)
@@ -205,13 +203,13 @@ impl Sequence {
         let mut failures: Vec<String> = self
             .announced
             .iter()
-            .filter_map(|announced| announced.contradiction(last, next))
+            .filter_map(|event| events::contradiction(event, last, next))
             .collect();
         if last.seq.checked_add(1) == Some(next.seq) {
             failures.extend(self.follows(last, next, ledger));
             return failures;
         }
-        let is_announced = self.announced.iter().any(super::events::Announced::is_gap);
+        let is_announced = self.announced.iter().any(|event| matches!(event, Event::Gap { .. }));
         if next.seq <= last.seq {
             failures.push(format!("seq: expected above {}, found {}", last.seq, next.seq));
         } else if !is_announced {
@@ -266,7 +264,7 @@ impl Sequence {
                 failures.push("a zone came, went or changed its state within a segment".to_owned());
             }
             let step_ns = next.step_ns(last);
-            if step_ns.abs() > CLOCK_STEP_NS + DATE_UNIT_NS {
+            if step_ns.abs() > i128::from(CLOCK_STEP_NS + DATE_UNIT_NS) {
                 failures.push(format!(
                     "date: within a segment it goes with end_ns to 0.5 s, found {step_ns} ns apart"
                 ));
@@ -276,56 +274,38 @@ impl Sequence {
     }
 
     /// What does not hold in a sample that stands for the one before it.
-    pub fn repeat(&mut self, line: &Value) -> Vec<String> {
+    pub fn repeat(&mut self, seq: u64, line: &Value) -> Vec<String> {
         let Some(last) = &self.last else { return Vec::new() };
         let mut failures = Vec::new();
-        let seq = line.pointer("/dlpm/seq").and_then(Value::as_u64);
-        if seq != Some(last.seq) {
-            let found = line.pointer("/dlpm/seq").unwrap_or(&Value::Null);
-            failures.push(differs("seq of what is repeated", last.seq, found));
+        if seq != last.seq {
+            failures.push(differs("seq of what is repeated", last.seq, seq));
         }
         metrics::compare("metrics", &last.metrics, &line["metrics"], &mut failures);
         let apart_ns = i128::from(rules::unix_ns(line)) - i128::from(last.end_unix_ns);
-        if apart_ns != 1_000_000 {
-            failures.push(differs(
-                "date against that of what is repeated, in ns",
-                1_000_000,
-                apart_ns,
-            ));
+        if apart_ns != i128::from(REPEAT_AFTER_NS) {
+            let what = "date against that of what is repeated, in ns";
+            failures.push(differs(what, REPEAT_AFTER_NS, apart_ns));
         }
         failures
     }
 }
 
-fn is_short(ledger: &Ledger) -> bool {
-    ledger.end_ns.saturating_sub(ledger.begin_ns) < SHORT_NS
-}
-
 impl Last {
     fn of(ledger: &Ledger, metrics: &Value) -> Self {
-        let end = |energy_uj: &Result<u64, String>, counter_uj: Option<u64>, range_uj, source| ZoneEnd {
-            energy_uj: energy_uj.as_ref().ok().copied(),
-            counter: counter_uj.map(|counter_uj| (counter_uj, range_uj)),
-            by_power: source == MeterSource::NvmlPower,
-        };
-        let roots = ledger.roots.iter().map(|root| {
-            (
-                root.zone.clone(),
-                end(&root.energy_uj, root.counter_uj, root.range_uj, root.source),
-            )
-        });
-        let leaves = ledger.leaves.iter().map(|leaf| {
-            (
-                leaf.zone.clone(),
-                end(&leaf.energy_uj, leaf.counter_uj, leaf.range_uj, leaf.source),
-            )
+        let zones = ledger.zones().map(|zone| {
+            let end = ZoneEnd {
+                energy_uj: zone.known_uj(),
+                counter: zone.counter_uj.map(|counter_uj| (counter_uj, zone.range_uj)),
+                by_power: zone.source == MeterSource::NvmlPower,
+            };
+            (zone.zone.to_owned(), end)
         });
         Self {
             seq: ledger.seq,
             begin_ns: ledger.begin_ns,
             end_ns: ledger.end_ns,
             end_unix_ns: ledger.end_unix_ns,
-            zones: roots.chain(leaves).collect(),
+            zones: zones.collect(),
             carries: ledger
                 .roots
                 .iter()

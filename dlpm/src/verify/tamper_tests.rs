@@ -145,7 +145,7 @@ fn add(number: &mut Value, by: i64) {
 
 /// The metrics that the changed exact part gives.
 fn metrics_of(line: &Value) -> Value {
-    let recorded = super::record::Recorded::read(&line["dlpm"]).unwrap();
+    let recorded = crate::log::exact::Exact::read(&line["dlpm"]).unwrap();
     let ledger = recorded.ledger(0).unwrap();
     let aliases = line["metrics"]["cpu"].get("cpu_uses").is_some();
     let metrics = crate::sinks::aipowermeter::CpuMetrics::of(&ledger, ledger.machine_memory, aliases);

@@ -180,7 +180,7 @@ fn log(intervals: impl Iterator<Item = Interval>, options: &Options, aliases: bo
     let mut segmenter = segmenter_with(aliases);
     let mut carries = Carries::default();
     let mut log = String::new();
-    let mut write = |lines: Vec<crate::sinks::line::Line>| lines.iter().for_each(|line| log += line.text());
+    let mut write = |lines: Vec<crate::log::Line>| lines.iter().for_each(|line| log += line.text());
     for interval in intervals {
         let ledger = attribute(&interval, options, &carries);
         carries = carries.after(&ledger);
@@ -332,7 +332,7 @@ pub fn phased() -> String {
         lines.extend(phase_events(border, &changes).unwrap());
     }
     lines.extend(segmenter.end().unwrap());
-    lines.iter().map(crate::sinks::line::Line::text).collect()
+    lines.iter().map(crate::log::Line::text).collect()
 }
 
 /// A log with a gap, a clock that steps, zones that are invalid for a while, and a second trace.

@@ -201,7 +201,7 @@ impl Generator {
         self.carries = self.carries.after(&ledger);
         self.seq += 1;
         let lines = self.segmenter.next(&ledger)?;
-        Ok(lines.iter().map(dlpm::sinks::line::Line::text).collect())
+        Ok(lines.iter().map(dlpm::log::Line::text).collect())
     }
 
     fn interval(&mut self) -> Interval {

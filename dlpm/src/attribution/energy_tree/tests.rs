@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     attribution::{Options, attribute},
-    interval::Interval,
+    interval::{Interval, SHORT_NS},
 };
 
 fn zone(name: &str, kind: ZoneKind, energy_uj: Result<u64, &str>) -> ZoneReading {

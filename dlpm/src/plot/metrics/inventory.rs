@@ -45,11 +45,7 @@ impl Inventory {
 
     /// Adds the names of an interval.
     pub fn add(&mut self, ledger: &Ledger) {
-        let zones = ledger.roots.iter().map(|root| root.zone.as_str());
-        insert(
-            &mut self.zones,
-            zones.chain(ledger.leaves.iter().map(|leaf| leaf.zone.as_str())),
-        );
+        insert(&mut self.zones, ledger.zones().map(|zone| zone.zone));
         insert(&mut self.cgroups, ledger.cgroups.iter().map(|sum| sum.cgroup.as_str()));
         let shown = ledger.rows.iter().filter_map(|row| row.shown.as_ref());
         insert(&mut self.comms, shown.map(|shown| &*shown.comm));

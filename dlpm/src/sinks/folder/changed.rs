@@ -3,18 +3,12 @@
 use std::{io, os::unix::fs::MetadataExt};
 
 use rustix::fs::{AtFlags, statat};
-use serde::Serialize;
 
-use super::{LOG_NAME, OutputFolder};
-use crate::sinks::{line::Line, repair};
-
-/// The event that says so in the log.
-pub const EVENT: &str = "cut";
-
-#[derive(Serialize)]
-struct Cut {
-    lost_bytes: u64,
-}
+use super::OutputFolder;
+use crate::{
+    log::{Event, Line, names::LOG_NAME},
+    sinks::repair,
+};
 
 /// What something else has done to the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,7 +68,7 @@ impl OutputFolder {
         if repair.open_segment {
             self.write_line(Line::segment_end().text())?;
         }
-        self.write_line(Line::event(EVENT, &Cut { lost_bytes })?.text())?;
+        self.write_line(Line::event(&Event::Cut { lost_bytes })?.text())?;
         let what = format!(
             "something else has cut the log while dlpm wrote it, and {lost_bytes} bytes of it are gone: the totals of this \
              trace are right, the log lacks lines; exclude it from log rotation"

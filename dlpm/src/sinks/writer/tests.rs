@@ -9,9 +9,8 @@ use std::{
 use serde_json::Value;
 
 use super::*;
+use crate::log::names::{LOG_NAME, METADATA_NAME};
 use crate::sinks::{
-    folder::LOG_NAME,
-    metadata::METADATA_NAME,
     reader_rules::violations,
     testing::{all_zones, ledger, log_of, metadata, segmenter},
 };

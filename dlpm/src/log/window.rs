@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use jiff::{SignedDuration, tz::TimeZone};
 
-use super::log::unix_ns;
+use super::date::unix_ns;
 
 /// A time of a log, as it is typed: unix seconds, a date, or how long after the begin.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,16 +1,14 @@
-//! Lines of `power_metrics.json`.
+//! Lines that are to be written.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::{
+    event::{Event, EventPart},
+    names::SEGMENT_END,
+};
 use crate::attribution::ledger::Ledger;
-
-/// Ends a segment; AIPowerMeter's reader compares with exactly this string.
-pub const SEGMENT_END: &str = "END OF RECORDING SEGMENT";
-
-/// Version of the layout of the `dlpm` object.
-pub const SCHEMA: u32 = 1;
 
 /// What a line is, which is all that the writer has to know of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,16 +35,14 @@ pub struct SampleFacts {
 impl SampleFacts {
     /// The facts of a ledger.
     pub fn of(ledger: &Ledger) -> Self {
-        let roots = ledger.roots.iter().map(|root| (&root.zone, &root.energy_uj));
-        let leaves = ledger.leaves.iter().map(|leaf| (&leaf.zone, &leaf.energy_uj));
         Self {
             seq: ledger.seq,
             cpu_ns: ledger.cpus.iter().fold(0, |sum: u64, cpu| {
                 sum.saturating_add(cpu.busy_ns).saturating_add(cpu.lost_ns)
             }),
-            zones_uj: roots
-                .chain(leaves)
-                .filter_map(|(zone, energy_uj)| Some((zone.clone(), *energy_uj.as_ref().ok()?)))
+            zones_uj: ledger
+                .zones()
+                .filter_map(|zone| Some((zone.zone.to_owned(), zone.known_uj()?)))
                 .collect(),
         }
     }
@@ -72,24 +68,17 @@ impl Line {
         Ok(Self { kind, text })
     }
 
-    /// A line without date and metrics, which AIPowerMeter's reader passes over: `event` is the name of what
-    /// happened, `details` an object of what there is to say about it.
+    /// A line without date and metrics, which AIPowerMeter's reader passes over.
     ///
     /// # Errors
     ///
-    /// If `details` cannot be written as JSON.
-    pub fn event(event: &str, details: &impl Serialize) -> serde_json::Result<Self> {
-        Self::new(
-            LineKind::Event,
-            &EventLine {
-                metrics: Empty {},
-                dlpm: Event {
-                    schema: SCHEMA,
-                    event,
-                    details,
-                },
-            },
-        )
+    /// As [`Self::new`].
+    pub fn event(event: &Event) -> serde_json::Result<Self> {
+        let line = EventLine {
+            metrics: Empty {},
+            dlpm: EventPart::of(event),
+        };
+        Self::new(LineKind::Event, &line)
     }
 
     /// The line that ends a segment.
@@ -107,18 +96,10 @@ impl Line {
 }
 
 #[derive(Serialize)]
-struct EventLine<'a, T> {
+struct EventLine<'a> {
     metrics: Empty,
-    dlpm: Event<'a, T>,
+    dlpm: EventPart<'a>,
 }
 
 #[derive(Serialize)]
 struct Empty {}
-
-#[derive(Serialize)]
-struct Event<'a, T> {
-    schema: u32,
-    event: &'a str,
-    #[serde(flatten)]
-    details: &'a T,
-}

@@ -3,13 +3,6 @@
 //! One line is held at a time, so that a log may be of any length, and may grow meanwhile. What a later version of
 //! dlpm adds is passed over and counted; what makes no sense is an error that names its line.
 
-mod date;
-mod event;
-mod line;
-
-#[cfg(test)]
-mod tests;
-
 use std::{
     fs::File,
     io::{self, BufRead, BufReader},
@@ -18,16 +11,13 @@ use std::{
 
 use jiff::tz::TimeZone;
 
-pub use date::unix_ns;
-pub use event::{Event, ZoneState};
-pub use line::{Foreign, Interval, LogLine};
-
-use crate::{
-    files,
-    printable::printable,
-    sinks::{folder::LOG_NAME, repair},
-    sources::timezone::local,
+use super::{
+    entry::{self, LogLine, Wrong},
+    event::Event,
+    names::log_of,
+    torn::looks_torn,
 };
+use crate::{files, printable::printable, sources::timezone::local};
 
 /// Why a log cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -81,11 +71,7 @@ impl LogReader {
     ///
     /// [`LogError::Io`].
     pub fn open(path: &Path) -> Result<Self, LogError> {
-        let path = if path.is_dir() {
-            path.join(LOG_NAME)
-        } else {
-            path.to_owned()
-        };
+        let path = log_of(path);
         match files::open(&path) {
             Ok(file) => Ok(Self::new(
                 path,
@@ -152,7 +138,7 @@ impl<R: BufRead> LogReader<R> {
         }
         let length = self.buffer.len() as u64;
         without_nan(&mut self.buffer);
-        match line::read(&self.buffer, &self.timezone) {
+        match entry::read(&self.buffer, &self.timezone) {
             Ok(line) => {
                 match &line {
                     LogLine::Event(Event::Unknown) => self.passed_over.unknown_events += 1,
@@ -163,8 +149,8 @@ impl<R: BufRead> LogReader<R> {
             }
             Err(wrong) => {
                 let rest = self.input.fill_buf().map_err(|error| io_error(&self.path, error))?;
-                let may_be_torn = rest.is_empty() && matches!(wrong, line::Wrong::NotJson(_));
-                if may_be_torn && repair::looks_torn(&self.buffer) {
+                let may_be_torn = rest.is_empty() && matches!(wrong, Wrong::NotJson(_));
+                if may_be_torn && looks_torn(&self.buffer) {
                     self.passed_over.torn_bytes = length;
                     return Ok(None);
                 }

@@ -5,11 +5,8 @@ use std::path::PathBuf;
 use jiff::tz::TimeZone;
 use serde_json::Value;
 
-use super::{Event, LogError, LogLine, LogReader, PassedOver, unix_ns};
-use crate::{
-    sinks::log_line::Exact,
-    verify::test_logs::{eventful, logs},
-};
+use super::{Event, LogError, LogLine, LogReader, PassedOver, date::unix_ns, exact::Exact};
+use crate::verify::test_logs::{eventful, logs};
 
 fn reader(log: &str) -> LogReader<&[u8]> {
     let paris = TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap();

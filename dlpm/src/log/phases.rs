@@ -1,6 +1,6 @@
 //! Which phases an interval belongs to.
 
-use super::log::Event;
+use super::event::Event;
 use crate::phases::OPEN_PHASES;
 
 /// The phases that are open at one place of a log. An interval belongs to all of them.

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+
+use super::names::SCHEMA;
 
 /// Something that happened between intervals. `seq` is the interval after it, where nothing else is said.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     /// A phase begins.
@@ -52,41 +54,65 @@ pub enum Event {
         /// By how much.
         step_ns: i64,
     },
-    /// Samples found no room on the disk; this is what is known of them.
-    Dropped {
-        /// How many.
-        intervals: u64,
-        /// The first of them.
-        from_seq: Option<u64>,
-        /// The last of them.
-        to_seq: Option<u64>,
-        /// CPU time of all rows but `idle`.
-        #[serde(default)]
-        cpu_ns: u64,
-        /// Sum of the µJ of each zone where it is known.
-        #[serde(default)]
-        zones: BTreeMap<String, u64>,
-        /// Events and segment ends that had to go as well.
-        #[serde(default)]
-        other_lines: u64,
-    },
+    /// Samples found no room on the disk.
+    Dropped(Dropped),
     /// Something else has cut the log while it was written: lines before are missing.
     Cut {
         /// Bytes that are gone.
         lost_bytes: u64,
     },
     /// One of a later version.
-    #[serde(other)]
+    #[serde(other, skip_serializing)]
     Unknown,
 }
 
 /// The new state of a zone.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ZoneState {
     /// Its name.
     pub zone: String,
     /// `ok`, `invalid` or `absent`.
     pub state: String,
     /// Why it is invalid.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+}
+
+/// What is known of samples that had to be dropped: everything but who used it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dropped {
+    /// How many.
+    pub intervals: u64,
+    /// The first of them.
+    pub from_seq: Option<u64>,
+    /// The last of them.
+    pub to_seq: Option<u64>,
+    /// CPU time of all rows but `idle`.
+    #[serde(default)]
+    pub cpu_ns: u64,
+    /// Sum of the µJ of each zone where it is known.
+    #[serde(default)]
+    pub zones: BTreeMap<String, u64>,
+    /// Events and segment ends, dropped where no sample was left to drop.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub other_lines: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// An event as the object `dlpm` of a line.
+#[derive(Debug, Serialize)]
+pub struct EventPart<'a> {
+    schema: u32,
+    #[serde(flatten)]
+    event: &'a Event,
+}
+
+impl<'a> EventPart<'a> {
+    /// As it is written.
+    pub fn of(event: &'a Event) -> Self {
+        Self { schema: SCHEMA, event }
+    }
 }

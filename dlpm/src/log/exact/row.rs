@@ -1,0 +1,247 @@
+//! Rows of a line: who had how much.
+
+use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
+
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{self, Visitor},
+};
+
+use super::parts::{Energies, Leaves, Text};
+use crate::{
+    attribution::ledger::{CpuUse, GpuUse, Ledger, Row, RowKey, Shown, SwitchEstimate},
+    interval::{MemoryReading, ProcessId},
+};
+
+/// The key in `by_package` of the time on CPUs whose package is not known.
+pub const UNKNOWN_PACKAGE: &str = "unknown";
+
+/// A row.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct RowEntry<'a> {
+    #[serde(borrow)]
+    row: Text<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tgid: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    start_ns: Option<u64>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    comm: Option<Text<'a>>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    exec_comm: Option<Text<'a>>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    cgroup: Option<Text<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uid: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exited: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    processes: Option<u32>,
+    /// CPU time, also the sum over the packages.
+    pub cpu_ns: u64,
+    /// Of the row `self`: dlpm's part of the context switches.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub in_switches: Option<SwitchEstimate>,
+    by_package: ByPackage<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory: Option<MemoryEntry>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resident_bytes: Option<u64>,
+    #[serde(default, skip_serializing_if = "is_none")]
+    gpus: Cow<'a, BTreeMap<String, GpuUse>>,
+    #[serde(borrow)]
+    energy_uj: Energies<'a>,
+}
+
+fn is_none(gpus: &BTreeMap<String, GpuUse>) -> bool {
+    gpus.is_empty()
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct MemoryEntry {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pss_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uss_bytes: Option<u64>,
+    rss_bytes: u64,
+    age_ns: u64,
+}
+
+impl MemoryEntry {
+    fn of(reading: &MemoryReading, end_ns: u64) -> Self {
+        Self {
+            pss_bytes: reading.pss_bytes,
+            uss_bytes: reading.uss_bytes,
+            rss_bytes: reading.rss_bytes,
+            age_ns: end_ns.saturating_sub(reading.read_at_ns),
+        }
+    }
+
+    fn reading(&self, end_ns: u64) -> MemoryReading {
+        MemoryReading {
+            pss_bytes: self.pss_bytes,
+            uss_bytes: self.uss_bytes,
+            rss_bytes: self.rss_bytes,
+            read_at_ns: end_ns.saturating_sub(self.age_ns),
+        }
+    }
+}
+
+/// CPU time by package.
+#[derive(Debug)]
+struct ByPackage<'a>(Cow<'a, BTreeMap<Option<u32>, CpuUse>>);
+
+impl Serialize for ByPackage<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(package, usage)| (Package(*package), usage)))
+    }
+}
+
+impl<'de> Deserialize<'de> for ByPackage<'_> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Map;
+
+        impl<'de> Visitor<'de> for Map {
+            type Value = BTreeMap<Option<u32>, CpuUse>;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a map from package to CPU time")
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut by_package = BTreeMap::new();
+                while let Some((Package(package), usage)) = map.next_entry()? {
+                    by_package.insert(package, usage);
+                }
+                Ok(by_package)
+            }
+        }
+
+        deserializer.deserialize_map(Map).map(|map| Self(Cow::Owned(map)))
+    }
+}
+
+/// The key of a package: its number, or [`UNKNOWN_PACKAGE`].
+struct Package(Option<u32>);
+
+impl Serialize for Package {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Some(package) => package.serialize(serializer),
+            None => serializer.serialize_str(UNKNOWN_PACKAGE),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Package {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Key;
+
+        impl Visitor<'_> for Key {
+            type Value = Package;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(formatter, "the number of a package, or `{UNKNOWN_PACKAGE}`")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Package, E> {
+                let wrong = || E::invalid_value(de::Unexpected::Str(text), &self);
+                match text {
+                    UNKNOWN_PACKAGE => Ok(Package(None)),
+                    _ if !text.bytes().all(|byte| byte.is_ascii_digit()) => Err(wrong()),
+                    _ => text.parse().map(|package| Package(Some(package))).map_err(|_| wrong()),
+                }
+            }
+        }
+
+        deserializer.deserialize_str(Key)
+    }
+}
+
+impl<'a> RowEntry<'a> {
+    /// To be written.
+    pub fn of(row: &'a Row, ledger: &'a Ledger) -> Self {
+        let (id, cgroup) = match &row.key {
+            RowKey::Process(id, cgroup) => (Some(id), Some(&**cgroup)),
+            RowKey::Merged(cgroup) => (None, Some(&**cgroup)),
+            _ => (None, None),
+        };
+        let shown = row.shown.as_ref();
+        Self {
+            row: Text::of(row.key.as_str()),
+            tgid: id.map(|id| id.tgid),
+            start_ns: id.map(|id| id.start_ns),
+            comm: shown.map(|shown| Text::of(&shown.comm)),
+            exec_comm: shown.map(|shown| Text::of(&shown.exec_comm)),
+            cgroup: cgroup.map(Text::of),
+            uid: shown.and_then(|shown| shown.uid),
+            exited: shown.map(|shown| shown.exited),
+            processes: matches!(row.key, RowKey::Merged(_)).then_some(row.processes),
+            cpu_ns: row.cpu_ns(),
+            in_switches: (row.key == RowKey::SelfDlpm)
+                .then(|| ledger.switch_estimate())
+                .flatten(),
+            by_package: ByPackage(Cow::Borrowed(&row.by_package)),
+            memory: row
+                .memory
+                .as_ref()
+                .map(|reading| MemoryEntry::of(reading, ledger.end_ns)),
+            // A process row's is in its memory reading.
+            resident_bytes: (id.is_none() && row.resident_bytes > 0).then_some(row.resident_bytes),
+            gpus: Cow::Borrowed(&row.gpus),
+            energy_uj: Energies::of(&ledger.leaves, &row.energy_uj),
+        }
+    }
+
+    fn key(&self) -> Result<RowKey, String> {
+        match (&*self.row, self.tgid, self.start_ns, &self.cgroup) {
+            ("process", Some(tgid), Some(start_ns), Some(cgroup)) => {
+                Some(RowKey::Process(ProcessId { tgid, start_ns }, Arc::from(&**cgroup)))
+            }
+            ("merged", None, None, Some(cgroup)) => Some(RowKey::Merged(Arc::from(&**cgroup))),
+            (word, None, None, None) => RowKey::FIXED.into_iter().find(|key| key.as_str() == word),
+            _ => None,
+        }
+        .ok_or_else(|| format!("a row `{}` that is unknown, or lacks what says whose it is", self.row))
+    }
+
+    /// The row that was written, in an interval that ended at `end_ns`.
+    ///
+    /// # Errors
+    ///
+    /// If its word is unknown, or its energies are not those of the leaves.
+    pub fn row(&self, leaves: &Leaves, end_ns: u64) -> Result<Row, String> {
+        let key = self.key()?;
+        let memory = self.memory.as_ref().map(|memory| memory.reading(end_ns));
+        let is_process = matches!(key, RowKey::Process(..));
+        let text = |text: &Option<Text>| Arc::from(text.as_deref().unwrap_or_default());
+        Ok(Row {
+            shown: is_process.then(|| Shown {
+                comm: text(&self.comm),
+                exec_comm: text(&self.exec_comm),
+                uid: self.uid,
+                exited: self.exited.unwrap_or(false),
+            }),
+            processes: self.processes.unwrap_or(u32::from(is_process)),
+            by_package: self.by_package.0.clone().into_owned(),
+            resident_bytes: if is_process {
+                memory.as_ref().map_or(0, MemoryReading::resident_bytes)
+            } else {
+                self.resident_bytes.unwrap_or(0)
+            },
+            memory,
+            gpus: self.gpus.clone().into_owned(),
+            energy_uj: leaves.energies(&self.energy_uj, || name(&key))?,
+            key,
+        })
+    }
+}
+
+/// How messages call a row.
+pub fn name(key: &RowKey) -> String {
+    match key {
+        RowKey::Process(id, cgroup) => format!("row process {} in {cgroup}", id.tgid),
+        RowKey::Merged(cgroup) => format!("row merged of {cgroup}"),
+        fixed => format!("row {}", fixed.as_str()),
+    }
+}
