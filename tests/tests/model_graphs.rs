@@ -113,7 +113,7 @@ fn a_loop_of_unknown_length_is_listed() {
     assert_eq!(mult_adds, 0);
     assert_eq!(
         unsupported,
-        ["Loop: its number of turns is only known when the model runs"]
+        ["Loop: its number of turns is only known when the model runs; --value NAME=NUMBER gives one to an input (n)"]
     );
 }
 

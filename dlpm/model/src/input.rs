@@ -69,13 +69,13 @@ impl FromStr for NamedDim {
     }
 }
 
-/// The value of a scalar input, as typed: `NAME=NUMBER`.
+/// The values of a small input, as typed: `NAME=NUMBER`, or `NAME=1,3,224,224` for a vector.
 #[derive(Clone, Debug, PartialEq)]
 pub struct InputValue {
     /// Its name.
     pub name: String,
-    /// Its value.
-    pub number: Number,
+    /// Its values, at least one.
+    pub numbers: Vec<Number>,
 }
 
 /// A number.
@@ -91,23 +91,24 @@ impl FromStr for InputValue {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is not a value; write NAME=NUMBER, as in sr=16000");
-        let (name, number) = text.rsplit_once('=').ok_or_else(wrong)?;
-        let number = match number.trim() {
-            "true" => Number::Int(1),
-            "false" => Number::Int(0),
+        let wrong =
+            || format!("`{text}` is not a value; write NAME=NUMBER, as in sr=16000, or NAME=1,3,224,224 for a vector");
+        let (name, numbers) = text.rsplit_once('=').ok_or_else(wrong)?;
+        let numbers = numbers.split(',').map(|number| match number.trim() {
+            "true" => Ok(Number::Int(1)),
+            "false" => Ok(Number::Int(0)),
             number => match (number.parse(), number.parse::<f64>()) {
-                (Ok(int), _) => Number::Int(int),
-                (_, Ok(float)) if float.is_finite() => Number::Float(float),
-                _ => return Err(wrong()),
+                (Ok(int), _) => Ok(Number::Int(int)),
+                (_, Ok(float)) if float.is_finite() => Ok(Number::Float(float)),
+                _ => Err(wrong()),
             },
-        };
+        });
         if name.is_empty() {
             return Err(wrong());
         }
         Ok(Self {
             name: name.to_owned(),
-            number,
+            numbers: numbers.collect::<Result<_, _>>()?,
         })
     }
 }
@@ -153,8 +154,8 @@ pub type Resolved = (Vec<Option<Vec<u64>>>, HashMap<String, u64>);
 ///
 /// # Errors
 ///
-/// Where they contradict each other, or something is left open that has to be known; `values` are scalars
-/// unless the file says otherwise.
+/// Where they contradict each other, or something is left open that has to be known. An open dimension of an input with
+/// values is as long as there are values; one value is a scalar unless the file says otherwise.
 pub fn resolve(
     declared: &[Declared],
     shapes: &[InputShape],
@@ -173,18 +174,20 @@ pub fn resolve(
             agree(input, dims, given, &mut named)?;
         }
     }
-    let has_value = |input: &Declared| values.iter().any(|value| value.name == input.name);
+    let value_of = |input: &Declared| values.iter().find(|value| value.name == input.name);
     let mut resolved = Vec::new();
     let mut open = Vec::new();
     for (input, given) in declared.iter().zip(given) {
         let dims = match (&given, &input.dims) {
             (Some(given), _) => Some(given.clone()),
             (None, Some(dims)) => {
+                let is_vector = dims.len() == 1;
+                let length = value_of(input).map(|value| if is_vector { value.numbers.len() as u64 } else { 1 });
                 let number = |dim: &Dim| match dim {
                     Dim::Fixed(dim) => Some(*dim),
                     Dim::Zero => Some(0),
-                    Dim::Named(name) => named.get(name).copied().or_else(|| has_value(input).then_some(1)),
-                    Dim::Open => has_value(input).then_some(1),
+                    Dim::Named(name) => named.get(name).copied().or(length),
+                    Dim::Open => length,
                 };
                 let numbers: Option<Vec<u64>> = dims.iter().map(number).collect();
                 if numbers.is_none() {
@@ -192,8 +195,10 @@ pub fn resolve(
                 }
                 numbers
             }
-            (None, None) if has_value(input) => Some(Vec::new()),
-            (None, None) => None,
+            (None, None) => value_of(input).map(|value| match value.numbers.len() {
+                1 => Vec::new(),
+                length => vec![length as u64],
+            }),
         };
         resolved.push(dims);
     }

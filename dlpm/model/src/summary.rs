@@ -163,11 +163,15 @@ impl Summary {
             .map(|input| json!({ "name": input.name, "type": input.data_type, "dims": input.dims }))
             .collect();
         let values = self.values.iter().map(|value| {
-            let number = match value.number {
+            let number = |number: &Number| match number {
                 Number::Int(int) => json!(int),
                 Number::Float(float) => json!(float),
             };
-            (value.name.clone(), number)
+            let numbers = match value.numbers.as_slice() {
+                [one] => number(one),
+                several => several.iter().map(number).collect(),
+            };
+            (value.name.clone(), numbers)
         });
         let mut own = json!({
             "schema": 1,

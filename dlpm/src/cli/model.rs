@@ -54,8 +54,9 @@ pub struct ModelArgs {
     /// repeated.
     #[arg(long, value_name = "NAME=N")]
     pub dim: Vec<NamedDim>,
-    /// Value of a scalar input that a branch of the model depends on, as in sr=16000. May be repeated.
-    #[arg(long, value_name = "NAME=NUMBER")]
+    /// Value of an input on which a branch, a loop or a size depends, as in sr=16000; of a vector all values, as in
+    /// size=1,3,224,224. May be repeated.
+    #[arg(long, value_name = "NAME=N[,N…]")]
     pub value: Vec<InputValue>,
     /// List every operator that counts, too.
     #[arg(long)]
@@ -144,8 +145,8 @@ pub struct TracedModel {
     /// Size of a dimension of the model's inputs that has a name, as for `dlpm model`.
     #[arg(long, value_name = "NAME=N", requires = "model_file", help_heading = "Model")]
     pub dim: Vec<NamedDim>,
-    /// Value of a scalar input of the model, as for `dlpm model`.
-    #[arg(long, value_name = "NAME=NUMBER", requires = "model_file", help_heading = "Model")]
+    /// Value of an input of the model, as for `dlpm model`.
+    #[arg(long, value_name = "NAME=N[,N…]", requires = "model_file", help_heading = "Model")]
     pub value: Vec<InputValue>,
 }
 

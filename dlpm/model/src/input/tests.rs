@@ -16,10 +16,12 @@ fn shapes_and_values_as_typed() {
         text.parse::<InputShape>().unwrap_err();
     }
     let value: InputValue = "sr=16000".parse().unwrap();
-    assert_eq!(value.number, Number::Int(16_000));
-    assert_eq!("x=0.5".parse::<InputValue>().unwrap().number, Number::Float(0.5));
-    assert_eq!("x=true".parse::<InputValue>().unwrap().number, Number::Int(1));
-    for text in ["sr", "=1", "x=", "x=NaN", "x=1,2"] {
+    assert_eq!(value.numbers, [Number::Int(16_000)]);
+    let numbers = |text: &str| text.parse::<InputValue>().unwrap().numbers;
+    assert_eq!(numbers("x=0.5"), [Number::Float(0.5)]);
+    assert_eq!(numbers("x=true"), [Number::Int(1)]);
+    assert_eq!(numbers("x=1, 2.5"), [Number::Int(1), Number::Float(2.5)]);
+    for text in ["sr", "=1", "x=", "x=NaN", "x=1,,2"] {
         text.parse::<InputValue>().unwrap_err();
     }
 }

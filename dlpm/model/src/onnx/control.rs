@@ -1,12 +1,13 @@
-//! Operators that run graphs: `If`, `Loop`, `Scan`.
+//! Operators that run graphs: `If`, `Loop`, `Scan`, `SequenceMap`.
 
 use std::rc::Rc;
 
 use super::{
     call::{Call, Outcome},
+    ops::sequences,
     proto::Graph,
     run::{Result, Runner, Scope},
-    value::{Data, Stop, Tensor, axis},
+    value::{Data, Flow, Stop, Tensor, axis},
 };
 use crate::ModelError;
 
@@ -91,11 +92,10 @@ impl<'m> Runner<'m> {
             of_no
         })?;
         if !same {
-            let hint = match self.open_values() {
-                Some(names) => format!("; --value NAME=NUMBER gives one to an input ({names})"),
-                None => String::new(),
-            };
-            let why = format!("its condition is not known, the cheaper branch is counted{hint}");
+            let why = format!(
+                "its condition is not known, the cheaper branch is counted{}",
+                self.hint()
+            );
             self.tally.cannot("If", &why);
         }
         let outputs = if_yes.into_iter().zip(if_no.iter()).map(|(yes, no)| common(yes, no));
@@ -116,6 +116,14 @@ impl<'m> Runner<'m> {
         }
     }
 
+    /// How an input gets a value, where there are some to which one may be given.
+    fn hint(&self) -> String {
+        match self.open_values() {
+            Some(names) => format!("; --value NAME=NUMBER gives one to an input ({names})"),
+            None => String::new(),
+        }
+    }
+
     /// The inputs that may have a value.
     fn open_values(&self) -> Option<String> {
         let names: Vec<String> = self.open_values.iter().map(|name| crate::printable(name)).collect();
@@ -128,14 +136,24 @@ impl<'m> Runner<'m> {
             None => None,
             Some(turns) => match &turns.data {
                 Some(Data::Ints(turns)) => turns.first().map(|turns| u64::try_from(*turns).unwrap_or(0)),
-                _ => return stop("its number of turns is only known when the model runs"),
+                _ => {
+                    return stop(format!(
+                        "its number of turns is only known when the model runs{}",
+                        self.hint()
+                    ));
+                }
             },
         };
         let mut condition = match call.input(1) {
             None => true,
             Some(condition) => match truth(condition) {
                 Some(condition) => condition,
-                None => return stop("its condition is only known when the model runs"),
+                None => {
+                    return stop(format!(
+                        "its condition is only known when the model runs{}",
+                        self.hint()
+                    ));
+                }
             },
         };
         if turns.is_some_and(|turns| turns > MOST_TURNS) {
@@ -155,13 +173,7 @@ impl<'m> Runner<'m> {
             }
             let first = [Tensor::int(i64::try_from(turn).unwrap_or(i64::MAX)), Tensor::int(1)];
             let values = first.into_iter().chain(carried.iter().cloned());
-            let inputs = body
-                .inputs
-                .iter()
-                .map(|input| input.name.as_str())
-                .zip(values)
-                .collect();
-            let mut outputs = self.graph(body, inputs, Some(scope))?.into_iter();
+            let mut outputs = self.graph(body, named(body, values), Some(scope))?.into_iter();
             let goes_on = outputs.next().unwrap_or_default();
             carried = outputs.by_ref().take(carried.len()).collect();
             let scanned: Vec<_> = outputs.map(|output| output.shape).collect();
@@ -190,54 +202,59 @@ impl<'m> Runner<'m> {
 
     pub(super) fn scan(&mut self, call: &Call<'m>, scope: &Scope<'m, '_>) -> Inner {
         let body = graph(call, "body")?;
-        if self.opset() < 9 {
-            return stop("in the form of version 8");
-        }
         let sequences = call
             .count("num_scan_inputs")
             .and_then(|count| usize::try_from(count).ok());
-        let Some(states) = sequences.and_then(|sequences| call.inputs.len().checked_sub(sequences)) else {
+        // In version 8 the lengths of the sequences come first, and everything is a batch.
+        let in_batches = self.opset() < 9;
+        let begin = usize::from(in_batches);
+        let states = sequences.and_then(|sequences| call.inputs.len().checked_sub(sequences)?.checked_sub(begin));
+        let Some(states) = states else {
             return Err(ModelError::Malformed(
                 "Scan has no fitting `num_scan_inputs`".to_owned(),
             ));
         };
+        if in_batches && call.input(0).is_some() {
+            return stop("its sequences have a length each");
+        }
         let axes = call.ints("scan_input_axes").unwrap_or_default();
-        let mut carried: Vec<Tensor> = call
-            .inputs
-            .iter()
-            .take(states)
-            .map(|input| input.clone().unwrap_or_default())
-            .collect();
+        let mut batch = 1;
+        let mut initial: Vec<Tensor> = Vec::new();
+        for input in call.inputs.iter().skip(begin).take(states) {
+            initial.push(match input {
+                Some(state) if in_batches => state.shape.as_deref().and_then(without_batch).unwrap_or_default(),
+                state => state.clone().unwrap_or_default(),
+            });
+        }
         let (mut turns, mut slices) = (None, Vec::new());
-        for (number, input) in call.inputs.iter().skip(states).enumerate() {
-            let Some(mut shape) = input
-                .as_ref()
-                .and_then(|input| input.shape.as_deref())
-                .map(<[u64]>::to_vec)
-            else {
+        for (number, input) in call.inputs.iter().skip(begin + states).enumerate() {
+            let shape = input.as_ref().and_then(|input| input.shape.as_deref());
+            let Some(mut shape) = shape.map(<[u64]>::to_vec) else {
                 return stop("the length of its sequences is only known when the model runs");
             };
+            if in_batches && !shape.is_empty() {
+                batch = shape.remove(0);
+            }
             match axis(axes.get(number).copied().unwrap_or(0), shape.len()) {
                 Ok(at) => turns = Some(shape.remove(at)),
                 Err(stop) => return Ok(Err(stop)),
             }
             slices.push(Tensor::of(shape));
         }
-        let Some(turns) = turns.filter(|turns| *turns <= MOST_TURNS) else {
+        let fits = |turns: &u64| turns.checked_mul(batch.max(1)).is_some_and(|all| all <= MOST_TURNS);
+        let Some(turns) = turns.filter(fits) else {
             return stop(format!("it has no sequence, or more than {MOST_TURNS} turns"));
         };
+        let mut carried = initial.clone();
         let mut elements: Vec<Option<Rc<[u64]>>> = vec![None; call.outputs.saturating_sub(states)];
-        for _ in 0..turns {
-            let values = carried.iter().chain(&slices).cloned();
-            let inputs = body
-                .inputs
-                .iter()
-                .map(|input| input.name.as_str())
-                .zip(values)
-                .collect();
-            let mut outputs = self.graph(body, inputs, Some(scope))?.into_iter();
-            carried = outputs.by_ref().take(carried.len()).collect();
-            elements = outputs.map(|output| output.shape).collect();
+        for _ in 0..batch {
+            carried.clone_from(&initial);
+            for _ in 0..turns {
+                let values = carried.iter().chain(&slices).cloned();
+                let mut outputs = self.graph(body, named(body, values), Some(scope))?.into_iter();
+                carried = outputs.by_ref().take(carried.len()).collect();
+                elements = outputs.map(|output| output.shape).collect();
+            }
         }
         let axes = call.ints("scan_output_axes").unwrap_or_default();
         let scanned = elements.iter().enumerate().map(|(number, element)| {
@@ -245,9 +262,52 @@ impl<'m> Runner<'m> {
             let at = axis(axes.get(number).copied().unwrap_or(0), rank).unwrap_or(0);
             stacked(element.as_deref(), turns, at)
         });
+        let outputs = carried.into_iter().chain(scanned);
+        let outputs = outputs.map(|output| {
+            if in_batches {
+                stacked(output.shape.as_deref(), batch, 0)
+            } else {
+                output
+            }
+        });
         Ok(Ok(Outcome {
-            outputs: carried.into_iter().chain(scanned).collect(),
+            outputs: outputs.collect(),
             mult_adds: None,
         }))
     }
+
+    /// Runs the body for each item of a sequence; further inputs are sequences of the same length, or tensors that each turn sees.
+    pub(super) fn map_sequence(&mut self, call: &Call<'m>, scope: &Scope<'m, '_>) -> Inner {
+        let body = graph(call, "body")?;
+        let Some(items) = call.input(0).and_then(|sequence| sequence.items.as_ref()) else {
+            return stop("the items of its sequence are only known when the model runs");
+        };
+        let mut made: Vec<Vec<Tensor>> = vec![Vec::new(); call.outputs];
+        for turn in 0..items.len() {
+            let values = call.inputs.iter().map(|input| match input {
+                Some(Tensor { items: Some(items), .. }) => items.get(turn).cloned().unwrap_or_default(),
+                input => input.clone().unwrap_or_default(),
+            });
+            let outputs = self.graph(body, named(body, values), Some(scope))?;
+            for (made, output) in made.iter_mut().zip(outputs) {
+                made.push(output);
+            }
+        }
+        let sequences = made.into_iter().map(sequences::checked);
+        Ok(sequences.collect::<Flow<Vec<Tensor>>>().map(|outputs| Outcome {
+            outputs,
+            mult_adds: None,
+        }))
+    }
+}
+
+/// The inputs of a body, by their names there.
+fn named<'m>(body: &'m Graph, values: impl Iterator<Item = Tensor>) -> Vec<(&'m str, Tensor)> {
+    let names = body.inputs.iter().map(|input| input.name.as_str());
+    names.zip(values).collect()
+}
+
+/// One of a batch.
+fn without_batch(shape: &[u64]) -> Option<Tensor> {
+    shape.split_first().map(|(_, rest)| Tensor::of(rest))
 }

@@ -66,11 +66,13 @@ pub fn read(file: &ModelFile, path: &Path, options: &Options) -> Result<Counts, 
         let value = options.values.iter().find(|value| value.name == info.name);
         let mut tensor = dims.clone().map(Tensor::of).unwrap_or_default();
         if let Some(value) = value {
-            tensor = tensor.with(Some(data_of(value.number, info)));
+            tensor = tensor.with(Some(data_of(&value.numbers, info)));
             if tensor.data.is_none() {
                 return Err(ModelError::Input(format!(
-                    "--value: the input `{}` is not a scalar",
-                    super::printable(&info.name)
+                    "--value: the input `{}` is {}, which is not for {} values",
+                    super::printable(&info.name),
+                    dims.as_deref().map_or_else(|| "not known".to_owned(), value::show),
+                    value.numbers.len()
                 )));
             }
         } else if info.data_type.is_some_and(|of| !data_type::is_float(of)) {
@@ -87,10 +89,11 @@ pub fn read(file: &ModelFile, path: &Path, options: &Options) -> Result<Counts, 
     runner.graph(graph, tensors, None)?;
     let weights = runner.parameters.weights()?;
     let mut notes = vec![PARAMETERS_NOTE.to_owned()];
-    if listed
-        .iter()
-        .any(|input| input.dims.as_ref().is_some_and(|dims| dims.contains(&0)))
-    {
+    let mut zeros = inputs.iter().zip(&listed).filter(|(info, _)| {
+        let dims = info.dims.as_ref();
+        dims.is_some_and(|dims| dims.contains(&input::Dim::Zero))
+    });
+    if zeros.any(|(_, input)| input.dims.as_ref().is_some_and(|dims| dims.contains(&0))) {
         notes.push("an input has a dimension of 0; if that is a dimension that the file leaves open, give its size with --input".to_owned());
     }
     let external = external::files(path, &model)?;
@@ -108,13 +111,20 @@ pub fn read(file: &ModelFile, path: &Path, options: &Options) -> Result<Counts, 
     })
 }
 
-/// A scalar of the input's type.
-fn data_of(number: Number, info: &ValueInfo) -> Data {
+/// Values of the input's type.
+fn data_of(numbers: &[Number], info: &ValueInfo) -> Data {
     let float = info.data_type.is_some_and(data_type::is_float);
-    match number {
-        #[expect(clippy::cast_precision_loss, reason = "the input is a float")]
-        Number::Int(int) if float => Data::Floats([int as f64].into()),
-        Number::Int(int) => Data::Ints([int].into()),
-        Number::Float(value) => Data::Floats([value].into()),
+    let ints = numbers.iter().map(|number| match number {
+        Number::Int(int) if !float => Some(*int),
+        _ => None,
+    });
+    if let Some(ints) = ints.collect() {
+        return Data::Ints(ints);
     }
+    #[expect(clippy::cast_precision_loss, reason = "the input is a float")]
+    let floats = numbers.iter().map(|number| match number {
+        Number::Int(int) => *int as f64,
+        Number::Float(value) => *value,
+    });
+    Data::Floats(floats.collect())
 }

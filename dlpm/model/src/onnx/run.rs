@@ -203,6 +203,7 @@ impl<'m> Runner<'m> {
                 "If" => self.branch(&call, scope)?,
                 "Loop" => self.repeat(&call, scope)?,
                 "Scan" => self.scan(&call, scope)?,
+                "SequenceMap" => self.map_sequence(&call, scope)?,
                 "Constant" => Ok(Outcome::one(self.parameters.constant_node(&call))),
                 _ => self.operator(node, &call),
             },

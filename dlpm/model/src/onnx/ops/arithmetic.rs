@@ -8,7 +8,7 @@ use super::super::{
     value::{Data, Flow, MOST_VALUES, Tensor, broadcast, elements},
 };
 
-const BROADCAST: [&str; 24] = [
+const BROADCAST: [&str; 25] = [
     "Add",
     "And",
     "BitShift",
@@ -28,6 +28,7 @@ const BROADCAST: [&str; 24] = [
     "Mul",
     "Or",
     "Pow",
+    "StringConcat",
     "Sub",
     "Sum",
     "Xor",
@@ -218,6 +219,7 @@ pub fn fold_one(call: &Call<'_>, data: &Data) -> Option<Data> {
         Data::Ints(values) => {
             let fold: fn(i64) -> Option<i64> = match call.op {
                 "Neg" => i64::checked_neg,
+                "Relu" => |value| Some(value.max(0)),
                 "Abs" => i64::checked_abs,
                 "Sign" => |value| Some(value.signum()),
                 "Not" => |value| Some(i64::from(value == 0)),
@@ -234,6 +236,7 @@ pub fn fold_one(call: &Call<'_>, data: &Data) -> Option<Data> {
         Data::Floats(values) => {
             let fold: fn(f64) -> f64 = match call.op {
                 "Neg" => |value| -value,
+                "Relu" => |value| value.max(0.0),
                 "Abs" => f64::abs,
                 "Ceil" => f64::ceil,
                 "Floor" => f64::floor,

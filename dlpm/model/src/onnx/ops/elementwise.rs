@@ -69,13 +69,14 @@ const SAME: [&str; 61] = [
     "Tan",
 ];
 
-const SAME_TOO: [&str; 6] = [
+const SAME_TOO: [&str; 7] = [
     "Tanh",
     "TensorScatter",
     "ThresholdedRelu",
     "Trilu",
     "Binarizer",
     "CastLike",
+    "RegexFullMatch",
 ];
 
 /// ONNX Runtime's operators of the kind.

@@ -6,17 +6,10 @@ use super::super::{
 };
 
 /// Operators without operations that count, whose shapes depend on values.
-const OF_VALUES: [&str; 9] = [
-    "Compress",
-    "ImageDecoder",
-    "NonMaxSuppression",
-    "RegexFullMatch",
-    "StringConcat",
-    "StringNormalizer",
-    "StringSplit",
-    "TfIdfVectorizer",
-    "Unique",
-];
+const OF_VALUES: [&str; 3] = ["ImageDecoder", "NonMaxSuppression", "Unique"];
+
+/// Why their shapes are not known.
+const DEPENDS: &str = "the size of its result depends on the values";
 
 /// Evaluates an operator of ONNX Runtime of this family.
 pub fn evaluate_contrib(call: &Call<'_>) -> Option<Flow<Outcome>> {
@@ -61,7 +54,11 @@ pub fn evaluate(call: &Call<'_>) -> Option<Flow<Outcome>> {
         "TopK" => top_k(call),
         "OneHot" => one_hot(call),
         "NonZero" => non_zero(call),
-        op if OF_VALUES.contains(&op) => unknown("the size of its result depends on the values"),
+        "Compress" => compress(call),
+        "StringNormalizer" => normalise_text(call),
+        "StringSplit" => split_text(call),
+        "TfIdfVectorizer" => frequencies(call),
+        op if OF_VALUES.contains(&op) => unknown(DEPENDS),
         _ => return None,
     })
 }
@@ -206,7 +203,7 @@ fn one_hot(call: &Call<'_>) -> Flow<Outcome> {
 fn non_zero(call: &Call<'_>) -> Flow<Outcome> {
     let rank = call.shape(0)?.len();
     let Data::Ints(values) = call.data(0)? else {
-        return unknown("the size of its result depends on the values");
+        return unknown(DEPENDS);
     };
     let found = values.iter().filter(|value| **value != 0).count();
     let shape = [rank as u64, found as u64];
@@ -215,6 +212,57 @@ fn non_zero(call: &Call<'_>) -> Flow<Outcome> {
         Data::Ints(positions.map(|(_, at)| at).collect())
     });
     Ok(Outcome::one(Tensor::of(shape).with(data)))
+}
+
+/// As many as the condition has true values; without an axis, of all elements in a row.
+fn compress(call: &Call<'_>) -> Flow<Outcome> {
+    let input = call.shape(0)?;
+    let Some(Data::Ints(condition)) = &call.needed(1)?.data else {
+        return unknown(DEPENDS);
+    };
+    let of = |length: u64| {
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        condition.iter().take(length).filter(|value| **value != 0).count() as u64
+    };
+    if call.int("axis").is_none() {
+        return Ok(Outcome::of([of(elements(input)?)]));
+    }
+    let at = call.axis(0, input.len())?;
+    let mut shape = input.to_vec();
+    if let Some(dim) = shape.get_mut(at) {
+        *dim = of(*dim);
+    }
+    Ok(Outcome::of(shape))
+}
+
+/// Words that are left out make it shorter; without such words it is as long as before.
+fn normalise_text(call: &Call<'_>) -> Flow<Outcome> {
+    if call.attribute("stopwords").is_some_and(|words| words.texts > 0) {
+        return unknown(DEPENDS);
+    }
+    call.shape(0).map(Outcome::of)
+}
+
+/// The parts, of which only the values tell how many there are, and how many each text has.
+fn split_text(call: &Call<'_>) -> Flow<Outcome> {
+    Ok(Outcome {
+        outputs: vec![Tensor::default(), Tensor::of(call.shape(0)?)],
+        mult_adds: None,
+    })
+}
+
+/// A row of frequencies, one for each index that the attribute names, for each row of words.
+fn frequencies(call: &Call<'_>) -> Flow<Outcome> {
+    let indexes = call.ints("ngram_indexes").unwrap_or_default();
+    let Some(last) = indexes.iter().max() else {
+        return bad("it has no `ngram_indexes`");
+    };
+    let columns = count(*last, "ngram_indexes")?.saturating_add(1);
+    match call.shape(0)? {
+        [] | [_] => Ok(Outcome::of([columns])),
+        [rows, _] => Ok(Outcome::of([*rows, columns])),
+        other => bad(format!("its input is {}", show(other))),
+    }
 }
 
 #[cfg(test)]

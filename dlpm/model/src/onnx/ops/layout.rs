@@ -2,7 +2,7 @@
 
 use super::super::{
     call::{Call, Outcome, count},
-    value::{Data, Flow, MOST_VALUES, Tensor, axis, bad, elements, product, show, unknown},
+    value::{Data, Flow, MOST_VALUES, Tensor, axis, bad, elements, product, show},
 };
 use super::arithmetic::to_int;
 
@@ -220,12 +220,12 @@ fn resize(call: &Call<'_>) -> Flow<Outcome> {
     let has_sizes = !old && call.input(3).is_some_and(|sizes| sizes.shape.as_deref() != Some(&[0]));
     let mut shape = input.to_vec();
     if has_sizes {
-        if !matches!(call.text("keep_aspect_ratio_policy"), "" | "stretch") {
-            return unknown("its size keeps a ratio of sides");
-        }
-        for (at, size) in axes.iter().zip(call.ints_of(3)?) {
+        let sizes = call.ints_of(3)?.iter().map(|size| count(*size, "sizes"));
+        let sizes = sizes.collect::<Flow<Vec<u64>>>()?;
+        let scale = common_scale(call.text("keep_aspect_ratio_policy"), input, &axes, &sizes);
+        for (at, size) in axes.iter().zip(sizes) {
             if let Some(dim) = shape.get_mut(*at) {
-                *dim = count(*size, "sizes")?;
+                *dim = scale.map_or(size, |scale| scaled(*dim, scale));
             }
         }
         return Ok(Outcome::of(shape));
@@ -245,6 +245,26 @@ fn resize(call: &Call<'_>) -> Flow<Outcome> {
         }
     }
     Ok(Outcome::of(shape))
+}
+
+/// The scale of all sides where their ratio is kept: the smallest or the largest of those that were asked for.
+#[expect(clippy::cast_precision_loss, reason = "ONNX computes this in floats")]
+fn common_scale(policy: &str, input: &[u64], axes: &[usize], sizes: &[u64]) -> Option<f64> {
+    let scales = axes.iter().zip(sizes).filter_map(|(at, size)| {
+        let dim = input.get(*at).filter(|dim| **dim > 0)?;
+        Some(*size as f64 / *dim as f64)
+    });
+    match policy {
+        "not_larger" => scales.reduce(f64::min),
+        "not_smaller" => scales.reduce(f64::max),
+        _ => None,
+    }
+}
+
+/// Halves are rounded up.
+#[expect(clippy::cast_precision_loss, reason = "ONNX computes this in floats")]
+fn scaled(dim: u64, scale: f64) -> u64 {
+    u64::try_from(to_int((dim as f64 * scale + 0.5).floor())).unwrap_or_default()
 }
 
 fn grid_sample(call: &Call<'_>) -> Flow<Outcome> {

@@ -14,10 +14,11 @@ mod matrix;
 mod normalise;
 mod quantised;
 mod recurrent;
-mod sequences;
+pub mod sequences;
 mod shapes;
 mod signal;
 mod traditional;
+mod training;
 mod windows;
 
 use super::{
@@ -71,6 +72,7 @@ fn families(domain: &str) -> &'static [Family] {
         windows::CHANNELS_LAST => &[windows::evaluate_channels_last],
         "ai.onnx.ml" => &[traditional::evaluate],
         "ai.onnx.preview" => &[attention::evaluate],
+        training::DOMAIN => &[training::evaluate],
         _ if is_standard(domain) => &STANDARD,
         _ => &[],
     }
@@ -120,11 +122,12 @@ pub fn is_counted(domain: &str, op: &str) -> bool {
 }
 
 /// Domains whose operators are known by name.
-const DOMAINS: [&str; 4] = [
+const DOMAINS: [&str; 5] = [
     "com.microsoft",
     "com.microsoft.nchwc",
     windows::CHANNELS_LAST,
     "ai.onnx.ml",
+    training::DOMAIN,
 ];
 
 /// As what an operator reads a constant in this place: statistics of a batch normalisation, and scales and zero points of

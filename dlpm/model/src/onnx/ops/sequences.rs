@@ -47,7 +47,12 @@ fn items<'c>(call: &'c Call<'_>) -> Flow<&'c Rc<[Tensor]>> {
     }
 }
 
-fn checked(items: Vec<Tensor>) -> Flow<Outcome> {
+/// A sequence of these, if it is within bounds.
+///
+/// # Errors
+///
+/// Where it has too many items, or sequences.
+pub fn checked(items: Vec<Tensor>) -> Flow<Tensor> {
     if items.len() > MOST_VALUES {
         return unknown(format!("its sequence has more than {MOST_VALUES} items"));
     }
@@ -55,16 +60,12 @@ fn checked(items: Vec<Tensor>) -> Flow<Outcome> {
     if items.iter().any(|item| item.items.is_some()) {
         return unknown("it holds sequences");
     }
-    Ok(Outcome::one(sequence(items)))
+    Ok(sequence(items))
 }
 
 fn construct(call: &Call<'_>) -> Flow<Outcome> {
-    checked(
-        call.inputs
-            .iter()
-            .map(|input| input.clone().unwrap_or_default())
-            .collect(),
-    )
+    let items = call.inputs.iter().map(|input| input.clone().unwrap_or_default());
+    checked(items.collect()).map(Outcome::one)
 }
 
 /// The position in an input; the end of the sequence where it is left out.
@@ -102,7 +103,7 @@ fn insert(call: &Call<'_>) -> Flow<Outcome> {
     let mut items = items(call)?.to_vec();
     let at = position(call, 2, items.len(), items.len())?;
     items.insert(at.min(items.len()), call.needed(1)?.clone());
-    checked(items)
+    checked(items).map(Outcome::one)
 }
 
 fn erase(call: &Call<'_>) -> Flow<Outcome> {
@@ -112,7 +113,7 @@ fn erase(call: &Call<'_>) -> Flow<Outcome> {
     }
     let at = position(call, 1, items.len(), items.len() - 1)?;
     items.remove(at);
-    checked(items)
+    checked(items).map(Outcome::one)
 }
 
 fn length(call: &Call<'_>) -> Flow<Outcome> {
@@ -165,7 +166,7 @@ fn split(call: &Call<'_>) -> Flow<Outcome> {
         }
         Tensor::of(shape)
     };
-    checked(parts.into_iter().map(part).collect())
+    checked(parts.into_iter().map(part).collect()).map(Outcome::one)
 }
 
 fn concat(call: &Call<'_>) -> Flow<Outcome> {

@@ -199,3 +199,92 @@ fn sequences_know_their_items() {
     let items = evaluate(&call).unwrap().outputs.remove(0).items.unwrap();
     assert_eq!(items[1].shape.as_deref(), Some(&[4, 2][..]));
 }
+
+/// What the shape of a result depends on is a value that is known, or an attribute.
+#[test]
+fn sizes_that_values_decide() {
+    let values = |values: &[i64]| Some(Tensor::ints(values.to_vec()));
+    let condition = values(&[0, 1, 1]);
+    assert_eq!(
+        run("", "Compress", &[of(&[3, 2]), condition.clone()], &[("axis", 0)]).0,
+        [vec![2, 2]]
+    );
+    assert_eq!(run("", "Compress", &[of(&[3, 2]), condition], &[]).0, [vec![2]]);
+    // (4 - 1) × 1 + 1, and a pad on each side.
+    let unpool = |texts: &[(&str, &[i64])]| shapes_of("MaxUnpool", &[of(&[1, 2, 4, 4]), of(&[1, 2, 4, 4])], texts, "");
+    assert_eq!(
+        unpool(&[("kernel_shape", &[2, 2]), ("strides", &[2, 2])]),
+        [vec![1, 2, 8, 8]]
+    );
+    assert_eq!(
+        unpool(&[("kernel_shape", &[3, 3]), ("pads", &[1, 0, 0, 0])]),
+        [vec![1, 2, 5, 6]]
+    );
+    // 2 of 5 and 3 of 4: 0.4 or 0.75 of each side, halves rounded up.
+    for (policy, expected) in [("stretch", [2, 3]), ("not_larger", [2, 2]), ("not_smaller", [4, 3])] {
+        let resize = [of(&[5, 4]), None, None, values(&[2, 3])];
+        let shapes = shapes_of("Resize", &resize, &[], policy);
+        assert_eq!(shapes, [expected.to_vec()], "{policy}");
+    }
+    let indexes: &[i64] = &[0, 4, 2];
+    assert_eq!(
+        shapes_of("TfIdfVectorizer", &[of(&[3, 9])], &[("ngram_indexes", indexes)], ""),
+        [vec![3, 5]]
+    );
+    assert_eq!(run("", "RegexFullMatch", &[of(&[2, 3])], &[]).0, [vec![2, 3]]);
+    assert_eq!(run("", "StringConcat", &[of(&[2, 1]), of(&[3])], &[]).0, [vec![2, 3]]);
+    assert_eq!(run("", "StringSplit", &[of(&[4])], &[]).0[1], [4]);
+    assert_eq!(run("", "StringNormalizer", &[of(&[4])], &[]).0, [vec![4]]);
+}
+
+/// The shapes of an operator's outputs, with attributes of integers and a policy.
+fn shapes_of(op: &str, inputs: &[Option<Tensor>], ints: &[(&str, &[i64])], policy: &str) -> Vec<Vec<u64>> {
+    let mut attributes: Vec<(&str, Attribute)> = ints
+        .iter()
+        .map(|(name, values)| {
+            let attribute = Attribute {
+                ints: values.to_vec(),
+                ..Attribute::default()
+            };
+            (*name, attribute)
+        })
+        .collect();
+    attributes.push((
+        "keep_aspect_ratio_policy",
+        Attribute {
+            text: policy.to_owned(),
+            ..Attribute::default()
+        },
+    ));
+    let call = Call {
+        op,
+        domain: "",
+        inputs: inputs.to_vec(),
+        outputs: 1,
+        attributes: attributes.iter().map(|(name, attribute)| (*name, attribute)).collect(),
+        opset: 20,
+    };
+    let outputs = evaluate(&call).unwrap().outputs;
+    outputs
+        .iter()
+        .map(|output| output.shape.as_deref().unwrap().to_vec())
+        .collect()
+}
+
+#[test]
+fn steps_of_optimizers_have_the_shapes_of_their_tensors() {
+    let training = "ai.onnx.preview.training";
+    let two = |a: &[u64], b: &[u64]| [of(a), of(b)];
+    let (rate, step) = (of(&[]), of(&[]));
+    let kinds = |kinds: usize| {
+        let tensors = (0..kinds).flat_map(|_| two(&[2, 3], &[4]));
+        [rate.clone(), step.clone()]
+            .into_iter()
+            .chain(tensors)
+            .collect::<Vec<_>>()
+    };
+    for (op, inputs, outputs) in [("Adagrad", 3, 2), ("Momentum", 3, 2), ("Adam", 4, 3)] {
+        let expected: Vec<Vec<u64>> = (0..outputs).flat_map(|_| [vec![2, 3], vec![4]]).collect();
+        assert_eq!(run(training, op, &kinds(inputs), &[]), (expected, None), "{op}");
+    }
+}

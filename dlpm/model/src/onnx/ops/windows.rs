@@ -2,7 +2,7 @@
 
 use super::super::{
     call::{Call, Outcome},
-    value::{Flow, Tensor, bad, product, show, unknown},
+    value::{Flow, Tensor, bad, product, show},
 };
 
 /// Evaluates an operator of this family.
@@ -334,7 +334,23 @@ fn max_unpool(call: &Call<'_>) -> Flow<Outcome> {
             .collect::<Flow<_>>()?;
         return Ok(Outcome::of(shape));
     }
-    unknown("the shape of its result is not given")
+    let input = call.shape_of_rank(0, 3)?;
+    let [batch, channels, spatial @ ..] = input else {
+        return bad("it has no channels");
+    };
+    let kernel = call.counts("kernel_shape")?.unwrap_or_default();
+    let windows = Windows::of(call, spatial.len(), &kernel)?;
+    let mut shape = vec![*batch, *channels];
+    for (at, size) in spatial.iter().enumerate() {
+        let of = |values: &[u64]| i128::from(values.get(at).copied().unwrap_or(1));
+        let pads = [at, at + spatial.len()].map(|at| i128::from(windows.pads.get(at).copied().unwrap_or(0)));
+        let length = (i128::from(*size) - 1) * of(&windows.strides) + of(&windows.kernel) - pads[0] - pads[1];
+        match u64::try_from(length) {
+            Ok(length) => shape.push(length),
+            Err(_) => return bad("its padding leaves nothing of the result"),
+        }
+    }
+    Ok(Outcome::of(shape))
 }
 
 fn regions(call: &Call<'_>) -> Flow<Outcome> {
