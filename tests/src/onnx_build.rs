@@ -4,7 +4,10 @@ use std::cell::RefCell;
 
 pub use rten_onnx::onnx::{AttributeProto, DataType, GraphProto, ModelProto, NodeProto, TensorProto};
 use rten_onnx::{
-    onnx::{Dimension, OperatorSetIdProto, TensorShapeProto, TypeProto, TypeProtoTensor, ValueInfoProto},
+    onnx::{
+        DataLocation, Dimension, OperatorSetIdProto, StringStringEntryProto, TensorShapeProto, TypeProto,
+        TypeProtoTensor, ValueInfoProto,
+    },
     protobuf::{EncodeMessage, ValueWriter},
 };
 
@@ -101,6 +104,23 @@ pub fn weights(name: &str, dims: &[i64], stored: bool) -> TensorProto {
     }
 }
 
+/// Weights that lie in a file beside the model.
+pub fn external(name: &str, dims: &[i64], location: &str, offset: u64, length: u64) -> TensorProto {
+    let entry = |key: &str, value: String| StringStringEntryProto {
+        key: Some(key.to_owned()),
+        value: Some(value),
+    };
+    TensorProto {
+        external_data: vec![
+            entry("location", location.to_owned()),
+            entry("offset", offset.to_string()),
+            entry("length", length.to_string()),
+        ],
+        data_location: Some(DataLocation::EXTERNAL),
+        ..weights(name, dims, false)
+    }
+}
+
 /// What a graph says of an input or output.
 pub fn value(name: &str, data_type: DataType, dims: &[Dim]) -> ValueInfoProto {
     let dims = dims.iter().map(|dim| match dim {
@@ -136,11 +156,16 @@ pub fn names(names: &[&str]) -> Vec<ValueInfoProto> {
 
 /// The bytes of a model with this graph.
 pub fn model(graph: GraphProto) -> Vec<u8> {
+    model_of(graph, 17)
+}
+
+/// The bytes of a model with this graph, of operators of this version.
+pub fn model_of(graph: GraphProto, version: i64) -> Vec<u8> {
     let model = ModelProto {
         ir_version: Some(8),
         graph: Some(graph),
         opset_import: vec![OperatorSetIdProto {
-            version: Some(17),
+            version: Some(version),
             ..OperatorSetIdProto::default()
         }],
         ..ModelProto::default()

@@ -77,12 +77,15 @@ pub fn tree(params: &BTreeMap<String, u64>, operations: Option<&BTreeMap<String,
             sum.1 = sum.1.saturating_add(mult_adds);
         }
     }
+    // Where no operator names its module, only the whole is known.
+    let are_named = operations.is_some_and(|operations| operations.keys().any(|path| !path.is_empty()));
     let modules = sums.into_iter().map(|(parts, (params, mult_adds))| {
         let path: Vec<&str> = parts.iter().map(|part| part.text).collect();
+        let is_known = operations.is_some() && (are_named || parts.is_empty());
         Module {
             path: path.join("."),
             params,
-            mult_adds: operations.map(|_| mult_adds),
+            mult_adds: is_known.then_some(mult_adds),
         }
     });
     modules.collect()

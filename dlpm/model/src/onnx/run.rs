@@ -121,6 +121,7 @@ impl<'m> Runner<'m> {
         let inherited = parent.map_or(0, |parent| parent.attributes.len());
         self.spend(1 + 3 * graph.initializers.len() + infos + inherited)?;
         let mut scope = Scope::new(parent);
+        let budget = self.budget;
         for constant in &graph.initializers {
             self.budget.charge(size_of::<Tensor>() as u64)?;
             let tensor = self.parameters.constant(constant);
@@ -130,6 +131,10 @@ impl<'m> Runner<'m> {
         let infos = graph.value_info.iter().chain(&graph.outputs);
         scope.infos = infos.map(|info| (info.name.as_str(), info)).collect();
         self.nodes(&graph.nodes, &mut scope)?;
+        // What a graph keeps is gone when it has been run.
+        if parent.is_some() {
+            self.budget = budget;
+        }
         graph
             .outputs
             .iter()
@@ -176,13 +181,8 @@ impl<'m> Runner<'m> {
                 "its graphs or functions are nested too deep".to_owned(),
             ));
         }
-        // What a graph keeps is gone when it has been run.
-        let budget = self.budget;
         for node in nodes {
             self.node(node, scope)?;
-        }
-        if scope.parent.is_some() {
-            self.budget = budget;
         }
         self.depth -= 1;
         Ok(())
