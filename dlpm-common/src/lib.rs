@@ -70,7 +70,7 @@ pub mod programs {
     pub const ON_CGROUP_MKDIR: &str = "on_cgroup_mkdir";
 }
 
-/// What the kernel side counts beside CPU time.
+/// What the kernel side counts in addition to CPU time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Counter {

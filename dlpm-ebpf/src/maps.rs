@@ -62,7 +62,7 @@ macro_rules! offset {
 }
 pub(crate) use offset;
 
-/// The offset that stands at `byte` of `OFFSETS`.
+/// The offset at `byte` of `OFFSETS`.
 #[inline(always)]
 pub fn offset_at(byte: usize) -> u64 {
     let base = (&raw const OFFSETS).cast::<u8>();

@@ -50,7 +50,7 @@ impl Ran for Argument {
     }
 
     /// A thread's leader can be gone before the thread's last switch (both have exited, the leader was reaped): the
-    /// start time is then whatever stands there. That costs a name, never time.
+    /// start time is then whatever is there. That costs a name, never time.
     #[inline(always)]
     fn start_ns(self) -> u64 {
         let leader: u64 = load(self.0, offset!(task_group_leader));
@@ -132,7 +132,7 @@ pub fn is_idle(task: TaskAddress) -> bool {
     load::<u32>(task, offset!(task_pid)) == 0
 }
 
-/// Whether the task leads its thread group, so that it stands for the process.
+/// Whether the task leads its thread group, and so represents the process.
 #[inline(always)]
 pub fn is_leader(task: TaskAddress) -> Option<bool> {
     Some(read::<u32>(task, offset!(task_pid))? == read::<u32>(task, offset!(task_tgid))?)

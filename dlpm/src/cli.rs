@@ -65,7 +65,7 @@ pub struct Cli {
 pub enum Command {
     /// Trace CPU time and energy, and write a log.
     Trace(Box<TraceArgs>),
-    /// Tell a running trace that a phase begins or ends here: it ends an interval at that moment.
+    /// Tell a running trace that a phase begins or ends now: it ends an interval at that moment.
     Mark(MarkArgs),
     /// Measure the idle floor of every energy zone on a quiet machine, for the idle policy `separate`.
     Calibrate(CalibrateArgs),
@@ -75,15 +75,15 @@ pub enum Command {
     Report(Box<ReportArgs>),
     /// Add results of an experiment (accuracy, loss, …) to its folder.
     Result(ResultArgs),
-    /// Copy a log into the form that other versions of AIPowerMeter's reader take.
+    /// Copy a log into a form that other versions of AIPowerMeter's reader can read.
     Convert(ConvertArgs),
     /// Prove a log from its own numbers: every line is split and added up again.
     Verify(VerifyArgs),
     /// Draw curves of a log as SVG or PNG.
     Plot(PlotArgs),
-    /// Show the state of every source and hook, and what to do about what is missing.
+    /// Show the state of every source and hook, and how to get what is missing.
     Doctor(DoctorArgs),
-    /// Print the completions of a shell, for its own folder of completions.
+    /// Print completions for a shell, to be put into its folder of completions.
     Completions(CompletionsArgs),
     /// Print the manual page of a command.
     #[command(hide = true)]
@@ -92,23 +92,23 @@ pub enum Command {
 
 const TRACE_HELP: &str = "\
 Filters:
-  Values of one filter are alternatives, different filters narrow each other; without a filter every process that ran
-  is listed. A filter chooses what is listed, not what is measured: the rest is the row `others`, so totals close. A
+  Values of one filter are alternatives; different filters narrow each other. Without a filter, every process that ran
+  is listed. A filter chooses what is listed, not what is measured: the rest is the row `others`, so totals add up. A
   filter that matches nothing yet waits. Kernel threads are one row (`kernel`), and so is dlpm (`self`).
 
 Output:
   A folder with power_metrics.json (one JSON object per interval, in AIPowerMeter's format with an exact part) and
   metadata.json. Under sudo it belongs to the calling user. A summary is printed at the end: to standard output, or to
-  standard error where a command is traced.
+  standard error if a command is traced.
 
 Phases:
-  `dlpm mark LABEL` ends an interval at that moment and begins a phase. It reaches the trace by a socket, .dlpm.sock in
-  the output folder. A traced command has its path in DLPM_SOCKET; docs/phases.md shows how Python uses it.
+  `dlpm mark LABEL` ends an interval at that moment and begins a phase. It reaches the trace through a socket, .dlpm.sock
+  in the output folder. A traced command finds its path in DLPM_SOCKET; docs/phases.md shows how Python uses it.
 
 Exit status:
   0    after Ctrl-C, SIGTERM or --duration; with a command, the command's own status, or 128 + the signal that ended it
   1    dlpm failed; with a command 125 (126: the command cannot be run, 127: there is no such command)
-  2    the command line is wrong
+  2    invalid command line
 
 Examples:
   sudo dlpm trace --cgroup train.slice
@@ -118,50 +118,50 @@ Examples:
 
 /// `dlpm trace`
 #[derive(Debug, Args)]
-#[command(after_long_help = TRACE_HELP, after_help = "`dlpm trace --help` tells about filters, output and exit status.")]
+#[command(after_long_help = TRACE_HELP, after_help = "`dlpm trace --help` describes filters, output and exit status.")]
 pub struct TraceArgs {
     /// List the processes of this cgroup (v2) and those below it: a name anywhere in the tree, or a path.
     #[arg(long, value_name = "NAME|PATH", help_heading = "Filters")]
     pub cgroup: Vec<String>,
-    /// List processes whose name, now or when they called exec, matches this regular expression anywhere (as pgrep
-    /// does): `python` finds python3.11. Names have at most 15 bytes.
+    /// List processes whose name, now or when they called exec, contains a match of this regular expression (as for
+    /// pgrep): `python` finds python3.11. Names have at most 15 bytes.
     #[arg(long, value_name = "PATTERN", value_parser = pattern, help_heading = "Filters")]
     pub comm: Vec<Regex>,
-    /// List this process and all its descendants, also those that detach.
+    /// List this process and all its descendants, even those that detach.
     #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Filters")]
     pub pid: Vec<u32>,
     /// List processes of this user (real user id, by name or number).
     #[arg(long, value_name = "USER", help_heading = "Filters")]
     pub uid: Vec<String>,
 
-    /// Length of an interval: 10ms to 1h. RAPL moves about once a millisecond, so that 1 s is good to 0.1 %.
+    /// Length of an interval: 10ms to 1h. RAPL moves about once a millisecond, so 1 s is good to 0.1 %.
     #[arg(long, value_name = "T", default_value = "1s", value_parser = interval, allow_hyphen_values = true)]
     pub interval: Duration,
     /// End the trace after this time (30s, 10m, 2h). A traced command goes on, and dlpm waits for it.
     #[arg(long, value_name = "T", value_parser = duration, allow_hyphen_values = true)]
     pub duration: Option<Duration>,
-    /// Where energy is read. `auto` takes the first that can be had: powercap, perf, the watts of --estimate.
+    /// Where energy is read. `auto` takes the first that is available: powercap, perf, the watts of --estimate.
     #[arg(long, value_name = "SOURCE", value_enum, default_value_t)]
     pub energy_source: EnergySource,
-    /// Energy without a meter: watts of the idle machine and watts more for each busy CPU, as in `idle=40,busy=12`.
-    /// Every figure is then labelled an estimate. A meter that measures what can be split wins,
-    /// unless --energy-source says otherwise.
+    /// Energy without a meter: the watts of the idle machine, and further watts for each busy CPU, as in
+    /// `idle=40,busy=12`. Every figure is then labelled as an estimate. A meter that measures what can be split is
+    /// preferred, unless --energy-source says otherwise.
     #[arg(long, value_name = "idle=W,busy=W")]
     pub estimate: Option<Estimate>,
-    /// What becomes of idle energy. auto: separate where the power of the idle machine is known (a calibration, or the
-    /// idle watts of --estimate), otherwise proportional; separate: that power goes to the row `idle`, the tasks share
-    /// the rest; proportional: all goes to the tasks by their weight; capacity: a task takes its share of all CPU time,
-    /// `idle` takes the rest. Energy of DRAM is split by memory under each of them.
+    /// What becomes of idle energy. auto: separate if the power of the idle machine is known (from a calibration, or the
+    /// idle watts of --estimate), otherwise proportional; separate: that power goes to the row `idle`, and the tasks
+    /// share the rest; proportional: all of it goes to the tasks by their weight; capacity: a task gets its share of all
+    /// CPU time, and `idle` the rest. Energy of DRAM is split by memory under each policy.
     #[arg(long, value_name = "POLICY", default_value = AUTO, value_parser = idle_policy(), help_heading = "Attribution")]
     pub idle_policy: IdleChoice,
-    /// The machine's idle floor, as `dlpm calibrate` wrote it; for the idle policy separate.
+    /// The machine's idle floor, written by `dlpm calibrate`; for the idle policy separate.
     #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH, help_heading = "Attribution")]
     pub calibration: PathBuf,
-    /// Weight of CPU time during which the core's other hardware thread was busy, too: 0.5 (two such threads draw what
-    /// one draws alone) to 1 (twice as much).
+    /// Weight of CPU time during which the core's other hardware thread was busy too: from 0.5 (two such threads draw
+    /// what one draws alone) to 1 (twice as much).
     #[arg(long, value_name = "S", default_value = "0.55", value_parser = smt_weight, help_heading = "Attribution")]
     pub smt_weight: u32,
-    /// Process rows in a line at most; the smallest are merged by cgroup.
+    /// Maximum number of process rows in a line; the smallest are merged by cgroup.
     #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub max_rows: u32,
 
@@ -174,10 +174,10 @@ pub struct TraceArgs {
     /// Replace the log of a folder.
     #[arg(long, requires = "output", help_heading = "Output")]
     pub overwrite: bool,
-    /// What this experiment is; stands in metadata.json.
+    /// What this experiment is; goes into metadata.json.
     #[arg(long, value_name = "TEXT", help_heading = "Output")]
     pub description: Option<String>,
-    /// Leave out the CPU field names of 2021 (cpu_uses, mem_use_abs, …), which stand beside the newer ones.
+    /// Leave out the CPU field names of 2021 (cpu_uses, mem_use_abs, …), which repeat the newer ones.
     #[arg(long, help_heading = "Output")]
     pub no_aliases: bool,
     /// No progress line and no summary; warnings and errors are still shown.
@@ -190,22 +190,22 @@ pub struct TraceArgs {
     /// Which GPUs are measured.
     #[command(flatten)]
     pub gpus: GpuArgs,
-    /// Where the tables of the kernel and of the processes are.
+    /// Where /sys and /proc are.
     #[command(flatten)]
     pub roots: Roots,
-    /// Records of processes, cgroups and CPUs that the kernel side can keep beside its slots.
+    /// Number of usage records (process, cgroup, CPU) that the kernel side can keep in addition to its slots.
     #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..=16_777_216),
         hide_short_help = true, help_heading = "Machine")]
     pub spill_entries: u32,
-    /// Processes that the kernel side can keep names of.
+    /// Number of processes whose names the kernel side can keep.
     #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..=16_777_216),
         hide_short_help = true, help_heading = "Machine")]
     pub process_entries: u32,
 
-    /// Run the traced command as root; under sudo it otherwise runs as the calling user.
+    /// Run the traced command as root. Otherwise, under sudo, it runs as the calling user.
     #[arg(long, requires = "trace_command")]
     pub as_root: bool,
-    /// Command to run; it and all its descendants are listed.
+    /// Command to run. The command and all its descendants are listed.
     #[arg(last = true, value_name = "COMMAND", id = "trace_command")]
     pub command: Vec<OsString>,
 }
@@ -236,11 +236,11 @@ pub struct Roots {
 /// Which GPUs are measured.
 #[derive(Clone, Debug, Default, Args)]
 pub struct GpuArgs {
-    /// Measure these NVIDIA GPUs: all that there are, none, or those with this index, UUID or PCI address (several
-    /// with commas) [default: all].
+    /// Measure these NVIDIA GPUs: all, none, or those with this index, UUID or PCI address (several with commas)
+    /// [default: all].
     #[arg(long, value_name = "none|all|GPU", value_delimiter = ',', help_heading = "Machine")]
     pub gpu: Vec<GpuSelection>,
-    /// NVIDIA's management library, where it is not found as libnvidia-ml.so.1.
+    /// NVIDIA's management library, if it is not found as libnvidia-ml.so.1.
     #[arg(long, value_name = "FILE", hide_short_help = true, help_heading = "Machine")]
     pub nvml_library: Option<PathBuf>,
 }
@@ -261,7 +261,7 @@ impl GpuArgs {
 /// `dlpm calibrate`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exit status: 0, or 1 where the machine was not quiet, has no meter that can be read, or the file \
+    after_help = "Exit status: 0, or 1 if the machine was not quiet, has no meter that can be read, or the file \
     cannot be written. Stop what runs on the machine first: whatever it draws becomes part of the floor."
 )]
 pub struct CalibrateArgs {
@@ -274,13 +274,13 @@ pub struct CalibrateArgs {
     /// Where energy is read, as for `dlpm trace`.
     #[arg(long, value_name = "SOURCE", value_enum, default_value_t)]
     pub energy_source: EnergySource,
-    /// Most CPU time that may be busy, in percent of all CPU time: 0 to 100.
+    /// How much CPU time may be busy, in percent of all CPU time: 0 to 100.
     #[arg(long, value_name = "PERCENT", default_value_t = 2.0, value_parser = percent)]
     pub max_busy: f64,
     /// Which GPUs are measured.
     #[command(flatten)]
     pub gpus: GpuArgs,
-    /// Where the tables of the kernel and of the processes are.
+    /// Where /sys and /proc are.
     #[command(flatten)]
     pub roots: Roots,
 }
@@ -288,23 +288,23 @@ pub struct CalibrateArgs {
 /// `dlpm verify`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exit status: 0 where everything holds, 1 where a line fails, 2 where there is no log to read or \
-    the command line is wrong. What is proved, and what a log cannot prove, is told in docs/log-format.md."
+    after_help = "Exit status: 0 if everything holds, 1 if a line fails, 2 if there is no log to read or the command \
+    line is invalid. docs/log-format.md says what is proved, and what a log cannot prove."
 )]
 pub struct VerifyArgs {
     /// Folder of the log (or its power_metrics.json).
     #[arg(value_name = "DIR")]
     pub folder: PathBuf,
-    /// Failing lines to show at most.
+    /// Maximum number of failing lines to show.
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_failures: u32,
 }
 
 /// `dlpm doctor`
 #[derive(Debug, Args)]
-#[command(after_help = "Exit status: 0 where dlpm can trace CPU time here, 1 where it cannot.")]
+#[command(after_help = "Exit status: 0 if dlpm can trace CPU time here, 1 if it cannot.")]
 pub struct DoctorArgs {
-    /// Where the tables of the kernel and of the processes are.
+    /// Where /sys and /proc are.
     #[command(flatten)]
     pub roots: Roots,
     /// Which GPUs are measured.
@@ -325,7 +325,7 @@ pub struct CompletionsArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  dlpm man trace | man -l -")]
 pub struct ManArgs {
-    /// The command; without one, the page of dlpm itself.
+    /// The command. Without one, the page of dlpm itself is printed.
     #[arg(value_name = "COMMAND")]
     pub of: Option<String>,
     /// Print the names of all commands that have a page.
@@ -339,7 +339,7 @@ fn pattern(text: &str) -> Result<Regex, String> {
     }
     // The error of the regex crate draws the pattern over several lines and points at the place.
     Regex::new(text).map_err(|error| {
-        format!("{error}\nThe pattern is a regular expression; put a backslash before a character that is meant itself")
+        format!("{error}\nThe pattern is a regular expression: put a backslash before a character that has a special meaning")
     })
 }
 

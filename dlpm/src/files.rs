@@ -1,4 +1,4 @@
-//! Reading the files of a folder that somebody else may have made: the log and what is beside it.
+//! Reading the files of a folder that somebody else may have made: the log and its neighbours.
 //!
 //! Only regular files are read, one line at a time or up to a size, so that neither a pipe nor a device nor a line
 //! without an end holds dlpm up or fills the memory. `docs/log-format.md` states the limits.
@@ -16,20 +16,20 @@ use rustix::fs::OFlags;
 /// Longest line of a log, with its newline.
 pub const LONGEST_LINE_BYTES: u64 = 32 << 20;
 
-/// JSON values in a line, or in a file beside the log: each takes more memory than text.
+/// JSON values in a line, or in a file next to the log: each takes more memory than text.
 pub const MOST_VALUES: usize = 500_000;
 
 /// Energies in a line: rows and sums of cgroups, times zones.
 pub const MOST_ENERGIES: usize = 2_000_000;
 
-/// Largest file beside the log.
+/// Largest file next to the log.
 pub const LARGEST_FILE_BYTES: u64 = 16 << 20;
 
 /// Opens a file for reading if it is a regular one; links are followed.
 ///
 /// # Errors
 ///
-/// The system's, `InvalidInput` where it is something else: then it is not opened, since that alone does something to
+/// Any I/O error from the operating system; `InvalidInput` for something else, which is then not opened, because that alone does something to
 /// some devices.
 pub fn open(path: &Path) -> io::Result<File> {
     check(&fs::metadata(path)?)?;
@@ -78,7 +78,7 @@ pub fn small(path: &Path) -> io::Result<Option<Vec<u8>>> {
 ///
 /// # Errors
 ///
-/// The system's, `InvalidData` where it goes beyond a limit.
+/// Any I/O error from the operating system; `InvalidData` beyond a limit.
 pub fn whole(file: &File) -> io::Result<Vec<u8>> {
     let too_much = |what: String| Err(io::Error::new(io::ErrorKind::InvalidData, what));
     let mut contents = Vec::new();

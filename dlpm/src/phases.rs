@@ -56,7 +56,7 @@ impl Request {
         let wrong = if label.trim().is_empty() {
             "it is empty".to_owned()
         } else if label.len() > LABEL_BYTES {
-            format!("it has {} bytes; {LABEL_BYTES} are the most", label.len())
+            format!("it has {} bytes; at most {LABEL_BYTES} are allowed", label.len())
         } else if label.chars().any(char::is_control) {
             "it has a control character, as a tab or the end of a line".to_owned()
         } else if label.trim() != label {
@@ -212,7 +212,7 @@ impl Phases {
             return Ok(());
         }
         Err(format!(
-            "{OPEN_PHASES} phases are open, which is the most: end some, or use `mark`, which ends the one before"
+            "{OPEN_PHASES} phases are open, which is the maximum: end some, or use `mark`, which ends the one before"
         ))
     }
 

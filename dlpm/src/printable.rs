@@ -7,7 +7,7 @@
 
 use std::{borrow::Cow, fmt::Write as _};
 
-/// What stands for a character that is not shown.
+/// Replaces a character that is not shown.
 const SUBSTITUTE: char = '?';
 
 /// Whether a character has a shape of its own.

@@ -360,7 +360,7 @@ fn doctor_lists_every_source_and_hook() {
         "dram-0: counts; split by memory",
         "psys: counts; shown, and never split",
         "energy perf            not found: ",
-        "energy estimate        can be had everywhere",
+        "energy estimate        is available everywhere",
         "energy of a trace      energy is measured: the kernel's powercap zones",
         "sched_switch",
         "sched_wakeup_new",

@@ -322,7 +322,7 @@ fn the_only_package_zone_belongs_to_all_cpus_whatever_its_number() {
         (
             "package-1",
             false,
-            "and the CPUs call theirs 0: it is taken for the same",
+            "and the CPUs call theirs 0: they are taken to be the same",
         ),
         ("package-7", true, "is taken for that of all CPUs"),
         ("package-0", true, "is taken for that of all CPUs"),

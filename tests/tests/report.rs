@@ -306,7 +306,10 @@ fn results_are_related_to_energy() {
 
     let before = fs::read(&file).unwrap();
     add(&["accuracy=nan"]).run().exited(2).says(&["accuracy is NaN"]);
-    add(&["accuracy"]).run().exited(2).says(&["no METRIC=VALUE"]);
+    add(&["accuracy"])
+        .run()
+        .exited(2)
+        .says(&["not of the form METRIC=VALUE"]);
     add(&["intel_power=1"])
         .run()
         .fails(1, &["cannot be called `intel_power`", "choose another name"]);
@@ -350,7 +353,9 @@ fn a_converted_log_is_what_was_asked_for() {
     convert(&output("a"), &["--naive-dates"])
         .run()
         .fails(1, &["not empty", "--output"]);
-    convert(&output("b"), &[]).run().fails(1, &["nothing is to be changed"]);
+    convert(&output("b"), &[])
+        .run()
+        .fails(1, &["there is nothing to change"]);
     let path = source.join(LOG_NAME);
     let once = fs::read_to_string(&path).unwrap();
     fs::write(&path, once.repeat(2)).unwrap();
@@ -382,7 +387,7 @@ fn what_cannot_be_reported_says_what_to_do() {
     for wrong in ["yesterday", "+1", "-5"] {
         report(&["--from", wrong]).exited(2).says(&["is not a time", "+10m"]);
     }
-    report(&["--pue", "0.5"]).exited(2).says(&["is no PUE"]);
+    report(&["--pue", "0.5"]).exited(2).says(&["is not a PUE"]);
     report(&["--carbon", "-1"]).exited(2);
     report(&["--inferences", "0"]).exited(2);
     report(&["--list", "--by", "process"]).exited(2);

@@ -42,7 +42,7 @@ enum Task {
     Test(test::Args),
     /// Boot other kernels in an emulator and run the tests there
     Kernels(kernels_command::Args),
-    /// Measure what dlpm costs and how accurate it is, beside a reference in the same run
+    /// Measure what dlpm costs and how accurate it is, compared with a reference in the same run
     Bench(bench::Args),
     /// Check formatting, documents, licences, and clippy for user space and eBPF, with warnings as errors
     Lint(lint::Args),

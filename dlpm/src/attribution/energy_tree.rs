@@ -1,6 +1,6 @@
 //! From the zones that meters count to what is split.
 //!
-//! A package contains its core and uncore zones and a rest; DRAM is beside it; psys covers the platform and is never
+//! A package contains its core and uncore zones and a rest; DRAM is not inside it; psys covers the platform and is never
 //! added to anything or split.
 //!
 //! The counters of a package and its parts are not read at one instant, so that for a moment the parts can exceed the

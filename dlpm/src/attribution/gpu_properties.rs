@@ -1,4 +1,4 @@
-//! What holds for GPUs in every interval, beside what holds for every leaf.
+//! What holds for GPUs in every interval, in addition to what holds for every leaf.
 
 use std::collections::BTreeMap;
 

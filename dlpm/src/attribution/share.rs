@@ -6,7 +6,7 @@ use crate::attribution::{
     split::split,
 };
 
-/// What decides a split beside leaf and rows.
+/// What decides a split, apart from leaf and rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rules {
     /// Length of the interval.

@@ -8,16 +8,16 @@ use crate::phases::{Request, Verb};
 
 const MARK_HELP: &str = "\
 Which trace:
-  That of --dir DIR; else of the variable DLPM_SOCKET, which a traced command has; else the one that writes into the
-  current directory or a directory in it.
+  The trace that writes into --dir DIR; else the one that the variable DLPM_SOCKET names, which a traced command has;
+  else the one that writes into the current directory or a directory in it.
 
 Examples:
   dlpm mark epoch-1; …; dlpm mark epoch-2; …; dlpm mark end epoch-2
   dlpm mark begin train --dir run1; …; dlpm mark end train --dir run1
   dlpm trace -o run1 -- sh -c 'dlpm mark load; ./load; dlpm mark train; ./train'
 
-Exit status: 0 where the border is made, 1 where it is not, 2 where the command line is wrong. For Python, and for what
-a border is exact to, see docs/phases.md.";
+Exit status: 0 if the border was made, 1 if it was not, 2 for an invalid command line. docs/phases.md describes marks
+from Python, and how exact a border is.";
 
 /// `dlpm mark`
 #[derive(Debug, Args)]
@@ -28,8 +28,8 @@ a border is exact to, see docs/phases.md.";
     after_help = MARK_HELP
 )]
 pub struct MarkArgs {
-    /// Name of the phase that begins; the phase that the last `dlpm mark LABEL` began ends at the same moment. 128 bytes
-    /// at most.
+    /// Name of the phase that begins, at most 128 bytes. The phase that the last `dlpm mark LABEL` began ends at the same
+    /// moment.
     #[arg(value_name = "LABEL", value_parser = label, required = true)]
     pub label: Option<String>,
     /// One edge of a phase; phases can nest and overlap.
@@ -38,7 +38,7 @@ pub struct MarkArgs {
     /// Output folder of the trace.
     #[arg(long, value_name = "DIR", global = true)]
     pub dir: Option<PathBuf>,
-    /// Do nothing, and succeed, where no trace is running: for scripts that are not always traced.
+    /// Do nothing, and succeed, if no trace is running: for scripts that are not always traced.
     #[arg(long, global = true)]
     pub if_running: bool,
 }
@@ -46,7 +46,7 @@ pub struct MarkArgs {
 /// One edge of a phase.
 #[derive(Debug, Subcommand)]
 pub enum Edge {
-    /// Begin a phase; one that is open is begun once more, and needs one more end.
+    /// Begin a phase. One that is already open then needs one more end.
     Begin {
         /// Name of the phase.
         #[arg(value_name = "LABEL", value_parser = label)]
@@ -65,14 +65,14 @@ impl MarkArgs {
     ///
     /// # Errors
     ///
-    /// A sentence, where a label stands before `begin` or `end`.
+    /// A sentence, if a label precedes `begin` or `end`.
     pub fn request(&self) -> Result<Request, String> {
         match (&self.label, &self.edge) {
             (Some(label), None) => Request::new(Verb::Mark, label),
             (None, Some(Edge::Begin { label })) => Request::new(Verb::Begin, label),
             (None, Some(Edge::End { label })) => Request::new(Verb::End, label),
             (Some(label), Some(_)) => Err(format!(
-                "one label is enough, and `{label}` stands before `begin` or `end`: put quotes around a label with spaces"
+                "there is one label too many: `{label}` precedes `begin` or `end`. Put quotes around a label with spaces"
             )),
             (None, None) => Err("a label is missing".to_owned()),
         }

@@ -11,7 +11,7 @@ Metrics:
   Those of AIPowerMeter, under its names:
     W         intel_power, total_cpu_power, uncore_power, total_dram_power, psys_power, rel_intel_power:PID,
               per_process_cpu_power:PID, per_process_dram_power:PID
-    fraction  per_process_cpu_uses:PID, per_process_mem_use_percent:PID (parts of 1, in spite of the name)
+    fraction  per_process_cpu_uses:PID, per_process_mem_use_percent:PID (parts of 1, despite its name)
     bytes     total_mem_use, per_process_mem_use_abs:PID, per_process_mem_use_uss:PID
     s         absolute_cpu_time_per_pid:PID
     GPU       W: nvidia_power, per_gpu_nvidia_power:GPU, per_gpu_attributable_power:GPU,
@@ -26,9 +26,9 @@ Metrics:
   Without PID or GPU, watts, bytes and fractions are the sum of all. `--list` shows what a log has.
 
 Curves:
-  A line is the average over a piece of time that is about a pixel wide, computed from energy, so that nothing is lost
-  between samples; the pale area behind it goes from the lowest to the highest value in that piece, so that a peak stays
-  visible in a log of any length. Where nothing is known, there is a gap. Phases are bands above.
+  A line is the average over a piece of time that is about a pixel wide, computed from energy, so nothing is lost between
+  samples. The pale area behind it goes from the lowest to the highest value in that piece, so a peak stays visible in a
+  log of any length. Where nothing is known, there is a gap. Phases are bands above the curves.
 
 Examples:
   dlpm plot run1 -m intel_power,per_process_cpu_power:4242 -o power.svg
@@ -39,13 +39,13 @@ Examples:
 #[derive(Debug, Args)]
 #[command(
     after_long_help = PLOT_HELP,
-    after_help = "`dlpm plot --help` lists the metrics. Exit status: 0, or 1 where the plot cannot be made."
+    after_help = "`dlpm plot --help` lists the metrics. Exit status: 0, or 1 if the plot cannot be made."
 )]
 pub struct PlotArgs {
     /// Folder of the log (or its power_metrics.json), by dlpm or by AIPowerMeter.
     #[arg(value_name = "DIR")]
     pub folder: PathBuf,
-    /// What to draw; several with commas, of at most two units.
+    /// What to draw; several with commas, in at most two units.
     #[arg(long, short, value_name = "METRIC", value_delimiter = ',', value_parser = metric, required_unless_present = "list")]
     pub metric: Vec<Metric>,
     /// The file: .svg, or .png (at twice the size in dots).
@@ -54,7 +54,7 @@ pub struct PlotArgs {
     /// Replace the file if it exists.
     #[arg(long)]
     pub force: bool,
-    /// Only what ended after this time: unix seconds, a date, or how long after the begin (+10m).
+    /// Only what ended after this time: unix seconds, a date, or a time since the start of the log (+10m).
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub from: Option<Moment>,
     /// Only what ended up to this time.

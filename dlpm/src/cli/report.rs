@@ -8,18 +8,18 @@ use crate::{log::window::Moment, report::facts::Target};
 
 const REPORT_HELP: &str = "\
 Window:
-  --from and --to take whole intervals: those that end after the one and not after the other. A time is unix seconds
-  (1767225600), a date (\"2026-01-01 12:00\", local time without an offset), or how long after the begin of the log (+10m).
+  --from and --to select whole intervals: those that end after --from and not after --to. A time is unix seconds
+  (1767225600), a date (\"2026-01-01 12:00\", local time without an offset), or a time since the start of the log (+10m).
 
 Energy:
   Joules of processes are the sum of all leaves (package parts, DRAM, GPUs); psys is shown and never added. Peak W is the
   highest average of one interval of at least 10 ms.
 
 Formats:
-  table for people; json with exact integers (_uj, _ns) beside floats; csv is one table, that of --by (zone, if it is left
-  out). Their fields are in docs/report.md.
+  table is for people; json has exact integers (_uj, _ns) next to floats; csv is one table, that of --by (zone by
+  default). docs/report.md describes the fields.
 
-Exit status: 0; 1 where the log cannot be read, or nothing of it is in the window; 2 where the command line is wrong.
+Exit status: 0; 1 if the log cannot be read, or nothing of it is in the window; 2 for an invalid command line.
 
 Examples:
   dlpm report run1
@@ -32,21 +32,21 @@ Examples:
 
 /// `dlpm report`
 #[derive(Debug, Args)]
-#[command(after_long_help = REPORT_HELP, after_help = "`dlpm report --help` tells about windows, energy and formats.")]
+#[command(after_long_help = REPORT_HELP, after_help = "`dlpm report --help` describes windows, energy and formats.")]
 pub struct ReportArgs {
-    /// Folder of the log (or its power_metrics.json); one that AIPowerMeter recorded will do.
+    /// Folder of the log (or its power_metrics.json); it may be one that AIPowerMeter recorded.
     #[arg(value_name = "DIR")]
     pub folder: PathBuf,
     /// Only this table.
     #[arg(long, value_name = "TABLE", value_enum)]
     pub by: Option<By>,
-    /// How it is written.
+    /// How the report is written.
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     pub format: Format,
-    /// Lines of a table at most, beside those that are always there [default: 15; all in json and csv].
+    /// Maximum number of lines in a table, not counting those that are always there [default: 15; all in json and csv].
     #[arg(long, value_name = "N")]
     pub top: Option<usize>,
-    /// Write everything as one page with curves, which needs no network: open it in a browser.
+    /// Write everything as one page with curves, to be opened in a browser; it needs no network.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["by", "format", "list", "carbon", "pue", "inferences", "reach"])]
     pub html: Option<PathBuf>,
     /// Replace the file of --html if it exists.
@@ -69,14 +69,14 @@ pub struct ReportArgs {
     /// Multiply kilowatt-hours by this many grams of CO2 equivalents.
     #[arg(long, value_name = "gCO2e/kWh", value_parser = not_negative, help_heading = "Derived")]
     pub carbon: Option<f64>,
-    /// Multiply kilowatt-hours by this power usage effectiveness: what the data centre draws for each watt of the machine.
+    /// Multiply kilowatt-hours by this power usage effectiveness: the watts that the data centre draws for each watt of the machine.
     #[arg(long, value_name = "F", value_parser = pue, help_heading = "Derived")]
     pub pue: Option<f64>,
     /// Divide the joules of the listed processes by this number of inferences, and by the multiply-adds of
     /// model_summary.json if it is in the folder.
     #[arg(long, value_name = "N", help_heading = "Derived")]
     pub inferences: Option<NonZeroU64>,
-    /// Joules and time until a result (`dlpm result`) came to this value.
+    /// Show joules and time until a result (`dlpm result`) reached this value.
     #[arg(long, value_name = "METRIC=VALUE", value_parser = target, help_heading = "Derived")]
     pub reach: Vec<Target>,
 }
@@ -123,7 +123,7 @@ fn pue(text: &str) -> Result<f64, String> {
         .parse()
         .ok()
         .filter(|number: &f64| number.is_finite() && *number >= 1.0);
-    number.ok_or_else(|| format!("`{text}` is no PUE: it is a number from 1 on, as in 1.4"))
+    number.ok_or_else(|| format!("`{text}` is not a PUE: give a number of at least 1, as in 1.4"))
 }
 
 fn target(text: &str) -> Result<Target, String> {
@@ -133,7 +133,7 @@ fn target(text: &str) -> Result<Target, String> {
 
 /// `accuracy=0.7`
 pub(super) fn metric_value(text: &str) -> Result<(String, f64), String> {
-    let wrong = || format!("`{text}` is no METRIC=VALUE, as in accuracy=0.71");
+    let wrong = || format!("`{text}` is not of the form METRIC=VALUE, as in accuracy=0.71");
     let (metric, value) = text.split_once('=').ok_or_else(wrong)?;
     let value: f64 = value.trim().parse().map_err(|_| wrong())?;
     let metric = metric.trim();
@@ -141,7 +141,7 @@ pub(super) fn metric_value(text: &str) -> Result<(String, f64), String> {
         return Err(wrong());
     }
     if !value.is_finite() {
-        return Err(format!("{metric} is {value}; JSON has no such number: leave it out"));
+        return Err(format!("{metric} is {value}; JSON has no such number; leave it out"));
     }
     Ok((metric.to_owned(), value))
 }

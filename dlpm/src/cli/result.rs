@@ -12,7 +12,7 @@ use crate::log::window::Moment;
 #[command(
     after_help = "Results go to results_exp.json in the folder, in the form that AIPowerMeter's reader loads; `dlpm report` \
     shows the joules until each. Results can be added while the trace runs.\n\n\
-    Exit status: 0, or 1 where nothing was written.\n\n\
+    Exit status: 0, or 1 if nothing was written.\n\n\
     Example:\n  dlpm result run1 accuracy=0.71 loss=0.83"
 )]
 pub struct ResultArgs {
@@ -22,7 +22,7 @@ pub struct ResultArgs {
     /// Name and value of each result.
     #[arg(value_name = "METRIC=VALUE", required = true, value_parser = metric_value)]
     pub values: Vec<(String, f64)>,
-    /// When the model was that good: unix seconds, or a date (local time, if it has no offset) [default: now].
+    /// When the model reached these results: unix seconds, or a date (local time, if it has no offset) [default: now].
     #[arg(long, value_name = "TIME")]
     pub date: Option<Moment>,
 }

@@ -69,7 +69,7 @@ fn calibrate(args: &CalibrateArgs) -> Result<String> {
         bail!("{zone} is not measured ({reason}): see `dlpm doctor`, then try again");
     }
     say(&format!(
-        "measuring for {:?}: let the machine do nothing else meanwhile",
+        "measuring for {:?}: keep the machine idle meanwhile",
         args.duration
     ));
     // The baseline.

@@ -55,7 +55,7 @@ fn convert(args: &ConvertArgs) -> Result<Vec<String>> {
     };
     if conversion.is_nothing() && !args.split {
         bail!(
-            "nothing is to be changed: say what, with --naive-dates, --no-aliases, --no-marker, --strip-exact or --split"
+            "there is nothing to change: choose one or more of --naive-dates, --no-aliases, --no-marker, --strip-exact or --split"
         );
     }
     let log = args.folder.join(LOG_NAME);
@@ -67,7 +67,7 @@ fn convert(args: &ConvertArgs) -> Result<Vec<String>> {
     })?;
     if fs::read_dir(&args.output).is_ok_and(|mut entries| entries.next().is_some()) {
         bail!(
-            "{} is there and not empty; choose another folder with --output",
+            "{} exists and is not empty; choose another folder with --output",
             args.output.display()
         );
     }

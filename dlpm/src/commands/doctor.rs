@@ -215,14 +215,14 @@ fn add_cpu_time(cpu_time: &mut CpuTime, add: &mut impl FnMut(State, &str, String
             add(
                 State::Ok,
                 "identity",
-                "processes are told apart by pid and start time".to_owned(),
+                "processes are distinguished by pid and start time".to_owned(),
             );
         }
         (Identity::Tgid, reason) => add(
             State::Missing,
             "identity",
             format!(
-                "processes are told apart by pid alone: {}",
+                "processes are distinguished by pid alone: {}",
                 reason.unwrap_or("no start times")
             ),
         ),

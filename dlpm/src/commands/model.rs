@@ -104,7 +104,7 @@ fn table(summary: &Summary, args: &ModelArgs) -> String {
         "of them trained",
         &counts
             .trainable_params
-            .map_or_else(|| "the format does not tell".to_owned(), number),
+            .map_or_else(|| "the format does not say".to_owned(), number),
     ]);
     let mult_adds = match summary.mult_adds() {
         Some(mult_adds) if summary.misses_operations() => format!("at least {}", number(mult_adds)),
@@ -157,7 +157,7 @@ fn derived(summary: &Summary) -> String {
     )
 }
 
-/// Tensors that are not parameters, and files beside the model.
+/// Tensors that are not parameters, and files next to the model.
 fn left_out(summary: &Summary) -> String {
     let mut text = String::new();
     let weights = &summary.counts.weights;

@@ -73,7 +73,7 @@ fn format_of(path: &Path) -> Result<Format> {
         Some("svg") => Ok(Format::Svg),
         Some("png") => Ok(Format::Png),
         _ => bail!(
-            "{}: the name of the file says what it becomes; end it with .svg or .png",
+            "{}: the name of the file decides its format; end it with .svg or .png",
             path.display()
         ),
     }

@@ -21,7 +21,7 @@ impl Progress {
         }
     }
 
-    /// Shows where the trace stands after an interval, if that is long enough to tell power.
+    /// Shows the state of the trace after an interval, if the interval is long enough to show power.
     pub fn show(&mut self, ledger: &Ledger, totals: &Totals) {
         if !self.enabled || !ledger.tells_power() {
             return;

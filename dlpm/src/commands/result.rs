@@ -38,7 +38,7 @@ fn add(args: &ResultArgs) -> Result<()> {
     let unix_ns = match &args.date {
         None => i64::try_from(Timestamp::now().as_nanosecond())?,
         Some(Moment::AfterBegin(_)) => {
-            bail!("--date is a date or unix seconds: results do not know when the log began")
+            bail!("give --date a date or unix seconds: a time since the start of the log is not known here")
         }
         Some(moment) => moment.unix_ns(0, timezone),
     };
@@ -55,7 +55,7 @@ fn add(args: &ResultArgs) -> Result<()> {
     let identity = caller::identity()?;
     beside::update(&args.folder, RESULTS_NAME, identity, |old| added(old, entry))?.map_err(|why| {
         anyhow::anyhow!(
-            "{} cannot be continued: {why}; mend it, or move it away and begin anew. It was left as it is",
+            "{} cannot be continued: {why}; repair it, or move it away and start again. It was left as it is",
             args.folder.join(RESULTS_NAME).display()
         )
     })

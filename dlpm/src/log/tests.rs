@@ -158,7 +158,7 @@ fn lines_that_make_no_sense_are_errors() {
 
 #[test]
 fn dates_of_aipowermeter_are_local() {
-    // Python writes NaN, which is no JSON.
+    // Python writes NaN, which is not JSON.
     for power in ["60.5", "NaN", "-Infinity"] {
         let (words, _) = words(&format!(
             "{{\"date\": \"2023-07-27 17:21:57.146517\", \"metrics\": {{\"cpu\": {{\"intel_power\": {power}}}}}}}\n"

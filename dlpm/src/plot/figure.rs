@@ -40,7 +40,7 @@ pub struct Request {
 pub fn chart(path: &Path, request: &Request) -> Result<Chart> {
     if request.metrics.len() > MOST_CURVES {
         bail!(
-            "{} curves cannot be told apart; draw at most {MOST_CURVES} in one plot",
+            "{} curves are too many to distinguish; draw at most {MOST_CURVES} in one plot",
             request.metrics.len()
         );
     }

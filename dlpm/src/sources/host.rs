@@ -124,7 +124,7 @@ impl HostFacts {
             (_, Some(false)) => limits.push(
                 "dlpm reads the /proc of a pid namespace (a container): its pids are not the kernel's, so processes \
                  older than the trace have no name or a wrong one, memory is not read for the right processes, \
-                 --pid and a traced command match no process, and dlpm's own time is not told apart; run dlpm on the host, or start the container with --pid=host."
+                 --pid and a traced command match no process, and dlpm's own time is not separated; run dlpm on the host, or start the container with --pid=host."
                     .to_owned(),
             ),
             (Some(false), _) => limits.push(
@@ -144,7 +144,7 @@ impl HostFacts {
         }
         if !self.kernel_btf {
             limits.push(
-                "The kernel does not show its types (no /sys/kernel/btf/vmlinux): processes are told apart by pid \
+                "The kernel does not show its types (no /sys/kernel/btf/vmlinux): processes are distinguished by pid \
                  alone, so one that gets a used pid within an interval is mixed with its predecessor; use a kernel \
                  built with CONFIG_DEBUG_INFO_BTF=y."
                     .to_owned(),
@@ -153,7 +153,7 @@ impl HostFacts {
         if self.lockdown.as_deref() == Some("confidentiality") {
             limits.push(
                 "The kernel is locked down (confidentiality) and refuses to let programs read its memory: processes \
-                 are told apart by pid alone; boot without lockdown=confidentiality to have start times."
+                 are distinguished by pid alone; boot without lockdown=confidentiality to have start times."
                     .to_owned(),
             );
         }

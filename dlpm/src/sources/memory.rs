@@ -1,4 +1,4 @@
-//! Memory of processes, read beside the trace.
+//! Memory of processes, read in a thread of its own while the trace runs.
 //!
 //! `smaps_rollup` walks the page tables of the process and keeps it from mapping memory meanwhile: for a process of
 //! 100 GB that takes seconds. So reading has a thread, a period and a budget of its own, and never delays a seal.

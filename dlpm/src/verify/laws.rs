@@ -292,8 +292,10 @@ impl Checker<'_> {
         }
         for row in &ledger.rows {
             for zone in row.gpus.keys().filter(|zone| !expected.contains(zone)) {
-                self.failures
-                    .push(format!("{} used {zone}, which is no GPU of this line", name(&row.key)));
+                self.failures.push(format!(
+                    "{} used {zone}, which is not a GPU of this line",
+                    name(&row.key)
+                ));
             }
         }
     }

@@ -112,7 +112,7 @@ fn measure(
     let program = programs
         .worker
         .to_str()
-        .context("the path of dlpm-worker is no UTF-8")?;
+        .context("the path of dlpm-worker is not UTF-8")?;
     let task = match crowd {
         Crowd::Woken => "wakers",
         Crowd::Started => "batches",

@@ -108,7 +108,7 @@ fn measure_round(programs: &Programs, options: &Options, round: usize, measured:
     let program = programs
         .worker
         .to_str()
-        .context("the path of dlpm-worker is no UTF-8")?;
+        .context("the path of dlpm-worker is not UTF-8")?;
     let _others = busy_others(program, cpu)?;
     let pair = Worker::start(
         program,

@@ -144,7 +144,7 @@ fn measure(programs: &Programs, options: &Options, state: Sleepers, variant: &Va
         let program = programs
             .worker
             .to_str()
-            .context("the path of dlpm-worker is no UTF-8")?;
+            .context("the path of dlpm-worker is not UTF-8")?;
         let mut worker = Worker::start(program, &["sleepers", &options.sleepers.to_string()]);
         worker.go();
         if worker.line() != "sleeping" {

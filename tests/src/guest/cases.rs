@@ -70,7 +70,7 @@ fn static_keys() {
     });
 }
 
-/// Every program is loaded and attached, and processes are told apart by start time.
+/// Every program is loaded and attached, and processes are distinguished by start time.
 fn hooks() {
     let cpu_time = CpuTime::start(&Config::default()).unwrap();
     for hook in cpu_time.hooks() {

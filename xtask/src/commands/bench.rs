@@ -26,7 +26,7 @@ pub struct Args {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Name {
-    /// dlpm's CPU time per interval with 10,000 processes that only exist, beside none; fails above a ratio of 1.2
+    /// dlpm's CPU time per interval with 10,000 idle processes, compared with none; fails above a ratio of 1.2
     Sleepers,
     /// dlpm's CPU time per interval against the number of processes that ran; fails above 2 µs for each
     Interval,
@@ -35,12 +35,12 @@ enum Name {
     Accuracy,
     /// dlpm's CPU time with 8 GPUs and 64 processes on them, beyond the time inside NVML; fails above 1 % of a core
     Gpu,
-    /// Cost of a context switch in the kernel and of a ping-pong, beside bpftrace, libbpf-tools and psutil; fails beyond
+    /// Cost of a context switch in the kernel and of a ping-pong, compared with bpftrace, libbpf-tools and psutil; fails beyond
     /// a third of bpftrace's, or 1.25 times that of the bare helper calls
     Overhead,
-    /// The time and memory of a start, beside bpftrace and perf; fails above 40 MiB, or 2.5 times bpftrace's CPU time
+    /// The time and memory of a start, compared with bpftrace and perf; fails above 40 MiB, or 2.5 times bpftrace's CPU time
     Start,
-    /// Reading a model of 100 MB beside reading and hashing its bytes; fails from a ratio of 2 on
+    /// Reading a model of 100 MB, compared with reading and hashing its bytes; fails from a ratio of 2 on
     Model,
     /// `dlpm report` on 86,400 lines of 50 rows, against Python's json; fails where it is slower, or holds above 64 MiB
     Report,
@@ -65,7 +65,7 @@ impl Name {
     }
 }
 
-/// What `bench overhead` measures beside dlpm: a file of each, and the Debian package that it comes from.
+/// What `bench overhead` compares dlpm with: a file of each, and the Debian package that it comes from.
 const PEERS: [(&str, &str); 3] = [PSUTIL, BPFTRACE, ("/usr/sbin/cpudist", "libbpf-tools")];
 
 const BPFTRACE: (&str, &str) = ("/usr/bin/bpftrace", "bpftrace");
@@ -82,7 +82,7 @@ fn install(peers: &[(&str, &str)]) {
         if !Path::new(file).exists()
             && let Err(error) = apt_install(&[package])
         {
-            eprintln!("{package} cannot be installed, so dlpm is not measured beside it: {error:#}");
+            eprintln!("{package} cannot be installed, so dlpm is not compared with it: {error:#}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Debian's packages, fetched and unpacked beside the system: nothing is installed, and root is not needed.
+//! Debian's packages, fetched and unpacked in a folder of their own: nothing is installed, and root is not needed.
 //!
 //! apt works with lists, a cache and a status of its own, for the releases that have the kernels. To it nothing is
 //! installed, so that what it fetches does not depend on what is. From where, the system's own sources say.

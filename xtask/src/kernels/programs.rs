@@ -16,7 +16,7 @@ use crate::{
 /// The architecture of the emulated machines, and of this one: test programs are asked for their tests here.
 pub const TARGET: &str = "x86_64-unknown-linux-gnu";
 
-/// What the machines start, beside test programs.
+/// What the machines start, apart from test programs.
 const PROGRAMS: [&str; 4] = ["dlpm", "dlpm-guest", "dlpm-worker", "dlpm-tenant"];
 
 /// The programs.

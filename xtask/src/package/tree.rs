@@ -105,7 +105,7 @@ pub fn build(workspace: &Workspace, root: &Path, places: &Places, program: &Path
     contrib(&workspace.root().join("contrib"), root, places)
 }
 
-/// What operators use beside the program, if this version has any of it: units, users, rules, dashboards.
+/// What operators use in addition to the program, if this version has any of it: units, users, rules, dashboards.
 fn contrib(folder: &Path, root: &Path, places: &Places) -> Result<()> {
     if !folder.exists() {
         return Ok(());

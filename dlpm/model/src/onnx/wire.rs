@@ -144,7 +144,7 @@ impl<R: BufRead + Seek> Wire<R> {
         Ok(bytes)
     }
 
-    /// A field of text; what is no UTF-8 is replaced.
+    /// A field of text; what is not UTF-8 is replaced.
     ///
     /// # Errors
     ///

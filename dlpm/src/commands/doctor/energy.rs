@@ -28,7 +28,7 @@ pub(super) fn add_energy(sysfs: &Path, topology: &Topology, add: &mut impl FnMut
         State::Ok,
         "energy estimate",
         format!(
-            "can be had everywhere and splits the whole machine; used {}with `--estimate idle=W,busy=W`",
+            "is available everywhere and splits the whole machine; used {}with `--estimate idle=W,busy=W`",
             if splits {
                 "by `--energy-source estimate` "
             } else {

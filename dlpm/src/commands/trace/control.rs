@@ -146,7 +146,7 @@ async fn serve(listener: UnixListener, uid: u32, marks: mpsc::Sender<Mark>, mut 
                 Err(error) => {
                     if told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
                         told = Some(Instant::now());
-                        log::warn!("whoever marks a phase cannot be heard: {error}");
+                        log::warn!("marks of phases cannot be received: {error}");
                     }
                     tokio::time::sleep(PAUSE).await;
                 }
@@ -165,7 +165,7 @@ async fn hear(client: UnixStream, uid: u32, marks: mpsc::Sender<Mark>) {
     let heard = match client.peer_cred() {
         Ok(peer) if peer.uid() == 0 || peer.uid() == uid => heard,
         Ok(peer) => Err(format!("user {} may not mark phases of this trace", peer.uid())),
-        Err(error) => Err(format!("the kernel does not tell who asks: {error}")),
+        Err(error) => Err(format!("the kernel does not say who is asking: {error}")),
     };
     match heard {
         // Where the trace is ending, the connection closes.
@@ -182,7 +182,7 @@ async fn request(client: &UnixStream) -> Result<Request, String> {
         client.readable().await.map_err(|error| error.to_string())?;
         match client.try_read(&mut line[length..]) {
             Ok(0) if length == REQUEST_BYTES => {
-                return Err(format!("a request has {REQUEST_BYTES} bytes at most, with its newline"));
+                return Err(format!("a request has at most {REQUEST_BYTES} bytes, with its newline"));
             }
             Ok(0) => return Err("the request does not end with a newline".to_owned()),
             Ok(read) => length += read,

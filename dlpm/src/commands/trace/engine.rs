@@ -92,10 +92,10 @@ impl Engine {
         }
         let (identity, identity_note) = machine.cpu_time().identity();
         let mut notes = plan.notes;
-        notes.extend(
-            identity_note
-                .map(|reason| format!("processes are told apart by pid alone, without their start times: {reason}")),
-        );
+        notes
+            .extend(identity_note.map(|reason| {
+                format!("processes are distinguished by pid alone, without their start times: {reason}")
+            }));
         notes.extend(machine.cpu_time().hooks().iter().filter_map(|hook| {
             let reason = hook.state.as_ref().err()?;
             Some(format!(

@@ -37,7 +37,7 @@ impl MarkRate {
 /// What is said to a mark that comes too early.
 pub fn refusal() -> String {
     format!(
-        "marks come too fast: {MARKS_A_SECOND} a second are the most, after {MARKS_IN_A_ROW} in a row; mark fewer and \
+        "marks come too fast: {MARKS_A_SECOND} a second are taken after {MARKS_IN_A_ROW} in a row; mark fewer and \
          longer phases, such as epochs instead of batches"
     )
 }

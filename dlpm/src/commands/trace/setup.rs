@@ -46,7 +46,7 @@ pub struct Plan {
     pub timezone: TimeZone,
     /// What the user has to know at the start only: the summary says it in its own words.
     pub start_notes: Vec<String>,
-    /// What the log and the summary say beside `notes`, and the start has said already.
+    /// What the log and the summary say in addition to `notes`, and the start has said already.
     pub summary_notes: Vec<String>,
     /// What the user has to know of this machine, a sentence each.
     pub notes: Vec<String>,

@@ -150,10 +150,10 @@ impl Warnings {
 /// Everything that was dropped since the start, a sentence each.
 pub fn dropped(dropped: Dropped) -> Vec<String> {
     [
-        (dropped.processes_full, "processes found no room in the kernel's table, so that some names and parents are missing: see --process-entries"),
+        (dropped.processes_full, "processes found no room in the kernel's table, so some names and parents are missing: see --process-entries"),
         (dropped.nameless, "processes ran that were gone before their names could be read"),
         (dropped.cgroups_lost, "cgroups were created whose paths could not be kept, and may be shown by number"),
-        (dropped.missed_runs, "events at the most were not seen, since the kernel left out runs of dlpm's programs: some names may be older than \
+        (dropped.missed_runs, "events at most were missed, because the kernel skipped runs of dlpm's programs: some names may be older than \
          the last exec"),
     ]
     .into_iter()

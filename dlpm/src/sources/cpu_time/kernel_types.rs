@@ -16,7 +16,7 @@ use aya::{Btf, Endianness};
 /// Where the kernel shows its type information.
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
-/// Bytes that are read at the most. Kernels of distributions have 5 to 10 MB.
+/// The most bytes that are read. Kernels of distributions have 5 to 10 MB.
 const MAX_BYTES: u64 = 128 << 20;
 
 const MAGIC: u32 = 0xeb9f;
@@ -28,10 +28,10 @@ const TYPE_BYTES: usize = 12;
 /// Bytes of a structure's member: name, type and offset.
 const MEMBER_BYTES: usize = 12;
 
-/// How deep anonymous structures lie in each other at the most.
+/// How deeply anonymous structures may be nested.
 const MAX_DEPTH: u32 = 16;
 
-/// Members that are looked at for one field, at the most: `task_struct` has some 300.
+/// The most members that are looked at for one field: `task_struct` has some 300.
 const MAX_MEMBERS: u32 = 10_000;
 
 /// Kinds of types, by their number in the format.

@@ -42,7 +42,7 @@ pub struct Hook {
 pub(super) struct Loaded {
     pub ebpf: Ebpf,
     pub identity: Identity,
-    /// Why processes are told apart by tgid alone, if they are.
+    /// Why processes are distinguished by tgid alone, if they are.
     pub identity_reason: Option<String>,
     pub hooks: Vec<Hook>,
     /// The switch program, not yet attached.

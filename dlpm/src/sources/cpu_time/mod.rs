@@ -1,7 +1,7 @@
 //! Exact CPU time: intervals that are sealed on every CPU.
 //!
 //! The kernel side writes one of two buffers per CPU. To end an interval, user space runs the `seal` program once on
-//! each CPU; it charges the slice in flight, takes one clock reading as the end of the old and the begin of the new
+//! each CPU; it charges the slice in flight, takes one clock reading as the end of the old and the start of the new
 //! interval, and turns the CPU to the other buffer. When all CPUs have turned, nobody writes the old buffers any more.
 
 mod batch;
@@ -172,7 +172,7 @@ impl CpuTime {
         })
     }
 
-    /// How processes are told apart, and why not by start time if they are not.
+    /// How processes are distinguished, and why not by start time if they are not.
     pub fn identity(&self) -> (Identity, Option<&str>) {
         (self.identity, self.identity_reason.as_deref())
     }

@@ -13,7 +13,7 @@ use super::kernel_types::{KernelTypes, Kind};
 pub struct KernelOffsets {
     /// Byte offsets; 0 where a field is missing.
     pub offsets: Offsets,
-    /// Fields of tasks that this kernel does not have: without them processes cannot be told apart by start time.
+    /// Fields of tasks that this kernel does not have: without them processes cannot be distinguished by start time.
     pub missing_task_fields: Vec<String>,
     /// Fields of cgroups that this kernel does not have.
     pub missing_cgroup_fields: Vec<String>,

@@ -72,8 +72,8 @@ impl Coverage {
         match self.only {
             Some((zone, Some(package))) if zone != package => {
                 problems.push(format!(
-                    "the only package with an energy zone is package-{zone}, and the CPUs call theirs {package}: it is \
-                     taken for the same"
+                    "the only package with an energy zone is package-{zone}, and the CPUs call theirs {package}: they are \
+                     taken to be the same"
                 ));
                 return problems;
             }

@@ -1,7 +1,7 @@
 //! Energy zones of several dies in one package: one counter shown several times, or one counter each?
 //!
 //! The kernel's RAPL driver names a zone `package-N-die-M` where its topology has more than one die in a package. Which
-//! counter stands behind such a zone is written down in `drivers/powercap/intel_rapl_common.c` (6.12,
+//! counter is behind such a zone is written in `drivers/powercap/intel_rapl_common.c` (6.12,
 //! `rapl_msrs_are_pkg_scope`): AMD and Hygon have one counter per package, and kernels before 6.12 showed it once per die;
 //! Intel's Cascade Lake-AP has one per die, and Intel's other CPUs with these registers have one die. So dies count
 //! once on AMD and are added up on Intel.

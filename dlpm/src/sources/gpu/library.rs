@@ -113,7 +113,7 @@ fn load(library: Option<&Path>) -> Result<Nvml, NoLibrary> {
     }
     if library.is_none() {
         not_loaded = format!(
-            "the NVIDIA driver's library {} is not found; --nvml-library names it where it is elsewhere",
+            "the NVIDIA driver's library {} is not found; if it is elsewhere, name it with --nvml-library",
             NAMES[0]
         );
     }
@@ -165,7 +165,7 @@ fn enumerate(nvml: Nvml, which: &Which) -> Result<Found, NoLibrary> {
         match identity {
             // It is found again by its UUID, and its zone is named after it.
             Ok(identity) if identity.uuid.is_empty() => {
-                notes.push(format!("{who} is not measured: its driver does not tell its UUID"));
+                notes.push(format!("{who} is not measured: its driver does not report its UUID"));
             }
             Ok(identity) => match gpus.iter().find(|other| other.uuid == identity.uuid) {
                 Some(other) => notes.push(format!(

@@ -1,7 +1,7 @@
 //! The two meters of a GPU, its counter and its power, and which of them is believed: no NVML, no clock.
 //!
 //! Both are read at the end of an interval and in between. A counter that stands still while the GPU draws power does
-//! not measure; from then on energy is the integral of power, which has been running beside it.
+//! not measure; from then on energy is the integral of power, which has been running all along.
 
 use super::energy::{EnergyCounter, PowerIntegral};
 use crate::interval::MeterSource;

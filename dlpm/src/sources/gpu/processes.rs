@@ -46,7 +46,7 @@ impl Lists {
         match self.nonsense {
             0 => Ok(()),
             count => Err(format!(
-                "the NVIDIA driver lists {count} pids that no process can have, beside {} others",
+                "the NVIDIA driver lists {count} pids that no process can have, and {} others",
                 self.processes.len()
             )),
         }
@@ -60,12 +60,12 @@ pub(super) fn is_mig(gpu: &Device<'_>) -> bool {
 /// The samples newer than `cursor_us`.
 pub(super) fn samples(gpu: &Device<'_>, cursor_us: u64) -> Result<Vec<Sample>, String> {
     if is_mig(gpu) {
-        return Err("a GPU in MIG mode does not tell utilisation by process".to_owned());
+        return Err("a GPU in MIG mode does not report utilisation by process".to_owned());
     }
     match calls::samples(gpu, cursor_us) {
         // There is none that is newer.
         Err(NvmlError::NotFound) => Ok(Vec::new()),
-        Err(error) if is_absent(&error) => Err("this GPU does not tell utilisation by process".to_owned()),
+        Err(error) if is_absent(&error) => Err("this GPU does not report utilisation by process".to_owned()),
         other => flatten(other),
     }
 }
@@ -109,7 +109,7 @@ fn add_processes(
         Err(NvmlError::NotSupported) => None,
         graphics => Some(flatten(graphics)?),
     };
-    // A process that does both stands in both lists, with all its memory in each.
+    // A process that does both is in both lists, with all its memory in each.
     let mut here: BTreeMap<u32, Option<u64>> = BTreeMap::new();
     for list in [Some(compute), graphics].into_iter().flatten() {
         all.nonsense += list.nonsense;

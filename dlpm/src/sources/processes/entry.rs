@@ -15,7 +15,7 @@ pub(super) fn key(process: ProcessId) -> ProcessKey {
     }
 }
 
-/// The process that a key stands for.
+/// The process that a key identifies.
 pub(super) fn id(key: ProcessKey) -> ProcessId {
     ProcessId {
         tgid: key.tgid,

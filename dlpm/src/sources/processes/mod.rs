@@ -180,7 +180,7 @@ impl ProcessTable {
         Ok(())
     }
 
-    /// Who a process is; `None` if nobody has told.
+    /// Looks up a process; `None` if neither a hook nor `/proc` has reported it.
     pub fn get(&self, process: &ProcessId) -> Option<&Arc<Process>> {
         self.known.get(process).map(|known| &known.process)
     }

@@ -64,7 +64,7 @@ impl Load {
         let program = programs
             .worker
             .to_str()
-            .context("the path of dlpm-worker is no UTF-8")?;
+            .context("the path of dlpm-worker is not UTF-8")?;
         let mut workers: Vec<Worker> = self
             .names
             .iter()
