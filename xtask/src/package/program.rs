@@ -64,7 +64,9 @@ fn build(workspace: &Workspace, command: &mut Command, object: &Path, folder: &s
         ])
         // The two are built with different flags: in one folder each would throw the other's work away.
         .arg(workspace.target().join("package").join(folder))
-        .env(OBJECT_VARIABLE, object);
+        .env(OBJECT_VARIABLE, object)
+        // Whatever the caller prefers: the same sources make the same program.
+        .env("CARGO_INCREMENTAL", "0");
     build_executable(command, "dlpm")
 }
 
