@@ -116,9 +116,9 @@ pub struct Usage {
 /// Memory of one process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemoryReading {
-    /// Proportional set size; `None` where `smaps_rollup` may not be read.
+    /// Proportional set size; `None` if `smaps_rollup` may not be read.
     pub pss_bytes: Option<u64>,
-    /// Unique set size (private pages); `None` where `smaps_rollup` may not be read.
+    /// Unique set size (private pages); `None` if `smaps_rollup` may not be read.
     pub uss_bytes: Option<u64>,
     /// Resident set size.
     pub rss_bytes: u64,
@@ -195,9 +195,9 @@ pub struct ZoneReading {
     pub package: Option<u32>,
     /// Energy since the previous seal, or why it is not known (a sentence for the log).
     pub energy_uj: Result<u64, String>,
-    /// The counter at the end of the interval; `None` where the source has no counter, or adds up several.
+    /// The counter at the end of the interval; `None` if the source has no counter, or adds up several.
     pub counter_uj: Option<u64>,
-    /// The counter runs from 0 to this value and starts again; `None` where it never does, or that is not known.
+    /// The counter runs from 0 to this value and starts again; `None` if it never does, or that is not known.
     pub range_uj: Option<u64>,
     /// Who read it.
     pub source: MeterSource,
@@ -216,7 +216,7 @@ pub struct GpuReading {
     pub pci: String,
     /// Energy since the previous reading, or why it is not known (a sentence for the log).
     pub energy_uj: Result<u64, String>,
-    /// The energy counter at the end of the interval; `None` where the GPU has none or did not answer.
+    /// The energy counter at the end of the interval; `None` if the GPU has none or did not answer.
     pub counter_uj: Option<u64>,
     /// Who read it: `NvmlEnergy` or `NvmlPower`.
     pub source: MeterSource,
@@ -252,7 +252,7 @@ pub struct GpuProcess {
     /// SM utilisation integrated over time, in percent × µs: 100,000,000 is one second of the whole GPU. 0 where the
     /// GPU has no sample of it. The processes of a GPU can have more together than the interval has.
     pub sm_percent_us: u64,
-    /// Memory that it holds on the GPU; `None` where that is not told, or it is gone.
+    /// Memory that it holds on the GPU; `None` if that is not told, or it is gone.
     pub memory_bytes: Option<u64>,
     /// The MIG instances (`MIG-…`) that it runs on.
     pub instances: Vec<String>,

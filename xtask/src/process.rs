@@ -56,7 +56,7 @@ pub fn run_bounded(command: &mut Command, limit: Duration) -> Result<()> {
     }
 }
 
-/// What `command` prints, or `None` where it cannot be started or fails: for probes.
+/// What `command` prints, or `None` if it cannot be started or fails: for probes.
 pub fn probe(command: &mut Command) -> Option<String> {
     let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
     if !output.status.success() {

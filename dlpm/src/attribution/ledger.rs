@@ -66,7 +66,7 @@ pub struct RootZone {
     /// What is carried to the next interval, so that the leaves, where all of them are known, add up to
     /// `energy_uj` + `previous_carry_uj` - `carry_uj`. At most 0.
     pub carry_uj: i64,
-    /// Why its only leaf is its whole, and its parts are shown and not split; `None` where parts and rest are leaves.
+    /// Why its only leaf is its whole, and its parts are shown and not split; `None` if parts and rest are leaves.
     pub one_leaf: Option<String>,
     /// Its parts were seen not to be inside it. This stays for the trace.
     pub parts_outside: bool,
@@ -154,7 +154,7 @@ pub struct GpuUse {
     pub processes: u32,
     /// SM utilisation integrated over time, in percent × µs.
     pub sm_percent_us: u64,
-    /// Memory held on the GPU, as far as it is told.
+    /// Memory held on the GPU, as far as it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_bytes: Option<u64>,
     /// MIG instances that it runs on.

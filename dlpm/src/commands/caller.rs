@@ -29,7 +29,7 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// The user who called `sudo dlpm`; `None` where dlpm was started without sudo, or by root itself.
+    /// The user who called `sudo dlpm`; `None` if dlpm was started without sudo, or by root itself.
     ///
     /// # Errors
     ///

@@ -187,7 +187,7 @@ fn reach(socket: &Path, deadline: Deadline) -> io::Result<OwnedFd> {
     Ok(stream)
 }
 
-/// What the trace says; `None` where it has gone without a word.
+/// What the trace says; `None` if it has gone without a word.
 fn ask(stream: OwnedFd, request: &Request, deadline: Deadline) -> io::Result<Option<Answer>> {
     deadline.of_next(&stream, Timeout::Send)?;
     // An answer can be there although the trace has closed the connection.

@@ -143,7 +143,7 @@ impl Series {
         self.time
     }
 
-    /// Mean of a bin over the time that is known; `None` where nothing is, or so little that it means nothing.
+    /// Mean of a bin over the time that is known; `None` if nothing is, or so little that it means nothing.
     pub fn mean(&self, index: usize) -> Option<f64> {
         let bin = self.bins.get(index)?;
         self.is_known(bin).then(|| bin.sum / float(bin.covered_ns))

@@ -117,7 +117,7 @@ impl Metric {
         matches!(self.source, Source::Field(..))
     }
 
-    /// Its value in an interval of dlpm: `None` where it is not known.
+    /// Its value in an interval of dlpm: `None` if it is not known.
     pub fn value(&self, ledger: &Ledger, metrics: &Value) -> Option<f64> {
         let length_ns = ledger
             .end_ns

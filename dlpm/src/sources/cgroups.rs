@@ -102,7 +102,7 @@ pub enum CgroupError {
 #[derive(Debug)]
 pub struct CgroupTree {
     mounts: Mounts,
-    /// The mount point, open for looking up handles; `None` where the kernel refuses that.
+    /// The mount point, open for looking up handles; `None` if the kernel refuses that.
     directory: Option<OwnedFd>,
     fd_links: PathBuf,
     generation: u64,

@@ -38,7 +38,7 @@ pub struct HostFacts {
     pub capabilities: Option<u64>,
     /// Whether the kernel shows its own types (BTF).
     pub kernel_btf: bool,
-    /// Kernel lockdown: `none`, `integrity` or `confidentiality`; `None` where the kernel has no such thing.
+    /// Kernel lockdown: `none`, `integrity` or `confidentiality`; `None` if the kernel has no such thing.
     pub lockdown: Option<String>,
 }
 

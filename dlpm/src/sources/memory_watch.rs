@@ -45,7 +45,7 @@ struct Seen {
 
 /// The reader of memory, and what it needs to know to choose.
 pub struct MemoryWatch {
-    /// `None` where its thread could not be started: then there are no readings.
+    /// `None` if its thread could not be started: then there are no readings.
     reader: Option<MemoryReader>,
     procfs: PathBuf,
     seen: HashMap<ProcessId, Seen>,
@@ -160,8 +160,8 @@ impl MemoryWatch {
     }
 }
 
-/// Who is read, of those that are ranked: who was chosen keeps the place until somebody has used twice as much. Each new
-/// one costs a reading, and among equals there would be new ones all the time.
+/// The processes that are read, of those that are ranked. A process stays in the sample until another has used twice its
+/// CPU time: each new one costs a reading, and among equals there would be new ones all the time.
 fn places(
     mut chosen: BTreeSet<(u64, ProcessId)>,
     ranked: &BTreeSet<(Reverse<u64>, ProcessId)>,

@@ -22,7 +22,7 @@ pub struct ProcEntry {
     pub comm: String,
     /// Start of the group leader in clock ticks of CLOCK_BOOTTIME; compare with [`ticks_of`].
     pub start_ticks: u64,
-    /// Real user id; `None` where `status` cannot be read.
+    /// Real user id; `None` if `status` cannot be read.
     pub uid: Option<u32>,
 }
 

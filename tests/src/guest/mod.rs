@@ -1,7 +1,7 @@
 //! The inside of the emulated machines of `cargo xtask kernels`.
 //!
 //! The first process mounts what a system has mounted, starts a second one that runs the plan, and collects orphans until
-//! that one ends. What happened is told on the console, in lines that begin with [`MARK`]:
+//! that one ends. What happened is printed on the console, in lines that begin with [`MARK`]:
 //!
 //! ```text
 //! dlpm-guest: ok CASE           dlpm-guest: failed CASE: WHY

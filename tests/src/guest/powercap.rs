@@ -154,7 +154,7 @@ pub fn counters() {
     println!("{}", verified.stdout.lines().last().unwrap());
 }
 
-/// The kernel lets only root read a counter: who may not is told what to do.
+/// The kernel lets only root read a counter; anyone else gets a message that says what to do.
 pub fn permissions() {
     load_module();
     for (_, directory, _) in NAMES {

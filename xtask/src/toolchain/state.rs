@@ -50,7 +50,7 @@ pub struct Llvm {
 /// What this machine has.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct State {
-    /// rustup's nightly, or `None` where there is no rustup.
+    /// rustup's nightly, or `None` if there is no rustup.
     pub nightly: Option<Nightly>,
     /// The distribution's rustc, where it ships `core` for BPF.
     pub system: Option<Rustc>,

@@ -1,4 +1,4 @@
-//! The socket by which a running trace is told of phases. The protocol is described in `docs/phases.md`.
+//! The socket through which a running trace learns of phases. The protocol is described in `docs/phases.md`.
 //!
 //! Whoever connects is heard by a task of its own, so that a client that says nothing holds up nobody. What is a request
 //! goes to the trace, which answers it itself, at the moment at which the CPUs are sealed.
@@ -30,7 +30,7 @@ const HEARING: Duration = Duration::from_secs(2);
 /// After a client could not be let in, for want of a file descriptor for example.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// How often that is told at most.
+/// How often that is reported at most.
 const TELL_EVERY: Duration = Duration::from_secs(60);
 
 /// A mark that waits for its answer.

@@ -1,4 +1,4 @@
-//! What a user is told of while a trace runs, and of what was dropped at its end.
+//! What a user is warned of while a trace runs, and what was dropped, at its end.
 
 mod zones;
 

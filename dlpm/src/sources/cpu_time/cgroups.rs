@@ -6,7 +6,7 @@ use super::{Batch, CpuTime, CpuTimeError, read_hash};
 
 impl CpuTime {
     /// The cgroups (version 2) that were created since the last call: id, and path from the root of the tree
-    /// (`/a/b`). The path is `None` where it is too long to be kept.
+    /// (`/a/b`). The path is `None` if it is too long to be kept.
     ///
     /// Costs one look at a counter where there are none.
     ///

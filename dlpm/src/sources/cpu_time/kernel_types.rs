@@ -118,7 +118,7 @@ impl KernelTypes {
         found
     }
 
-    /// Offset of a structure's field in bytes, also inside anonymous structures and unions; `None` where there is no such
+    /// Offset of a structure's field in bytes, also inside anonymous structures and unions; `None` if there is no such
     /// field, or where it is a bit field.
     pub(super) fn offset_in(&self, structure: u32, field: &str) -> Option<u32> {
         self.offset_at_depth(structure, field, 0, &mut { MAX_MEMBERS })
@@ -226,7 +226,7 @@ fn count_of(information: u32) -> usize {
     size(information & 0xffff)
 }
 
-/// Bytes of a type with what follows it; `None` where its kind is not known.
+/// Bytes of a type with what follows it; `None` if its kind is not known.
 fn type_length(information: u32) -> Option<usize> {
     let (each, once) = match kind_of(information) {
         // Pointers, forward declarations, typedefs, qualifiers, functions, floats and tags of types.

@@ -15,7 +15,7 @@ pub(super) struct ZoneKey {
     /// `None` for psys, which comes last.
     pub package: PackageOrder,
     pub kind: ZoneKind,
-    /// `None` where a package has one zone for all its dies.
+    /// `None` if a package has one zone for all its dies.
     pub die: Option<u32>,
 }
 

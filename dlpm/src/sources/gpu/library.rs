@@ -19,9 +19,9 @@ const NAMES: [&str; 2] = ["libnvidia-ml.so.1", "libnvidia-ml.so"];
 /// More GPUs than this no driver shows.
 const MOST_GPUS: u32 = 1024;
 
-/// Who a GPU is.
+/// What identifies a GPU, and what has to be known before it is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Identity {
+pub(super) struct KnownGpu {
     pub(super) uuid: String,
     pub(super) index: u32,
     pub(super) name: String,
@@ -38,7 +38,7 @@ pub(super) struct Identity {
 /// The library, ready, with the GPUs that answer.
 pub(super) struct Found {
     pub(super) nvml: Arc<Nvml>,
-    pub(super) gpus: Vec<Identity>,
+    pub(super) gpus: Vec<KnownGpu>,
     /// Why GPUs are left out, a sentence each.
     pub(super) notes: Vec<String>,
 }
@@ -140,7 +140,7 @@ fn enumerate(nvml: Nvml, which: &Which) -> Result<Found, NoLibrary> {
     }
     let driver = calls::driver_version(&nvml).unwrap_or_default();
     let third_is_unsafe = calls::is_third_unsafe(&driver);
-    let mut gpus: Vec<Identity> = Vec::new();
+    let mut gpus: Vec<KnownGpu> = Vec::new();
     let mut notes = Vec::new();
     let by_index = |index: u32| {
         let gpu = nvml
@@ -150,7 +150,7 @@ fn enumerate(nvml: Nvml, which: &Which) -> Result<Found, NoLibrary> {
     };
     let by_address = |address: &String| {
         let gpu = nvml.device_by_pci_bus_id(address.as_str()).and_then(|gpu| {
-            Ok(Identity {
+            Ok(KnownGpu {
                 by_address: true,
                 ..identify(gpu.index()?, &gpu, third_is_unsafe)?
             })
@@ -191,9 +191,9 @@ fn enumerate(nvml: Nvml, which: &Which) -> Result<Found, NoLibrary> {
     })
 }
 
-fn identify(index: u32, gpu: &Device<'_>, third_is_unsafe: bool) -> Result<Identity, NvmlError> {
+fn identify(index: u32, gpu: &Device<'_>, third_is_unsafe: bool) -> Result<KnownGpu, NvmlError> {
     let counter = gpu.total_energy_consumption();
-    Ok(Identity {
+    Ok(KnownGpu {
         uuid: calls::uuid(gpu)?,
         index,
         name: calls::name(gpu).unwrap_or_default(),

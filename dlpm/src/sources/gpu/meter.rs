@@ -239,7 +239,7 @@ impl GpuMeter {
 }
 
 impl Still {
-    /// Mean power over the time in which the counter stands still; `None` where power is not known.
+    /// Mean power over the time in which the counter stands still; `None` if power is not known.
     fn draws_mw(&self) -> Option<u64> {
         (self.known_ns > 0).then(|| u64::try_from(self.mw_ns / u128::from(self.known_ns)).unwrap_or(u64::MAX))
     }

@@ -24,7 +24,7 @@ use std::{
 use tokio::sync::Notify;
 
 use crate::interval::{GpuReading, MeterSource};
-use library::{Found, Identity, NoLibrary, Which};
+use library::{Found, KnownGpu, NoLibrary, Which};
 pub use worker::Asked;
 use worker::Worker;
 
@@ -339,7 +339,7 @@ impl Drop for Gpus {
     }
 }
 
-fn choose(found: &Found, wanted: Option<&[String]>) -> Result<Vec<Identity>, GpuError> {
+fn choose(found: &Found, wanted: Option<&[String]>) -> Result<Vec<KnownGpu>, GpuError> {
     let Some(wanted) = wanted else {
         return Ok(found.gpus.clone());
     };
@@ -351,19 +351,19 @@ fn choose(found: &Found, wanted: Option<&[String]>) -> Result<Vec<Identity>, Gpu
             });
         }
     }
-    let is_wanted = |gpu: &&Identity| wanted.iter().any(|name| is_called(gpu, name));
+    let is_wanted = |gpu: &&KnownGpu| wanted.iter().any(|name| is_called(gpu, name));
     Ok(found.gpus.iter().filter(is_wanted).cloned().collect())
 }
 
 /// Whether `name` is the index, the UUID or the PCI address of a GPU. The kernel writes PCI addresses with four digits
 /// of the domain (`0000:65:00.0`), NVML with eight.
-fn is_called(gpu: &Identity, name: &str) -> bool {
+fn is_called(gpu: &KnownGpu, name: &str) -> bool {
     let pci = gpu.pci.trim_start_matches('0');
     name == gpu.index.to_string()
         || name.eq_ignore_ascii_case(&gpu.uuid)
         || name.contains(':') && !pci.is_empty() && name.trim_start_matches('0').eq_ignore_ascii_case(pci)
 }
 
-fn describe(gpu: &Identity) -> String {
+fn describe(gpu: &KnownGpu) -> String {
     format!("{} {} {}", gpu.index, gpu.uuid, gpu.pci)
 }

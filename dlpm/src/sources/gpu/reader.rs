@@ -10,7 +10,7 @@ use nvml_wrapper::{Device, Nvml, error::NvmlError};
 use super::{
     asleep,
     calls::{self, Generation},
-    library::{Identity, describe, is_absent},
+    library::{KnownGpu, describe, is_absent},
     meter::GpuMeter,
     processes::{self, Listed, Lists},
     sm_time::SmTime,
@@ -32,7 +32,7 @@ const PROCESSES_EVERY_NS: u64 = 500_000_000;
 /// A GPU and what was seen of it since the last [`Reader::take`].
 pub(super) struct Reader<'nvml> {
     nvml: &'nvml Nvml,
-    identity: Identity,
+    identity: KnownGpu,
     /// The handle; `None` after a failure, when the old one may be dead for good.
     gpu: Option<Device<'nvml>>,
     /// All memory that it has, once it has told.
@@ -51,7 +51,7 @@ pub(super) struct Reader<'nvml> {
 }
 
 impl<'nvml> Reader<'nvml> {
-    pub(super) fn new(nvml: &'nvml Nvml, identity: Identity) -> Self {
+    pub(super) fn new(nvml: &'nvml Nvml, identity: KnownGpu) -> Self {
         Self {
             nvml,
             order: Generation::order(identity.third_is_unsafe),
@@ -176,7 +176,7 @@ impl<'nvml> Reader<'nvml> {
         (counter.map_err(|error| describe(&error)), at_ns)
     }
 
-    /// Adds a reading of power: mW and CLOCK_MONOTONIC; `None` where there is none, or one that cannot be.
+    /// Adds a reading of power: mW and CLOCK_MONOTONIC; `None` if there is none, or one that cannot be.
     fn see_power(&mut self) -> Option<(u64, u64)> {
         if !self.limit_asked {
             self.ask_limit();
@@ -241,7 +241,7 @@ impl<'nvml> Reader<'nvml> {
         complete
     }
 
-    /// Memory in use, and all that it has, in bytes; `None` where that is not told, or makes no sense.
+    /// Memory in use, and all that it has, in bytes; `None` if that is not told, or makes no sense.
     fn memory(&mut self) -> Option<(u64, u64)> {
         let memory = self.gpu().and_then(|gpu| gpu.memory_info()).ok()?;
         if memory.used > memory.total {
@@ -281,7 +281,7 @@ impl<'nvml> Reader<'nvml> {
 }
 
 /// A reading of a GPU of which nothing is known but who it is.
-pub(super) fn unknown(identity: &Identity, reason: String) -> GpuReading {
+pub(super) fn unknown(identity: &KnownGpu, reason: String) -> GpuReading {
     GpuReading {
         uuid: identity.uuid.clone(),
         index: identity.index,

@@ -28,7 +28,7 @@ const NOT_AVAILABLE: u64 = u64::MAX;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Record {
     pub(super) pid: u32,
-    /// `None` where it is not told, or is more than the GPU has.
+    /// `None` if it is not told, or is more than the GPU has.
     pub(super) memory_bytes: Option<u64>,
 }
 
@@ -39,7 +39,7 @@ pub(super) struct Records {
     pub(super) records: Vec<Record>,
     /// Number of those whose pid no process can have.
     pub(super) nonsense: usize,
-    /// Bytes of a record; `None` where one record or none does not tell.
+    /// Bytes of a record; `None` if one record or none does not tell.
     pub(super) size: Option<usize>,
 }
 

@@ -14,7 +14,7 @@ use nvml_wrapper::Nvml;
 use tokio::sync::Notify;
 
 use super::{
-    library::Identity,
+    library::KnownGpu,
     reader::{Reader, unknown},
 };
 use crate::{interval::GpuReading, sources::clock::monotonic_ns};
@@ -24,7 +24,7 @@ use crate::{interval::GpuReading, sources::clock::monotonic_ns};
 /// Requests can follow each other faster than the driver answers, where a border comes right after another: each has
 /// its own answer, in order.
 pub(super) struct Worker {
-    identity: Identity,
+    identity: KnownGpu,
     /// `None` once it is asked to end.
     requests: Option<Sender<u64>>,
     readings: Receiver<(u64, GpuReading)>,
@@ -50,7 +50,7 @@ pub struct Asked {
 
 impl Worker {
     /// `answered` is told of every answer.
-    pub(super) fn start(nvml: Arc<Nvml>, identity: Identity, answered: Arc<Notify>) -> std::io::Result<Self> {
+    pub(super) fn start(nvml: Arc<Nvml>, identity: KnownGpu, answered: Arc<Notify>) -> std::io::Result<Self> {
         let (requests, asked) = mpsc::channel();
         let (answers, readings) = mpsc::channel();
         let of_thread = identity.clone();
@@ -73,7 +73,7 @@ impl Worker {
         })
     }
 
-    pub(super) fn identity(&self) -> &Identity {
+    pub(super) fn identity(&self) -> &KnownGpu {
         &self.identity
     }
 
@@ -189,7 +189,7 @@ fn nanoseconds(duration: Duration) -> u64 {
 
 fn serve(
     nvml: &Nvml,
-    identity: Identity,
+    identity: KnownGpu,
     requests: &Receiver<u64>,
     readings: &Sender<(u64, GpuReading)>,
     answered: &Notify,

@@ -28,7 +28,7 @@ impl Changes {
         })
     }
 
-    /// Processes whose entries changed since the last look, each once; `None` where not all of them are known.
+    /// Processes whose entries changed since the last look, each once; `None` if not all of them are known.
     pub(super) fn take(&mut self, cpu_time: &CpuTime) -> Option<Vec<ProcessId>> {
         let mut changed = Vec::new();
         while let Some(item) = self.ring.next() {

@@ -12,7 +12,7 @@ use crate::{
     tables::figures::decimal,
 };
 
-/// Losses of a zone that are told of; the summary counts all.
+/// Losses of a zone that are reported; the summary counts all.
 const TOLD: u32 = 5;
 
 /// What has been said of the zones.
@@ -164,7 +164,7 @@ mod tests {
             trace.package(Ok(2), Ok(1)),
             ["package-0, package-0/core are measured again"]
         );
-        // A part is told of also where its package is one leaf.
+        // A part is reported even if its package is one leaf.
         let lost = trace.package(Ok(2), Err("\u{1b}[2J"));
         assert_eq!(lost.len(), 1);
         assert!(lost[0].starts_with("no energy of package-0/core is known now: ") && !lost[0].contains('\u{1b}'));
