@@ -10,9 +10,9 @@ One file, standard library only (Python 3.8 or newer): put it next to your progr
 it for all programs. It finds the trace by the variable DLPM_SOCKET, which `dlpm trace -- python train.py` sets. If that
 is not set, or no trace is running any more, nothing happens.
 
-A mark takes some tenths of a millisecond. It never raises. If the trace hangs, it gives up after a second, and begins no
-phase for the next ten. A trace takes 200 marks a second on average and refuses more. Each function says whether the border
-was made: True, False, or None if the trace has not answered in time, so that the border may still come, late.
+A mark takes some tenths of a millisecond. It never raises. If the trace hangs, it gives up after a second, and begins
+no phase for the next ten. A trace takes 200 marks a second on average and refuses more. Each function says whether the
+border was made: True, False, or None if the trace has not answered in time, so that the border may still come, late.
 
 How exact a border is, and the protocol: docs/phases.md of dlpm.
 """
