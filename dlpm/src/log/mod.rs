@@ -1,7 +1,7 @@
 //! The format of a log: one description, for who writes it and who reads it.
 //!
 //! [`names`] has what is fixed, [`exact`] the exact part of a sample, [`event`] what happens between samples, [`entry`]
-//! decides what a line is. [`line`] is a line to be written, [`reader`] reads a log line by line.
+//! decides what a line is. [`mod@line`] is a line to be written, [`reader`] reads a log line by line.
 
 pub mod date;
 pub mod entry;

