@@ -77,7 +77,10 @@ pub const LEFT_OUT: &[(&str, &str)] = &[
     ("model_graphs", "files of models do not depend on the kernel"),
     ("model_kinds", "files of models do not depend on the kernel"),
     ("model_mutations", "files of models do not depend on the kernel"),
-    ("recorded", "what is said of a recorded log does not depend on the kernel"),
+    (
+        "recorded",
+        "what is said of a recorded log does not depend on the kernel",
+    ),
     ("mark", "a mark seals as the end of every interval does"),
     ("mark_python", "there is no Python in the machines"),
     ("examples", "there is no Python in the machines"),
