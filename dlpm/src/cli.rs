@@ -26,6 +26,7 @@ use crate::{
         energy::{estimate::Estimate, meter::EnergySource},
         gpu::{GpuOptions, GpuSelection},
     },
+    tenants::Wanted,
 };
 
 pub use self::plot::PlotArgs;
@@ -123,6 +124,23 @@ pub struct TraceArgs {
     /// List the processes of this cgroup (v2) and those below it: a name anywhere in the tree, or a path.
     #[arg(long, value_name = "NAME|PATH", help_heading = "Filters")]
     pub cgroup: Vec<String>,
+    /// List the processes of this job of Slurm, OAR or PBS (its number), or of this slot of HTCondor.
+    #[arg(long, value_name = "ID", value_parser = Wanted::job, help_heading = "Filters")]
+    pub job: Vec<Wanted>,
+    /// List the processes of this container: its id, the first 12 digits of it or more, or its name. A container of a
+    /// user's own (rootless Podman) has the user before it, as in `alice/web`.
+    #[arg(long, value_name = "NAME|ID", value_parser = Wanted::container, help_heading = "Filters")]
+    pub container: Vec<Wanted>,
+    /// List the processes of this pod of Kubernetes.
+    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = Wanted::pod, help_heading = "Filters")]
+    pub pod: Vec<Wanted>,
+    /// List the processes of this unit of systemd, and of containers in it; a user's unit has the user before it, as in
+    /// `alice/jupyter.service`.
+    #[arg(long, value_name = "UNIT", value_parser = Wanted::unit, help_heading = "Filters")]
+    pub unit: Vec<Wanted>,
+    /// List the processes of this tenant, by kind and id as the log shows them: `slurm:4711`, `session:3`.
+    #[arg(long, value_name = "KIND:ID", value_parser = Wanted::tenant, help_heading = "Filters")]
+    pub tenant: Vec<Wanted>,
     /// List processes whose name, now or when they called exec, contains a match of this regular expression (as for
     /// pgrep): `python` finds python3.11. Names have at most 15 bytes.
     #[arg(long, value_name = "PATTERN", value_parser = pattern, help_heading = "Filters")]
@@ -231,6 +249,15 @@ pub struct Roots {
         help_heading = "Machine"
     )]
     pub procfs: PathBuf,
+    /// Read the files of container runtimes and the list of users below here: they name tenants.
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "/",
+        hide_short_help = true,
+        help_heading = "Machine"
+    )]
+    pub rootfs: PathBuf,
 }
 
 /// Which GPUs are measured.

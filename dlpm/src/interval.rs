@@ -9,7 +9,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::words::words;
+use crate::{tenants::Tenant, words::words};
 
 /// An interval that is shorter says nothing about power: it may hold a whole step of a meter (RAPL moves about once a
 /// millisecond), or none. Marks make such intervals. Half of the shortest that can be asked for.
@@ -295,6 +295,10 @@ pub struct Interval {
     pub processes: foldhash::HashMap<ProcessId, Arc<Process>>,
     /// Paths of the cgroups that `usage` names, from the root of the cgroup v2 tree (`/train.slice/a`).
     pub cgroups: HashMap<u64, String>,
+    /// Tenants by those paths; a path that is missing has none that is known.
+    pub tenants: HashMap<String, Arc<Tenant>>,
+    /// Tenants of processes whose cgroup does not tell it (on machines with version 1 hierarchies).
+    pub process_tenants: foldhash::HashMap<ProcessId, Arc<Tenant>>,
     /// Newest readings of the processes that memory is read for, with the cgroup (id) each was in.
     pub memory: BTreeMap<ProcessId, (u64, MemoryReading)>,
     /// Memory of the machine at the end.

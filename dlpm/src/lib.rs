@@ -21,6 +21,7 @@ pub mod report_html;
 pub mod sinks;
 pub mod sources;
 pub mod tables;
+pub mod tenants;
 pub mod totals;
 pub mod verify;
 mod words;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     interval::{CpuInterval, MachineMemory, MemoryReading, MeterSource, ProcessId, SHORT_NS, ZoneKind},
+    tenants::Tenant,
     words::words,
 };
 
@@ -262,6 +263,10 @@ pub struct Shown {
 pub struct Row {
     /// Who.
     pub key: RowKey,
+    /// For process and merged rows: whose they are; `None` where that is not known.
+    ///
+    /// A merged row is the tenant's that its cgroup belongs to.
+    pub tenant: Option<Arc<Tenant>>,
     /// For process rows: what is shown beside the numbers.
     pub shown: Option<Shown>,
     /// For merged rows: how many processes.

@@ -15,6 +15,7 @@ use crate::{
         selection::Selection,
     },
     interval::{Interval, MemoryReading, ProcessId},
+    tenants::Tenant,
 };
 
 /// CPU time of a process in one cgroup (the number of its path in [`Paths`]) on one package.
@@ -143,9 +144,10 @@ pub fn claimants(interval: &Interval, selection: &Selection, max_rows: usize) ->
         });
         for claim in listed.drain(max_rows..) {
             let path = claim.place.1;
-            let row = merged
-                .entry(path)
-                .or_insert_with(|| empty_row(RowKey::Merged(paths.sorted[path].clone())));
+            let row = merged.entry(path).or_insert_with(|| Row {
+                tenant: interval.tenants.get(&*paths.sorted[path]).cloned(),
+                ..empty_row(RowKey::Merged(paths.sorted[path].clone()))
+            });
             row.processes = row.processes.saturating_add(1);
             add(row, &claim);
         }
@@ -238,17 +240,26 @@ fn main_claim<'a, 'b>(
 /// The fixed row that a process in a cgroup belongs to, or `None` if it is listed.
 fn class(interval: &Interval, selection: &Selection, id: ProcessId, cgroup: &str) -> Option<RowKey> {
     let process = interval.processes.get(&id);
+    let tenant = tenant_of(interval, id, cgroup).map(AsRef::as_ref);
     if id.tgid == interval.self_tgid {
         Some(RowKey::SelfDlpm)
     } else if process.is_some_and(|process| process.kernel) {
         Some(RowKey::Kernel)
     } else {
         let listed = match process {
-            Some(process) => selection.matches(process, cgroup),
-            None => selection.matches_unknown(cgroup),
+            Some(process) => selection.matches(process, cgroup, tenant),
+            None => selection.matches_unknown(cgroup, tenant),
         };
         (!listed).then_some(RowKey::Others)
     }
+}
+
+/// Whose a process in a cgroup is.
+fn tenant_of<'a>(interval: &'a Interval, id: ProcessId, cgroup: &str) -> Option<&'a Arc<Tenant>> {
+    interval
+        .process_tenants
+        .get(&id)
+        .or_else(|| interval.tenants.get(cgroup))
 }
 
 /// Used memory that no reading covers: the part of max(MemTotal - MemAvailable, sum of the readings) beyond that sum.
@@ -277,6 +288,7 @@ fn process_row(interval: &Interval, paths: &Paths, claim: Claim<'_>) -> Row {
             exited: process.exited,
         });
     Row {
+        tenant: tenant_of(interval, id, &paths.sorted[path]).cloned(),
         shown: Some(shown),
         processes: 1,
         by_package: claim.pieces.iter().map(|piece| (piece.package, piece.time)).collect(),
@@ -290,6 +302,7 @@ fn process_row(interval: &Interval, paths: &Paths, claim: Claim<'_>) -> Row {
 fn empty_row(key: RowKey) -> Row {
     Row {
         key,
+        tenant: None,
         shown: None,
         processes: 0,
         by_package: BTreeMap::new(),

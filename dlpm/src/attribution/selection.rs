@@ -2,7 +2,10 @@
 
 use regex::Regex;
 
-use crate::interval::Process;
+use crate::{
+    interval::Process,
+    tenants::{Tenant, Wanted},
+};
 
 /// The filters of a trace. Values of one filter are alternatives, different filters narrow each other; without any
 /// filter every process is listed.
@@ -10,6 +13,8 @@ use crate::interval::Process;
 pub struct Selection {
     /// Paths of cgroups from the root of the v2 tree (`/train.slice`), children included.
     pub cgroups: Vec<String>,
+    /// Tenants: the values of `--job`, of `--container`, and so on, each a filter of its own.
+    pub tenants: Vec<Vec<Wanted>>,
     /// Patterns that are found anywhere in the process's name now, or in its name at `exec`.
     pub comm: Vec<Regex>,
     /// Real user ids.
@@ -21,12 +26,12 @@ pub struct Selection {
 impl Selection {
     /// Whether anything can be left out.
     pub fn is_filtered(&self) -> bool {
-        !self.cgroups.is_empty() || self.is_filtered_by_process()
+        !self.cgroups.is_empty() || !self.tenants.is_empty() || self.is_filtered_by_process()
     }
 
-    /// Whether a process in the cgroup of that path is listed.
-    pub fn matches(&self, process: &Process, cgroup: &str) -> bool {
-        self.matches_cgroup(cgroup)
+    /// Whether a process of that tenant in the cgroup of that path is listed.
+    pub fn matches(&self, process: &Process, cgroup: &str, tenant: Option<&Tenant>) -> bool {
+        self.matches_place(cgroup, tenant)
             && (self.comm.is_empty()
                 || self
                     .comm
@@ -37,8 +42,14 @@ impl Selection {
     }
 
     /// Whether a process is listed of which only the cgroup is known: not if anything else would have to match.
-    pub fn matches_unknown(&self, cgroup: &str) -> bool {
-        !self.is_filtered_by_process() && self.matches_cgroup(cgroup)
+    pub fn matches_unknown(&self, cgroup: &str, tenant: Option<&Tenant>) -> bool {
+        !self.is_filtered_by_process() && self.matches_place(cgroup, tenant)
+    }
+
+    fn matches_place(&self, cgroup: &str, tenant: Option<&Tenant>) -> bool {
+        let is_wanted =
+            |wanted: &Vec<Wanted>| tenant.is_some_and(|tenant| wanted.iter().any(|one| one.matches(tenant)));
+        self.matches_cgroup(cgroup) && self.tenants.iter().all(is_wanted)
     }
 
     fn is_filtered_by_process(&self) -> bool {
@@ -81,8 +92,8 @@ mod tests {
     fn no_filter_lists_everything() {
         let all = Selection::default();
         assert!(!all.is_filtered());
-        assert!(all.matches(&Process::default(), "/"));
-        assert!(all.matches_unknown("cgroup:77"));
+        assert!(all.matches(&Process::default(), "/", None));
+        assert!(all.matches_unknown("cgroup:77", None));
     }
 
     #[test]
@@ -93,17 +104,21 @@ mod tests {
         };
         assert!(slice.is_filtered());
         for inside in ["/train.slice", "/train.slice/a", "/train.slice/a/b", "/b", "/b/c"] {
-            assert!(slice.matches(&python(), inside), "{inside}");
-            assert!(slice.matches_unknown(inside), "{inside}");
+            assert!(slice.matches(&python(), inside, None), "{inside}");
+            assert!(slice.matches_unknown(inside, None), "{inside}");
         }
         for outside in ["/", "/train.slicer", "/x/train.slice", "/bc", "cgroup:5"] {
-            assert!(!slice.matches(&python(), outside), "{outside}");
+            assert!(!slice.matches(&python(), outside, None), "{outside}");
         }
         let root = Selection {
             cgroups: vec!["/".into()],
             ..Selection::default()
         };
-        assert!(root.matches(&python(), "/") && root.matches(&python(), "/a") && root.matches(&python(), "cgroup:5"));
+        assert!(
+            root.matches(&python(), "/", None)
+                && root.matches(&python(), "/a", None)
+                && root.matches(&python(), "cgroup:5", None)
+        );
     }
 
     #[test]
@@ -113,19 +128,19 @@ mod tests {
                 comm: patterns(&[pattern]),
                 ..Selection::default()
             };
-            assert!(by_name.matches(&python(), "/"), "{pattern}");
+            assert!(by_name.matches(&python(), "/", None), "{pattern}");
         }
         let other = Selection {
             comm: patterns(&["^main", "bash"]),
             ..Selection::default()
         };
-        assert!(!other.matches(&python(), "/"));
+        assert!(!other.matches(&python(), "/", None));
         // Even a pattern that the empty name matches: it is not known that this one has none.
         let any = Selection {
             comm: patterns(&[".*"]),
             ..Selection::default()
         };
-        assert!(!any.matches_unknown("/"));
+        assert!(!any.matches_unknown("/", None));
     }
 
     #[test]
@@ -135,20 +150,20 @@ mod tests {
             uids: vec![0, 1000],
             ..Selection::default()
         };
-        assert!(both.matches(&python(), "/"));
+        assert!(both.matches(&python(), "/", None));
         assert!(
             !Selection {
                 uids: vec![0],
                 ..both.clone()
             }
-            .matches(&python(), "/")
+            .matches(&python(), "/", None)
         );
         assert!(
             !Selection {
                 tracked: true,
                 ..both.clone()
             }
-            .matches(&python(), "/")
+            .matches(&python(), "/", None)
         );
         assert!(
             Selection {
@@ -160,9 +175,10 @@ mod tests {
                     tracked: true,
                     ..python()
                 },
-                "/"
+                "/",
+                None
             )
         );
-        assert!(!both.matches(&Process { uid: None, ..python() }, "/"));
+        assert!(!both.matches(&Process { uid: None, ..python() }, "/", None));
     }
 }

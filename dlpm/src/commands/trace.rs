@@ -30,6 +30,9 @@ const PRIMING: Duration = Duration::from_millis(100);
 /// Meters are read at least this often, so that a counter's wrap is seen however long the interval is.
 const METER_PERIOD: Duration = Duration::from_secs(30);
 
+/// New cgroups are seen at least this often, so that the names of containers are read while their files are there.
+const CGROUP_PERIOD: Duration = Duration::from_millis(100);
+
 /// Runs the command; its errors are printed.
 pub fn run(args: &TraceArgs) -> ExitCode {
     let failed = if args.command.is_empty() { 1 } else { child::FAILED };
@@ -131,6 +134,10 @@ async fn run_until_end(
     tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut meters = tokio::time::interval_at(start + METER_PERIOD, METER_PERIOD);
     meters.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    // A shorter interval sees them itself.
+    let names_matter = args.interval > CGROUP_PERIOD && !(args.container.is_empty() && args.pod.is_empty());
+    let mut cgroups = tokio::time::interval_at(start + CGROUP_PERIOD, CGROUP_PERIOD);
+    cgroups.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let end = args.duration.map(|duration| start + duration);
     loop {
         tokio::select! {
@@ -146,6 +153,7 @@ async fn run_until_end(
             marks = marks(control.as_deref_mut()) => engine.mark(marks)?,
             _ = tick.tick() => engine.step()?,
             () = settled(&answered, engine.due()) => engine.settle()?,
+            _ = cgroups.tick(), if names_matter => engine.see_new_cgroups()?,
             _ = meters.tick() => engine.poll_meters(),
         }
     }

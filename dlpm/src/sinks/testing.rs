@@ -135,6 +135,7 @@ pub fn interval(seq: u64, mut zones: Vec<ZoneReading>) -> Interval {
         gpu_owners: [].into(),
         self_tgid: 9,
         switch_cost: None,
+        ..Interval::default()
     }
 }
 

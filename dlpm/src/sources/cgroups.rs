@@ -236,21 +236,16 @@ impl CgroupTree {
 
     /// Remembers the path of a cgroup that may be gone before anybody asks for it. `path` is the kernel's, from the
     /// root of the hierarchy: where the mount shows a part of it only, groups outside of that part are not
-    /// remembered. What is known already stays, since a v2 cgroup is never renamed.
-    pub fn learn(&mut self, id: u64, path: &str) {
+    /// remembered. What is known already stays, since a v2 cgroup is never renamed. The path below the mount, if it is there.
+    pub fn learn(&mut self, id: u64, path: &str) -> Option<String> {
         if !inside(path, &self.mounts.v2_root) {
-            return;
+            return None;
         }
         let below = &path[self.mounts.v2_root.trim_end_matches('/').len()..];
+        let below = if below.is_empty() { "/" } else { below }.to_owned();
         let used_in = self.generation;
-        self.cache.entry(id).or_insert_with(|| Known {
-            path: if below.is_empty() {
-                "/".to_owned()
-            } else {
-                below.to_owned()
-            },
-            used_in,
-        });
+        let known = self.cache.entry(id).or_insert(Known { path: below, used_in });
+        Some(known.path.clone())
     }
 
     /// The path of the cgroup with this id (the inode of its directory); `None` if it is gone and was never learned,

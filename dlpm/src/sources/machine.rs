@@ -27,8 +27,10 @@ use crate::{
         memory_watch::{self, Listed, MemoryWatch},
         processes::ProcessTable,
         suspend::{self, Suspended},
+        tenants::{self, Tenants},
         topology::Topology,
     },
+    tenants::Tenant,
 };
 
 /// Intervals between two looks at `/proc` for processes that went without a word, where hooks do not tell.
@@ -41,6 +43,8 @@ pub struct MachineConfig {
     pub procfs: PathBuf,
     /// Root of `/sys`.
     pub sysfs: PathBuf,
+    /// Root of the file system whose container runtimes and users tenants are named by.
+    pub rootfs: PathBuf,
     /// The kernel side; its siblings are filled in from the topology.
     pub cpu_time: Config,
     /// How memory is read.
@@ -67,6 +71,7 @@ pub struct Machine {
     cpu_time: CpuTime,
     processes: ProcessTable,
     cgroups: CgroupTree,
+    tenants: Tenants,
     topology: Topology,
     meter: Meter,
     gpus: Gpus,
@@ -127,9 +132,14 @@ impl Machine {
         let mut cpu_time = CpuTime::start(&cpu_time_config)?;
         let processes = ProcessTable::new(&mut cpu_time, &config.procfs)?;
         let memory = MemoryWatch::start(&config.procfs, config.memory);
+        let roots = tenants::Roots {
+            rootfs: config.rootfs.clone(),
+            procfs: config.procfs.clone(),
+        };
         let mut machine = Self {
             cpu_time,
             processes,
+            tenants: Tenants::start(roots, &cgroups),
             cgroups,
             topology,
             meter,
@@ -257,6 +267,8 @@ impl Machine {
             usage: drained.usage,
             processes,
             cgroups,
+            tenants: HashMap::new(),
+            process_tenants: foldhash::HashMap::default(),
             memory,
             machine_memory: machine_memory(&self.procfs),
             zones,
@@ -297,7 +309,27 @@ impl Machine {
         interval.cgroups = self.name_more_cgroups(interval.cgroups, of_gpus);
         interval.gpus = gpus;
         interval.gpu_owners = owners;
+        self.add_tenants(&mut interval);
         interval
+    }
+
+    /// Whose the cgroups are, and the processes of which cgroups do not tell it.
+    fn add_tenants(&mut self, interval: &mut Interval) {
+        self.tenants.settle();
+        for path in interval.cgroups.values() {
+            interval.tenants.insert(path.clone(), self.tenants.of_path(path));
+        }
+        for (id, cgroup_id) in places(interval) {
+            let (Some(process), Some(path)) = (interval.processes.get(&id), interval.cgroups.get(&cgroup_id)) else {
+                continue;
+            };
+            let Some(of_path) = interval.tenants.get(path) else {
+                continue;
+            };
+            if let Some(tenant) = self.tenants.of_process(id, process, of_path) {
+                interval.process_tenants.insert(id, tenant);
+            }
+        }
     }
 
     /// Who some processes are, those that are known.
@@ -331,8 +363,33 @@ impl Machine {
     }
 
     /// Says whose memory is to be read: all that `listed` accepts, or without it the largest consumers.
-    pub fn watch_memory(&mut self, listed: Option<Listed<'_>>) {
+    pub fn watch_memory(&mut self, listed: Option<&dyn Fn(&Process, &str, &Tenant) -> bool>) {
+        let tenants = std::cell::RefCell::new(&mut self.tenants);
+        let with_tenant = |id: ProcessId, process: &Process, cgroup: &str| {
+            let Some(listed) = listed else { return true };
+            let mut tenants = tenants.borrow_mut();
+            let tenant = tenants.of_path(cgroup);
+            let own = tenants.of_process(id, process, &tenant);
+            listed(process, cgroup, &own.unwrap_or(tenant))
+        };
+        let listed: Option<Listed<'_>> = listed.is_some().then_some(&with_tenant);
         self.memory.choose(&self.processes, &mut self.cgroups, listed);
+    }
+
+    /// Looks whether cgroups were made since, so that their names are read before they are gone.
+    ///
+    /// # Errors
+    ///
+    /// Where the kernel side cannot be read.
+    pub fn see_new_cgroups(&mut self) -> Result<(), CpuTimeError> {
+        for (id, path) in self.cpu_time.new_cgroups()? {
+            if let Some(path) = path
+                && let Some(path) = self.cgroups.learn(id, &path)
+            {
+                self.tenants.created(&path);
+            }
+        }
+        Ok(())
     }
 
     /// The source of CPU time: hooks and identity.
@@ -373,11 +430,8 @@ impl Machine {
 
     fn name_cgroups(&mut self, usage: &[Usage]) -> Result<HashMap<u64, String>, CpuTimeError> {
         self.cgroups.begin_interval();
-        for (id, path) in self.cpu_time.new_cgroups()? {
-            if let Some(path) = path {
-                self.cgroups.learn(id, &path);
-            }
-        }
+        self.tenants.begin_interval();
+        self.see_new_cgroups()?;
         // Neighbours are mostly in one cgroup.
         let mut ids: Vec<u64> = usage.iter().map(|usage| usage.cgroup_id).collect();
         ids.dedup();
@@ -421,6 +475,17 @@ impl Machine {
         self.dropped.cgroups_lost = self.cpu_time.counter(Counter::CgroupsLost);
         self.dropped.nameless = self.processes.nameless();
     }
+}
+
+/// The processes of an interval with a cgroup of each, each pair once.
+fn places(interval: &Interval) -> Vec<(ProcessId, u64)> {
+    let of_usage = interval.usage.iter().map(|usage| (usage.process, usage.cgroup_id));
+    let of_memory = interval.memory.iter().map(|(id, (cgroup_id, _))| (*id, *cgroup_id));
+    let of_gpus = interval.gpu_owners.values().copied();
+    let mut places: Vec<_> = of_usage.chain(of_memory).chain(of_gpus).collect();
+    places.sort_unstable();
+    places.dedup();
+    places
 }
 
 /// The processes of usage records, each once, by their start time.

@@ -27,7 +27,7 @@ pub const LARGEST: usize = 50;
 pub const LISTED: usize = 2_000;
 
 /// Whether a process in the cgroup with this path is listed.
-pub type Listed<'a> = &'a dyn Fn(&Process, &str) -> bool;
+pub type Listed<'a> = &'a dyn Fn(ProcessId, &Process, &str) -> bool;
 
 /// How often every process is looked at, and not only those that ran: for what changes without the process running.
 const ALL_EVERY: Duration = Duration::from_secs(60);
@@ -133,7 +133,7 @@ impl MemoryWatch {
         });
         seen.ran = false;
         let is_listed =
-            listed.is_none_or(|listed| listed(process, &cgroups.path_of(seen.cgroup_id).unwrap_or_default()));
+            listed.is_none_or(|listed| listed(id, process, &cgroups.path_of(seen.cgroup_id).unwrap_or_default()));
         let rank = is_listed.then(|| coarse(seen.cpu_ns));
         let before = std::mem::replace(&mut seen.rank, rank);
         if before == rank {

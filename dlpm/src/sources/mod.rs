@@ -14,5 +14,6 @@ pub mod memory_watch;
 pub mod proc_fs;
 pub mod processes;
 pub mod suspend;
+pub mod tenants;
 pub mod timezone;
 pub mod topology;

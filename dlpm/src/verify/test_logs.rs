@@ -165,6 +165,7 @@ impl Machine {
             gpu_owners: [].into(),
             self_tgid: 9,
             switch_cost: None,
+            ..Interval::default()
         }
     }
 }

@@ -281,8 +281,9 @@ impl Engine {
             self.chosen = Some(Instant::now());
             let selection = &self.options.selection;
             if selection.is_filtered() {
-                self.machine
-                    .watch_memory(Some(&|process, cgroup| selection.matches(process, cgroup)));
+                self.machine.watch_memory(Some(&|process, cgroup, tenant| {
+                    selection.matches(process, cgroup, Some(tenant))
+                }));
             } else {
                 self.machine.watch_memory(None);
             }
@@ -343,6 +344,15 @@ impl Engine {
         }
         self.progress.show(&ledger, &self.totals);
         Ok(())
+    }
+
+    /// Looks whether cgroups were made since the interval began.
+    ///
+    /// # Errors
+    ///
+    /// Where the kernel side cannot be read.
+    pub fn see_new_cgroups(&mut self) -> Result<()> {
+        Ok(self.machine.see_new_cgroups()?)
     }
 
     /// Reads the meters within a long interval.

@@ -23,6 +23,7 @@ use crate::{
         timezone::local,
         topology::Topology,
     },
+    tenants::Wanted,
 };
 
 /// Everything that a trace needs, and that has been found to be there.
@@ -59,7 +60,11 @@ pub struct Plan {
 /// One paragraph that names the next step.
 pub fn plan(args: &TraceArgs) -> Result<Plan> {
     let roots = &args.roots;
-    for (option, root) in [("--procfs", &roots.procfs), ("--sysfs", &roots.sysfs)] {
+    for (option, root) in [
+        ("--procfs", &roots.procfs),
+        ("--sysfs", &roots.sysfs),
+        ("--rootfs", &roots.rootfs),
+    ] {
         if !root.is_dir() {
             bail!(
                 "{option} {} is not a directory: give the root of a mounted tree, as /proc or /sys",
@@ -116,6 +121,7 @@ pub fn plan(args: &TraceArgs) -> Result<Plan> {
         machine: MachineConfig {
             procfs: roots.procfs.clone(),
             sysfs: roots.sysfs.clone(),
+            rootfs: roots.rootfs.clone(),
             cpu_time: Config {
                 sizes: MapSizes {
                     spill: args.spill_entries,
@@ -187,6 +193,7 @@ fn selection(args: &TraceArgs, cgroups: &CgroupTree) -> Result<Selection> {
             .iter()
             .map(|wanted| cgroups.resolve(wanted))
             .collect::<Result<_, _>>()?,
+        tenants: tenants(args),
         comm: args.comm.clone(),
         uids: args
             .uid
@@ -196,4 +203,14 @@ fn selection(args: &TraceArgs, cgroups: &CgroupTree) -> Result<Selection> {
             .context("--uid")?,
         tracked: !args.pid.is_empty() || !args.command.is_empty(),
     })
+}
+
+/// One list for each filter that was given.
+fn tenants(args: &TraceArgs) -> Vec<Vec<Wanted>> {
+    let uid_of = |user: &str| proc_fs::uid_of_user(user).ok();
+    [&args.job, &args.container, &args.pod, &args.unit, &args.tenant]
+        .into_iter()
+        .filter(|wanted| !wanted.is_empty())
+        .map(|wanted| wanted.iter().cloned().map(|one| one.with_uid(uid_of)).collect())
+        .collect()
 }

@@ -216,6 +216,7 @@ impl<'a> RowEntry<'a> {
         let is_process = matches!(key, RowKey::Process(..));
         let text = |text: &Option<Text>| Arc::from(text.as_deref().unwrap_or_default());
         Ok(Row {
+            tenant: None,
             shown: is_process.then(|| Shown {
                 comm: text(&self.comm),
                 exec_comm: text(&self.exec_comm),

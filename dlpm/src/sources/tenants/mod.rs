@@ -1,0 +1,268 @@
+//! Which tenant the processes of a cgroup belong to, and what it is called.
+//!
+//! Kind and id come from the path ([`tenant_of`]) and from who owns the directories on it. Names come from files, which
+//! threads read when a cgroup is first seen. Where the kernel keeps containers and jobs in version 1 hierarchies, the paths
+//! there are read once for each process.
+
+mod escape;
+pub mod names;
+mod path;
+mod recognise;
+mod trust;
+mod v1;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+pub use names::Roots;
+pub use path::tenant_of;
+
+use crate::{
+    interval::{Process, ProcessId},
+    sources::cgroups::CgroupTree,
+    tenants::{Kind, Label, Labels, Node, Tenant, label},
+};
+use names::{Answer, Names, Request};
+use v1::Hierarchies;
+
+/// For how many intervals a tenant is kept that nobody asks for.
+const KEEP_INTERVALS: u64 = 64;
+
+/// How long an interval waits for the first answer about a tenant: a name that is there is read within a millisecond.
+const PATIENCE: Duration = Duration::from_millis(20);
+
+struct Known {
+    tenant: Arc<Tenant>,
+    /// Names have been added.
+    is_named: bool,
+    used_in: u64,
+}
+
+/// Tenants by path of their cgroups, and by process where paths say nothing.
+pub struct Tenants {
+    roots: Roots,
+    mount: PathBuf,
+    hierarchies: Hierarchies,
+    /// `None` where its threads could not be started: then there are no names.
+    names: Option<Names>,
+    generation: u64,
+    by_path: HashMap<String, Known>,
+    labels: HashMap<Node, (Labels, u64)>,
+    /// First answers that are waited for, and until when.
+    open: HashMap<Node, Instant>,
+    users: HashMap<u32, Option<Arc<str>>>,
+}
+
+impl Tenants {
+    /// Starts the threads that read names.
+    pub fn start(roots: Roots, cgroups: &CgroupTree) -> Self {
+        let names = Names::start(&roots)
+            .inspect_err(|error| log::warn!("tenants have no names, the threads cannot be started: {error}"))
+            .ok();
+        Self {
+            hierarchies: Hierarchies::read(&roots.procfs),
+            mount: cgroups.mount_point().to_owned(),
+            roots,
+            names,
+            generation: 0,
+            by_path: HashMap::new(),
+            labels: HashMap::new(),
+            open: HashMap::new(),
+            users: HashMap::new(),
+        }
+    }
+
+    /// Begins an interval: what nobody asked for during the last 64 is forgotten.
+    pub fn begin_interval(&mut self) {
+        self.generation += 1;
+        let oldest = self.generation.saturating_sub(KEEP_INTERVALS);
+        self.by_path.retain(|_, known| known.used_in >= oldest);
+        self.labels.retain(|_, (_, used_in)| *used_in >= oldest);
+        self.hierarchies.forget(oldest);
+    }
+
+    /// The tenant of a cgroup, with the names that are known by now. The first question is what makes them known.
+    pub fn of_path(&mut self, path: &str) -> Arc<Tenant> {
+        self.take_answers();
+        let used_in = self.generation;
+        if !self.by_path.contains_key(path) {
+            let tenant = self.resolve(path);
+            self.keep(path, tenant);
+        }
+        let Some(known) = self.by_path.get_mut(path) else {
+            return Arc::new(Tenant::unknown());
+        };
+        known.used_in = used_in;
+        if let Some((labels, labels_used_in)) = self.labels.get_mut(&known.tenant.node) {
+            *labels_used_in = used_in;
+            if !std::mem::replace(&mut known.is_named, true) {
+                let mut tenant = known.tenant.as_ref().clone();
+                for (label, value) in labels {
+                    // What the path says is never replaced.
+                    tenant.labels.entry(*label).or_insert_with(|| value.clone());
+                }
+                known.tenant = Arc::new(tenant);
+            }
+        }
+        known.tenant.clone()
+    }
+
+    /// A cgroup has just been made: its names are looked for at once, since their files may soon be gone.
+    pub fn created(&mut self, path: &str) {
+        if self.by_path.contains_key(path) {
+            return;
+        }
+        let tenant = self.resolve(path);
+        // The daemon that tells the number of a job is there only after the job's directories.
+        if !is_by_sluid(&tenant.node) {
+            self.keep(path, tenant);
+        }
+    }
+
+    /// The tenant of a cgroup that was asked for before.
+    pub fn known(&self, path: &str) -> Option<&Arc<Tenant>> {
+        self.by_path.get(path).map(|known| &known.tenant)
+    }
+
+    /// The tenant of a process, where that of its cgroup is only what the machine's version 1 hierarchies leave of it.
+    pub fn of_process(&mut self, id: ProcessId, process: &Process, of_path: &Tenant) -> Option<Arc<Tenant>> {
+        if of_path.node.kind.is_job() || of_path.node.kind.is_container() || of_path.node.kind == Kind::Pod {
+            return None;
+        }
+        let found = self
+            .hierarchies
+            .tenant(&self.roots.procfs, id, process, of_path, self.generation)?;
+        let request = Request::of(&found, &self.mount, "");
+        let mut tenant = found.as_ref().clone();
+        match self.labels.get_mut(&tenant.node) {
+            Some((labels, used_in)) => {
+                *used_in = self.generation;
+                for (label, value) in labels {
+                    tenant.labels.entry(*label).or_insert_with(|| value.clone());
+                }
+                Some(Arc::new(tenant))
+            }
+            None => {
+                self.ask(request);
+                Some(found)
+            }
+        }
+    }
+
+    /// Waits for names that were asked for just now, so that an interval has them; a few milliseconds at most.
+    pub fn settle(&mut self) {
+        self.take_answers();
+        while let Some(until) = self.open.values().max().copied() {
+            let answer = self.names.as_ref().and_then(|names| names.wait(until));
+            match answer {
+                Some(answer) => self.take(answer),
+                // Whoever did not answer by then is waited for no longer.
+                None => self.open.clear(),
+            }
+        }
+    }
+
+    fn keep(&mut self, path: &str, tenant: Tenant) {
+        let request = Request::of(&tenant, &self.mount, path);
+        self.ask(request);
+        let known = Known {
+            tenant: Arc::new(tenant),
+            is_named: false,
+            used_in: self.generation,
+        };
+        self.by_path.insert(path.to_owned(), known);
+    }
+
+    fn resolve(&mut self, path: &str) -> Tenant {
+        let mut tenant = tenant_of(path, trust::made_by_root(&self.mount, path));
+        if tenant.node.kind == Kind::Cgroup
+            && let Some(id) = self.of_ctr(path)
+        {
+            tenant = Tenant::of(Kind::Containerd, &id);
+        }
+        self.number_of_job(&mut tenant, path);
+        if let Some(name) = tenant.label(Label::User).and_then(|uid| self.user(uid.parse().ok()?)) {
+            tenant.labels.insert(Label::User, name);
+        }
+        tenant
+    }
+
+    /// `ctr` puts a container into `/NAMESPACE/NAME`: only its bundle tells that it is one.
+    fn of_ctr(&self, path: &str) -> Option<String> {
+        let mut parts = path.split('/').filter(|part| !part.is_empty());
+        let (namespace, name) = (parts.next()?, parts.next()?);
+        let is_one = recognise::is_name(namespace) && recognise::is_name(name);
+        (is_one && trust::made_by_root(&self.mount, path) >= 2 && names::is_ctr(&self.roots.rootfs, namespace, name))
+            .then(|| format!("{namespace}:{name}"))
+    }
+
+    /// A job that the path names by its SLUID gets its number, if the title of its daemon tells it. What was said first
+    /// stays, so that a job is one tenant.
+    fn number_of_job(&self, tenant: &mut Tenant, path: &str) {
+        let Some(sluid) = tenant
+            .nodes()
+            .find(|node| is_by_sluid(node))
+            .map(|node| node.id.clone())
+        else {
+            return;
+        };
+        let Some(job) = names::job_directory(path) else {
+            return;
+        };
+        let below = format!("/{job}/");
+        let sibling = self.by_path.iter().find(|(other, _)| other.starts_with(&below));
+        let number = match sibling {
+            Some((_, known)) => known.tenant.label(Label::SlurmJobId).map(str::to_owned),
+            None => names::slurm::number(&self.roots.procfs, &self.mount.join(&job)).map(|number| number.to_string()),
+        };
+        let Some(number) = number else {
+            return;
+        };
+        for node in tenant.ancestors.iter_mut().chain([&mut tenant.node]) {
+            if node.kind == Kind::Slurm && node.id == sluid {
+                node.id = number.as_str().into();
+            }
+        }
+        tenant.labels.insert(Label::SlurmJobId, number.into());
+    }
+
+    fn user(&mut self, uid: u32) -> Option<Arc<str>> {
+        let rootfs = &self.roots.rootfs;
+        let named = || names::user_name(rootfs, uid).as_deref().and_then(label).map(Arc::from);
+        self.users.entry(uid).or_insert_with(named).clone()
+    }
+
+    fn ask(&mut self, request: Option<Request>) {
+        let (Some(names), Some(request)) = (&self.names, request) else {
+            return;
+        };
+        let node = request.node().clone();
+        if !self.labels.contains_key(&node) && !self.open.contains_key(&node) && names.ask(request) {
+            self.open.insert(node, Instant::now() + PATIENCE);
+        }
+    }
+
+    fn take_answers(&mut self) {
+        while let Some(answer) = self.names.as_ref().and_then(Names::next) {
+            self.take(answer);
+        }
+    }
+
+    fn take(&mut self, answer: Answer) {
+        self.open.remove(&answer.node);
+        if let Some(labels) = answer.labels.or_else(|| answer.last.then(Labels::new)) {
+            self.labels.insert(answer.node, (labels, self.generation));
+        }
+    }
+}
+
+fn is_by_sluid(node: &Node) -> bool {
+    node.kind == Kind::Slurm && recognise::is_sluid(&node.id)
+}
