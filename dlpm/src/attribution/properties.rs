@@ -1,12 +1,16 @@
 //! What holds for every interval.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use proptest::{collection::vec, prelude::*, sample::Index};
 
 use super::*;
 use crate::interval::{
     CpuInterval, MachineMemory, MemoryReading, MeterSource, Process, ProcessId, Usage, ZoneKind, ZoneReading,
+};
+use crate::tenants::{
+    Kind, Tenant, Wanted,
+    sums::{Owner, by_owner},
 };
 
 /// Numbers of the size that occurs, and the largest there are.
@@ -90,6 +94,8 @@ prop_compose! {
         memory in vec(memory(), 0..6),
         machine_memory in prop::option::of((number(), number())),
         known in vec((process_id(), any::<bool>(), any::<bool>()), 0..8),
+        tenants in vec(tenant(), 2),
+        of_processes in vec((process_id(), tenant()), 0..4),
         end_ns in number(),
     ) -> Interval {
         Interval {
@@ -116,14 +122,26 @@ prop_compose! {
                 .into_values()
                 .collect(),
             self_tgid: 3,
+            tenants: ["/", "/a"]
+                .into_iter()
+                .zip(tenants)
+                .filter_map(|(path, tenant)| Some((path.to_owned(), tenant?)))
+                .collect(),
+            process_tenants: of_processes.into_iter().filter_map(|(id, tenant)| Some((id, tenant?))).collect(),
             ..Interval::default()
         }
     }
 }
 
+fn tenant() -> impl Strategy<Value = Option<Arc<Tenant>>> {
+    prop::option::of((prop::sample::select(Kind::ALL.to_vec()), 0..3u8))
+        .prop_map(|tenant| tenant.map(|(kind, id)| Arc::new(Tenant::of(kind, &id.to_string()))))
+}
+
 prop_compose! {
     pub(super) fn options()(
         cgroups in vec(Just("/a".to_owned()), 0..2),
+        jobs in vec((0..3u8).prop_map(|id| vec![Wanted::Job(id.to_string())]), 0..2),
         tracked: bool,
         max_rows in 0..20usize,
         smt_weight_permille in prop_oneof![Just(550), any::<u32>()],
@@ -141,7 +159,7 @@ prop_compose! {
             "gpu-1",
         ];
         Options {
-            selection: Selection { cgroups, tracked, ..Selection::default() },
+            selection: Selection { cgroups, tenants: jobs, tracked, ..Selection::default() },
             max_rows,
             smt_weight_permille,
             idle_policy,
@@ -189,6 +207,39 @@ fn sum(values: impl Iterator<Item = u64>) -> u128 {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1500))]
+
+    /// Tenants, those that nobody knows, and the rows that are not processes' are the leaf, and each is its rows.
+    #[test]
+    fn tenants_and_the_other_rows_add_up_to_the_leaves(
+        interval in interval(), options in options(), carries in carries()
+    ) {
+        let interval = bounded(interval);
+        let ledger = attribute(&interval, &options, &carries);
+        let owners = by_owner(&ledger);
+        for (position, leaf) in ledger.leaves.iter().enumerate() {
+            let of_owners = sum(owners.values().map(|used| used.energy_uj[position]));
+            prop_assert_eq!(of_owners, u128::from(*leaf.energy_uj.as_ref().unwrap_or(&0)), "{}", leaf.zone);
+        }
+        let cpu_ns = sum(owners.values().map(|used| used.cpu_ns));
+        prop_assert_eq!(cpu_ns, sum(ledger.rows.iter().map(Row::cpu_ns)));
+        for (owner, used) in &owners {
+            let is_owners = |row: &&Row| match owner {
+                Owner::Tenant(node) => row.tenant.as_ref().is_some_and(|tenant| tenant.node == *node),
+                Owner::Untold => row.tenant.is_none() && matches!(row.key, RowKey::Process(..) | RowKey::Merged(_)),
+                Owner::Row(key) => row.key == *key,
+            };
+            let rows = ledger.rows.iter().filter(is_owners);
+            prop_assert_eq!(u128::from(used.cpu_ns), sum(rows.map(Row::cpu_ns)));
+        }
+        // Under a filter nobody else is listed.
+        let processes = ledger.rows.iter().filter(|row| matches!(row.key, RowKey::Process(..)));
+        for row in processes {
+            let matches = |wanted: &Vec<Wanted>| {
+                row.tenant.as_ref().is_some_and(|tenant| wanted.iter().any(|one| one.matches(tenant)))
+            };
+            prop_assert!(options.selection.tenants.iter().all(matches), "{:?}", row.key);
+        }
+    }
 
     #[test]
     fn energy_is_conserved(interval in interval(), options in options(), carries in carries()) {

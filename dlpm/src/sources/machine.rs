@@ -33,6 +33,9 @@ use crate::{
     tenants::Tenant,
 };
 
+/// Whether a process of that tenant in the cgroup with that path is listed.
+pub type ListedTenant<'a> = &'a dyn Fn(&Process, &str, &Tenant) -> bool;
+
 /// Intervals between two looks at `/proc` for processes that went without a word, where hooks do not tell.
 const SWEEP_EVERY: u64 = 30;
 
@@ -363,7 +366,7 @@ impl Machine {
     }
 
     /// Says whose memory is to be read: all that `listed` accepts, or without it the largest consumers.
-    pub fn watch_memory(&mut self, listed: Option<&dyn Fn(&Process, &str, &Tenant) -> bool>) {
+    pub fn watch_memory(&mut self, listed: Option<ListedTenant<'_>>) {
         let tenants = std::cell::RefCell::new(&mut self.tenants);
         let with_tenant = |id: ProcessId, process: &Process, cgroup: &str| {
             let Some(listed) = listed else { return true };

@@ -294,6 +294,7 @@ impl Generator {
             gpu_owners: [].into(),
             self_tgid: 7,
             switch_cost: None,
+            ..Interval::default()
         }
     }
 

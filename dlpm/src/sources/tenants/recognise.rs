@@ -100,10 +100,10 @@ fn pod(above: &[&str], rest: &[&str]) -> Option<Found> {
         });
     }
     let uid = pod_of_slice(part).or_else(|| {
-        let in_kubepods = match above {
-            [.., "kubepods"] | [.., "kubepods", "burstable" | "besteffort" | "guaranteed"] => true,
-            _ => false,
-        };
+        let in_kubepods = matches!(
+            above,
+            [.., "kubepods"] | [.., "kubepods", "burstable" | "besteffort" | "guaranteed"]
+        );
         let uid = part.strip_prefix("pod").filter(|uid| in_kubepods && is_uid(uid))?;
         Some(uid.to_owned())
     })?;
@@ -146,9 +146,8 @@ fn container(above: &[&str], rest: &[&str], in_pod: bool) -> Option<Found> {
     if let Some(id) = part.strip_prefix("cri-containerd:").filter(|id| in_pod && is_name(id)) {
         return Found::node(1, Kind::Kubernetes, id);
     }
-    match rest {
-        ["lxc" | "lxc.payload", name, ..] => return Found::node(2, Kind::Lxc, *name),
-        _ => {}
+    if let ["lxc" | "lxc.payload", name, ..] = rest {
+        return Found::node(2, Kind::Lxc, *name);
     }
     if let Some(name) = part.strip_prefix("lxc.payload.").filter(|name| !name.is_empty()) {
         return Found::node(1, Kind::Lxc, name);

@@ -79,11 +79,11 @@ impl Hierarchies {
         if self.mounts.is_empty() {
             return None;
         }
-        if let Some(seen) = self.seen.get_mut(&id) {
-            if seen.used_in == generation || seen.looks >= 2 && seen.exec_comm == process.exec_comm {
-                seen.used_in = generation;
-                return seen.tenant.clone();
-            }
+        if let Some(seen) = self.seen.get_mut(&id)
+            && (seen.used_in == generation || seen.looks >= 2 && seen.exec_comm == process.exec_comm)
+        {
+            seen.used_in = generation;
+            return seen.tenant.clone();
         }
         let before = self.seen.get(&id);
         let looks = before.map_or(0, |seen| seen.looks);
@@ -115,7 +115,7 @@ impl Hierarchies {
             let mount = self.mount_of(controllers)?;
             Some(tenant_of(path, trust::made_by_root(mount, path)))
         });
-        let best = tenants.max_by_key(|tenant| weight(tenant))?;
+        let best = tenants.max_by_key(weight)?;
         (weight(&best) > weight(of_v2)).then_some(best)
     }
 
