@@ -15,6 +15,7 @@ use crate::{
         metadata::Metadata,
         segments::{Encoding, Segmenter},
     },
+    tenants::{Kind, Tenant},
 };
 
 pub const SECOND_NS: u64 = 1_000_000_000;
@@ -135,6 +136,7 @@ pub fn interval(seq: u64, mut zones: Vec<ZoneReading>) -> Interval {
         gpu_owners: [].into(),
         self_tgid: 9,
         switch_cost: None,
+        tenants: [("/train.slice/a".to_owned(), Tenant::of(Kind::Slurm, "7").into())].into(),
         ..Interval::default()
     }
 }

@@ -9,117 +9,61 @@ mod wanted;
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use serde::{Deserialize, Serialize};
+use crate::{printable::is_printable, words::words};
 
 pub use name::{id, label};
 pub use wanted::{Wanted, WantedError};
 
-/// What sort of tenant it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// A job of Slurm; the id is its number, or its SLUID where the number is not known.
-    Slurm,
-    /// A job of OAR.
-    Oar,
-    /// A job of PBS or Torque.
-    Pbs,
-    /// A slot of HTCondor: the path names no job.
-    Htcondor,
-    /// A pod of Kubernetes, by its UID: what runs in it outside of containers.
-    Pod,
-    /// A container in a pod.
-    Kubernetes,
-    /// A container of containerd outside of Kubernetes; with `ctr` the id is `NAMESPACE:NAME`.
-    Containerd,
-    /// A container of CRI-O outside of a pod.
-    Crio,
-    /// A container of Docker.
-    Docker,
-    /// A container of Podman.
-    Podman,
-    /// A container of LXC.
-    Lxc,
-    /// A virtual machine or container of libvirt.
-    Libvirt,
-    /// Another machine that systemd knows (systemd-nspawn).
-    Machine,
-    /// A unit of the system's systemd.
-    Unit,
-    /// A unit of a user's systemd; the id is `UID/UNIT`.
-    UserUnit,
-    /// A login session.
-    Session,
-    /// A user, by number: what runs in none of the user's sessions and units.
-    User,
-    /// A slice of systemd: what runs in none of its units.
-    Slice,
-    /// Another cgroup, by its path: the deepest directory that only root can have made.
-    Cgroup,
-    /// The root of the tree of cgroups.
-    Root,
-    /// The cgroup has no path: it was gone before anybody looked.
-    Unknown,
+words! {
+    /// What sort of tenant it is.
+    #[derive(PartialOrd, Ord, Hash)]
+    pub enum Kind {
+        /// A job of Slurm; the id is its number, or its SLUID where the number is not known.
+        Slurm = "slurm",
+        /// A job of OAR.
+        Oar = "oar",
+        /// A job of PBS or Torque.
+        Pbs = "pbs",
+        /// A slot of HTCondor: the path names no job.
+        Htcondor = "htcondor",
+        /// A pod of Kubernetes, by its UID: what runs in it outside of containers.
+        Pod = "pod",
+        /// A container in a pod.
+        Kubernetes = "kubernetes",
+        /// A container of containerd outside of Kubernetes; with `ctr` the id is `NAMESPACE:NAME`.
+        Containerd = "containerd",
+        /// A container of CRI-O outside of a pod.
+        Crio = "crio",
+        /// A container of Docker.
+        Docker = "docker",
+        /// A container of Podman.
+        Podman = "podman",
+        /// A container of LXC.
+        Lxc = "lxc",
+        /// A virtual machine or container of libvirt.
+        Libvirt = "libvirt",
+        /// Another machine that systemd knows (systemd-nspawn).
+        Machine = "machine",
+        /// A unit of the system's systemd.
+        Unit = "unit",
+        /// A unit of a user's systemd; the id is `UID/UNIT`.
+        UserUnit = "user_unit",
+        /// A login session.
+        Session = "session",
+        /// A user, by number: what runs in none of the user's sessions and units.
+        User = "user",
+        /// A slice of systemd: what runs in none of its units.
+        Slice = "slice",
+        /// Another cgroup, by its path: the deepest directory that only root can have made.
+        Cgroup = "cgroup",
+        /// The root of the tree of cgroups.
+        Root = "root",
+        /// The cgroup has no path: it was gone before anybody looked.
+        Unknown = "unknown",
+    }
 }
 
 impl Kind {
-    /// All of them.
-    pub const ALL: [Self; 21] = [
-        Self::Slurm,
-        Self::Oar,
-        Self::Pbs,
-        Self::Htcondor,
-        Self::Pod,
-        Self::Kubernetes,
-        Self::Containerd,
-        Self::Crio,
-        Self::Docker,
-        Self::Podman,
-        Self::Lxc,
-        Self::Libvirt,
-        Self::Machine,
-        Self::Unit,
-        Self::UserUnit,
-        Self::Session,
-        Self::User,
-        Self::Slice,
-        Self::Cgroup,
-        Self::Root,
-        Self::Unknown,
-    ];
-
-    /// The word for it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Slurm => "slurm",
-            Self::Oar => "oar",
-            Self::Pbs => "pbs",
-            Self::Htcondor => "htcondor",
-            Self::Pod => "pod",
-            Self::Kubernetes => "kubernetes",
-            Self::Containerd => "containerd",
-            Self::Crio => "crio",
-            Self::Docker => "docker",
-            Self::Podman => "podman",
-            Self::Lxc => "lxc",
-            Self::Libvirt => "libvirt",
-            Self::Machine => "machine",
-            Self::Unit => "unit",
-            Self::UserUnit => "user_unit",
-            Self::Session => "session",
-            Self::User => "user",
-            Self::Slice => "slice",
-            Self::Cgroup => "cgroup",
-            Self::Root => "root",
-            Self::Unknown => "unknown",
-        }
-    }
-
-    /// The kind of that word.
-    pub fn from_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.as_str() == word)
-    }
-
     /// A job of a batch system.
     pub fn is_job(self) -> bool {
         matches!(self, Self::Slurm | Self::Oar | Self::Pbs | Self::Htcondor)
@@ -147,8 +91,7 @@ impl Kind {
 }
 
 /// What may be known of a tenant beside its identity. The set is fixed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Label {
     /// Number of the Slurm job, from the path or from the title of a process of root's.
     SlurmJobId,
@@ -187,6 +130,21 @@ pub struct Node {
     pub id: Arc<str>,
 }
 
+impl Node {
+    /// What `kind:id` says; `None` if the kind is unknown, or there is no id.
+    pub fn from_word(word: &str) -> Option<Self> {
+        let (kind, text) = word.split_once(':')?;
+        let kind = Kind::from_word(kind)?;
+        // A log is foreign, too; an id that was written once stays as it is.
+        let id = if text.chars().all(is_printable) && text.len() <= name::LONGEST_BYTES {
+            text.into()
+        } else {
+            id(text).into()
+        };
+        (!text.is_empty()).then_some(Self { kind, id })
+    }
+}
+
 /// Values of labels: printable, of at most 200 bytes each.
 pub type Labels = BTreeMap<Label, Arc<str>>;
 
@@ -201,14 +159,21 @@ pub struct Tenant {
     pub labels: Labels,
 }
 
-impl Tenant {
+impl From<Node> for Tenant {
     /// A tenant of which nothing else is known.
-    pub fn of(kind: Kind, id: &str) -> Self {
+    fn from(node: Node) -> Self {
         Self {
-            node: Node { kind, id: id.into() },
+            node,
             ancestors: Vec::new(),
             labels: Labels::new(),
         }
+    }
+}
+
+impl Tenant {
+    /// A tenant of which nothing else is known.
+    pub fn of(kind: Kind, id: &str) -> Self {
+        Node { kind, id: id.into() }.into()
     }
 
     /// The one of processes whose cgroup has no path.

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use crate::printable::{is_printable, one_line};
 
 /// Longest id or label in bytes.
-const LONGEST_BYTES: usize = 200;
+pub(super) const LONGEST_BYTES: usize = 200;
 
 /// A name as an id: characters that cannot be shown, and backslashes that would be taken for such, become `\u{…}`, and of a
 /// name that is too long the beginning and a digest of the whole is left. Different names stay different.

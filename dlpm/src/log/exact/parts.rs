@@ -19,6 +19,11 @@ impl<'a> Text<'a> {
     pub fn of(text: &'a str) -> Self {
         Self(Cow::Borrowed(text))
     }
+
+    /// To be written: a text that nobody else has.
+    pub fn made(text: String) -> Self {
+        Self(Cow::Owned(text))
+    }
 }
 
 impl Deref for Text<'_> {

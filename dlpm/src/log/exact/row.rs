@@ -11,6 +11,7 @@ use super::parts::{Energies, Leaves, Text};
 use crate::{
     attribution::ledger::{CpuUse, GpuUse, Ledger, Row, RowKey, Shown, SwitchEstimate},
     interval::{MemoryReading, ProcessId},
+    tenants::{Node, Tenant},
 };
 
 /// The key in `by_package` of the time on CPUs whose package is not known.
@@ -31,6 +32,9 @@ pub struct RowEntry<'a> {
     exec_comm: Option<Text<'a>>,
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     cgroup: Option<Text<'a>>,
+    /// Kind and id, as in `slurm:4711`.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    tenant: Option<Text<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     uid: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -174,6 +178,7 @@ impl<'a> RowEntry<'a> {
             comm: shown.map(|shown| Text::of(&shown.comm)),
             exec_comm: shown.map(|shown| Text::of(&shown.exec_comm)),
             cgroup: cgroup.map(Text::of),
+            tenant: row.tenant.as_ref().map(|tenant| Text::made(tenant.to_string())),
             uid: shown.and_then(|shown| shown.uid),
             exited: shown.map(|shown| shown.exited),
             processes: matches!(row.key, RowKey::Merged(_)).then_some(row.processes),
@@ -216,7 +221,10 @@ impl<'a> RowEntry<'a> {
         let is_process = matches!(key, RowKey::Process(..));
         let text = |text: &Option<Text>| Arc::from(text.as_deref().unwrap_or_default());
         Ok(Row {
-            tenant: None,
+            // A kind that a later version may have is none that is known.
+            tenant: (self.tenant.as_deref())
+                .and_then(Node::from_word)
+                .map(|node| Arc::new(Tenant::from(node))),
             shown: is_process.then(|| Shown {
                 comm: text(&self.comm),
                 exec_comm: text(&self.exec_comm),
