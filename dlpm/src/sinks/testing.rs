@@ -136,7 +136,7 @@ pub fn interval(seq: u64, mut zones: Vec<ZoneReading>) -> Interval {
         gpu_owners: [].into(),
         self_tgid: 9,
         switch_cost: None,
-        tenants: [("/train.slice/a".to_owned(), Tenant::of(Kind::Slurm, "7").into())].into(),
+        tenants: [("/train.slice/a".to_owned(), Tenant::of(Kind::Slice, "train.slice").into())].into(),
         ..Interval::default()
     }
 }

@@ -58,7 +58,7 @@ fn the_ledger_as_it_is() {
     assert_eq!(
         line["rows"][0],
         json!({"row": "process", "tgid": 100, "start_ns": 7, "comm": "python3", "exec_comm": "python3",
-               "cgroup": "/train.slice/a", "tenant": "slurm:7", "uid": 1000, "exited": false, "cpu_ns": 700_000_000,
+               "cgroup": "/train.slice/a", "tenant": "slice:train.slice", "uid": 1000, "exited": false, "cpu_ns": 700_000_000,
                "by_package": {"0": {"cpu_ns": 700_000_000, "smt_shared_ns": 0}},
                "memory": {"pss_bytes": 3_000_000_000u64, "uss_bytes": 1_500_000_000, "rss_bytes": 6_000_000_000u64,
                           "age_ns": 300},
