@@ -136,7 +136,11 @@ pub fn interval(seq: u64, mut zones: Vec<ZoneReading>) -> Interval {
         gpu_owners: [].into(),
         self_tgid: 9,
         switch_cost: None,
-        tenants: [("/train.slice/a".to_owned(), Tenant::of(Kind::Slice, "train.slice").into())].into(),
+        tenants: [(
+            "/train.slice/a".to_owned(),
+            Tenant::of(Kind::Slice, "train.slice").into(),
+        )]
+        .into(),
         ..Interval::default()
     }
 }
