@@ -198,6 +198,9 @@ pub struct TraceArgs {
     /// Leave out the CPU field names of 2021 (cpu_uses, mem_use_abs, …), which repeat the newer ones.
     #[arg(long, help_heading = "Output")]
     pub no_aliases: bool,
+    /// A line of the summary for each process, also where several have one name.
+    #[arg(long, help_heading = "Output")]
+    pub each: bool,
     /// No progress line and no summary; warnings and errors are still shown.
     #[arg(long, short, help_heading = "Output")]
     pub quiet: bool,

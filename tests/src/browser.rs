@@ -143,6 +143,21 @@ impl Browser {
         self.post("/goog/cdp/execute", &command);
     }
 
+    /// The window has this size, in CSS pixels.
+    #[track_caller]
+    pub fn size(&self, width: u32, height: u32) {
+        let metrics = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
+        let command = json!({"cmd": "Emulation.setDeviceMetricsOverride", "params": metrics});
+        self.post("/goog/cdp/execute", &command);
+    }
+
+    /// The page is laid out as on paper.
+    #[track_caller]
+    pub fn paper(&self) {
+        let command = json!({"cmd": "Emulation.setEmulatedMedia", "params": {"media": "print"}});
+        self.post("/goog/cdp/execute", &command);
+    }
+
     /// What the browser put into its console since the last time.
     #[track_caller]
     pub fn console(&self) -> Vec<Value> {

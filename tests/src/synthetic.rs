@@ -193,7 +193,7 @@ fn zone(name: &str, kind: ZoneKind, energy_uj: u64) -> ZoneReading {
     }
 }
 
-/// The first process has it alone.
+/// The first process has the first one alone; the others are nobody's.
 fn gpu(index: usize, energy_uj: u64, ran: &[Ran<'_>]) -> GpuReading {
     let index = u32::try_from(index).unwrap();
     GpuReading {
@@ -216,7 +216,7 @@ fn gpu(index: usize, energy_uj: u64, ran: &[Ran<'_>]) -> GpuReading {
         notes: Vec::new(),
         processes: ran
             .iter()
-            .take(1)
+            .take(usize::from(index == 0))
             .map(|ran| GpuProcess {
                 pid: ran.tgid,
                 sm_percent_us: 50_000,

@@ -83,10 +83,10 @@ fn minute(log: &mut Synthetic) {
     }
 }
 
-/// The cells of a column of the table of consumers, from top to bottom.
+/// The cells of a column of the table of processes, from top to bottom.
 fn column(browser: &Browser, name: &str) -> Vec<String> {
     let script = format!(
-        "const table = document.querySelector('#consumers');
+        "const table = document.querySelector('#processes');
          const names = [...table.tHead.rows[0].cells].map(cell => cell.textContent.trim());
          const column = names.indexOf('{name}');
          return [...table.tBodies[0].rows].map(row => row.cells[column].textContent);"
@@ -107,14 +107,16 @@ fn html_page_has_its_charts_and_no_error() {
     made.open(&browser);
     let headings = browser.run("return [...document.querySelectorAll('section h2')].map(head => head.textContent)");
     let expected = [
+        "Phases",
+        "Biggest consumers",
+        "Who used the energy",
+        "The same by cgroup",
         "Power of the meters",
         "Power inside the packages",
         "Power of the GPUs",
-        "Who used the energy",
-        "The same by cgroup",
-        "Consumers",
-        "Cgroups",
-        "Energy balance",
+        "Processes",
+        "By cgroup",
+        "Energy by zone, and who got it, in joules",
     ];
     for heading in expected {
         assert!(
@@ -133,9 +135,7 @@ fn html_page_has_its_charts_and_no_error() {
     );
     assert_eq!(drawn, serde_json::json!([true, true, true, true, true]));
     // The curve of the package stops for the gap: in two pieces.
-    let pieces = browser.run(
-        "return document.querySelectorAll('.chart .plot')[0].querySelectorAll('polyline[stroke=\"#0072B2\"]').length",
-    );
+    let pieces = browser.run("return document.querySelectorAll('#meters .plot polyline[stroke=\"#0072B2\"]').length");
     assert_eq!(pieces, 2);
     let labels =
         browser.run("return [...document.querySelectorAll('.plot text')].map(text => text.textContent.trim())");
@@ -145,6 +145,92 @@ fn html_page_has_its_charts_and_no_error() {
             "{label}: {labels}"
         );
     }
+}
+
+/// A run with phases, two GPUs and 300 short processes of four names.
+fn busy(log: &mut Synthetic) {
+    for second in 0..60u32 {
+        if second % 15 == 0 {
+            if second > 0 {
+                log.phase("phase_end", &format!("epoch {}", second / 15));
+            }
+            log.phase("phase_begin", &format!("epoch {}", second / 15 + 1));
+        }
+        let short = |number: u32| 10_000 + 5 * second + number;
+        let rows = [
+            ran(4000, "python3", "/", 1500),
+            ran(90, "data-loader", "/", 300),
+            ran(short(0), "sh", "/", 100),
+            ran(short(1), "gzip", "/", 200),
+            ran(short(2), "gzip", "/", 150),
+            ran(short(3), "head", "/", 50),
+            ran(short(4), "sha256sum", "/", 70),
+        ];
+        log.interval(SECOND_NS, 80, &[300, 70], &rows);
+    }
+}
+
+/// Done when the answer is on the first screen, nothing scrolls sideways, and a phone and paper show all of it.
+#[test]
+fn html_page_answers_at_first_sight() {
+    let browser = require_browser!();
+    let made = Made::of(busy);
+    let sideways = "return [document.documentElement, ...document.querySelectorAll('.scroll')]
+         .filter(box => box.scrollWidth > box.clientWidth).map(box => box.outerHTML.slice(0, 200))";
+    let bottoms = "return [document.querySelector('.headline'), ...document.querySelectorAll('#phases tr'),
+         ...[...document.querySelectorAll('#consumers tbody tr')].slice(0, 5)]
+         .map(row => [row.textContent, row.getBoundingClientRect().bottom])";
+    browser.size(1280, 900);
+    made.open(&browser);
+    let seen = browser.run(bottoms);
+    let seen = seen.as_array().unwrap();
+    assert_eq!(seen.len(), 1 + 1 + 4 + 5, "{seen:?}");
+    for row in seen {
+        let bottom = row[1].as_f64().unwrap();
+        assert!(bottom > 0.0 && bottom <= 900.0, "{row}");
+    }
+    for (row, name) in seen[6..]
+        .iter()
+        .zip(["python3", "gzip x120", "data-loader", "sh x60", "sha256sum x60"])
+    {
+        assert!(row[0].as_str().unwrap().starts_with(name), "{name}: {row}");
+    }
+    for (width, height) in [(1280, 900), (400, 800)] {
+        browser.size(width, height);
+        assert_eq!(browser.run(sideways), Value::Array(Vec::new()), "{width}");
+    }
+    // A card on a phone has each figure with its title, and nothing of it is hidden.
+    let hidden = "return [...document.querySelectorAll('#consumers td, #phases td')]
+         .filter(cell => cell.textContent && cell.getBoundingClientRect().height === 0).length";
+    assert_eq!(browser.run(hidden), 0);
+    let title = "return getComputedStyle(document.querySelector('#consumers td.number'), '::before').content";
+    assert_eq!(browser.run(title), "\"CPU time s \"");
+    // Paper cannot be scrolled.
+    browser.paper();
+    let cut =
+        "return [...document.querySelectorAll('.scroll')].filter(box => box.scrollHeight > box.clientHeight).length";
+    assert_eq!(browser.run(cut), 0);
+}
+
+/// What is not a process is neither a shade of the consumers nor of each other; idle is under all of them.
+#[test]
+fn html_idle_is_the_base_of_the_stack() {
+    let browser = require_browser!();
+    let made = Made::of(|log| {
+        for _ in 0..20 {
+            // The second GPU is nobody's: its energy is idle.
+            log.interval(SECOND_NS, 50, &[100, 70], &[ran(7, "python3", "/", 500)]);
+        }
+    });
+    made.open(&browser);
+    let legend = browser
+        .run("return [...document.querySelectorAll('#who .legend button')].map(button => button.textContent.trim())");
+    assert_eq!(legend, serde_json::json!(["idle", "python3 7"]));
+    let base = browser.run(
+        "const tops = [...document.querySelectorAll('#who .plot polygon')].map(shape => shape.getBoundingClientRect());
+         return tops.length === 2 && tops[0].bottom > tops[1].bottom",
+    );
+    assert_eq!(base, true);
 }
 
 #[test]
@@ -157,27 +243,26 @@ fn html_table_sorts_by_a_click() {
     let written = column(&browser, "command");
     assert_eq!(written[..3], ["python3", "gzip", "sshd"]);
 
-    browser.click("#consumers th:nth-child(5) button");
+    browser.click("#processes th:nth-child(5) button");
     let falling = joules(&browser);
     assert!(falling.len() > 3 && falling.is_sorted_by(|a, b| a >= b), "{falling:?}");
-    let order = "return document.querySelector('#consumers th:nth-child(5)').getAttribute('aria-sort')";
+    let order = "return document.querySelector('#processes th:nth-child(5)').getAttribute('aria-sort')";
     assert_eq!(browser.run(order), "descending");
 
-    browser.click("#consumers th:nth-child(5) button");
+    browser.click("#processes th:nth-child(5) button");
     let rising = joules(&browser);
     assert!(rising.is_sorted(), "{rising:?}");
     assert_ne!(rising, falling);
     assert_eq!(browser.run(order), "ascending");
 
     // By number and not by letters; rows without a pid stay at the end.
-    browser.click("#consumers th:nth-child(1) button");
-    browser.click("#consumers th:nth-child(1) button");
+    browser.click("#processes th:nth-child(1) button");
     let pids = column(&browser, "pid");
     assert_eq!(pids[..3], ["90", "700", "4000"]);
     assert!(pids[3..].iter().all(String::is_empty), "{pids:?}");
     assert_eq!(browser.run(order), Value::Null);
 
-    browser.click("#consumers th:nth-child(2) button");
+    browser.click("#processes th:nth-child(2) button");
     let commands = column(&browser, "command");
     assert!(commands.len() > 5 && commands.is_sorted(), "{commands:?}");
     assert_eq!(browser.console(), Vec::<Value>::new());
@@ -188,35 +273,35 @@ fn html_chart_tells_its_values() {
     let browser = require_browser!();
     let made = Made::of(minute);
     made.open(&browser);
-    let plot = "const plot = document.querySelector('.plot'); plot.scrollIntoView({block: 'center'});
+    let plot = "const plot = document.querySelector('#meters .plot'); plot.scrollIntoView({block: 'center'});
                 const box = plot.getBoundingClientRect();";
     let place = browser.run(&format!(
         "{plot} return [box.left + box.width / 2, box.top + box.height / 2].map(Math.round)"
     ));
     browser.point_at(place[0].as_i64().unwrap(), place[1].as_i64().unwrap());
-    let readout = browser.run("return document.querySelector('.readout').textContent");
+    let readout = browser.run("return document.querySelector('#meters .readout').textContent");
     let readout = readout.as_str().unwrap();
     assert!(
         readout.contains("after the start") && readout.contains("phase val"),
         "{readout}"
     );
     // In the middle, after about 38 of 80 seconds, the package draws 40 W and one more for each second.
-    let value = browser.run("return document.querySelector('.legend .value').textContent");
+    let value = browser.run("return document.querySelector('#meters .legend .value').textContent");
     let watts: f64 = value.as_str().unwrap().trim_end_matches(" W").parse().unwrap();
     assert!((75.0..82.0).contains(&watts), "{value}");
 
     // The same by keys: to the end, of which the last interval has 99 W.
-    browser.run("document.querySelector('.plot').focus()");
+    browser.run("document.querySelector('#meters .plot').focus()");
     browser.press('\u{E010}');
-    let value = browser.run("return document.querySelector('.legend .value').textContent");
+    let value = browser.run("return document.querySelector('#meters .legend .value').textContent");
     assert_eq!(value, "99 W");
 
     let faint = "return document.querySelectorAll('.chart .faint').length";
     assert_eq!(browser.run(faint), 0);
     // The core of the package; the rest fades.
-    browser.click("[aria-labelledby='chart-1'] .legend button");
+    browser.click("#packages .legend button");
     assert_ne!(browser.run(faint), 0);
-    browser.click("[aria-labelledby='chart-1'] .legend button");
+    browser.click("#packages .legend button");
     assert_eq!(browser.run(faint), 0);
     assert_eq!(browser.console(), Vec::<Value>::new());
 }
@@ -299,9 +384,9 @@ fn html_page_of_a_day_is_small_and_keeps_its_peak() {
     made.open(&browser);
     let (mean, high) = (
         browser
-            .run("return Math.max(...JSON.parse(document.querySelector('.chart script').textContent).series[0].mean)"),
+            .run("return Math.max(...JSON.parse(document.querySelector('#meters script').textContent).series[0].mean)"),
         browser
-            .run("return Math.max(...JSON.parse(document.querySelector('.chart script').textContent).series[0].high)"),
+            .run("return Math.max(...JSON.parse(document.querySelector('#meters script').textContent).series[0].high)"),
     );
     assert!(mean.as_f64().unwrap() < 60.0, "{mean}");
     assert_eq!(high, 400.0);
@@ -310,6 +395,6 @@ fn html_page_of_a_day_is_small_and_keeps_its_peak() {
         .map(|second| if second == 50_000 { 400 } else { 50 + second * 7919 % 5 })
         .sum();
     let joules =
-        browser.run("return [...document.querySelectorAll('#balance tbody tr')].map(row => row.cells[2].textContent)");
+        browser.run("return [...document.querySelectorAll('#zones tbody tr')].map(row => row.cells[2].textContent)");
     assert_eq!(joules[0], format!("{expected}.000"));
 }

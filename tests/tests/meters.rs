@@ -149,7 +149,7 @@ fn the_first_command_of_the_readme_prints_joules_that_are_labelled() {
             .inside(folder.path())
             .run()
             .exited(0)
-            .says(&["energy J (estimate)", "every figure of energy is an estimate"]);
+            .says(&["used an estimated ", "every figure of energy is an estimate"]);
         assert!(
             !output.stderr.lines().any(|line| line.starts_with("psys ")),
             "{}",

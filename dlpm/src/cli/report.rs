@@ -46,6 +46,9 @@ pub struct ReportArgs {
     /// Maximum number of lines in a table, not counting those that are always there [default: 15; all in json and csv].
     #[arg(long, value_name = "N")]
     pub top: Option<usize>,
+    /// A line for each process, also where several have one name.
+    #[arg(long)]
+    pub each: bool,
     /// Write everything as one page with curves, to be opened in a browser; it needs no network.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["by", "format", "list", "carbon", "pue", "inferences", "reach"])]
     pub html: Option<PathBuf>,

@@ -14,16 +14,19 @@ use crate::{
         collect::Collected,
         facts::{self, Carbon},
         listing,
+        metadata::{listed, metadata},
         model::Model,
+        notes::notes,
         results::{Reached, Results},
-        sheet::{self, Cell, Record},
-        sheets::Sheets,
+        tables::Tables,
         text::Text,
     },
     report_html,
-    sinks::{
-        summary::SummaryOptions,
-        terminal::{self, print},
+    sinks::terminal::{self, print},
+    tables::{
+        Depth, Table,
+        phases::Inferences,
+        record::{self, Cell, Record},
     },
 };
 
@@ -68,6 +71,10 @@ fn report(args: &ReportArgs) -> Result<String> {
         collected: &collected,
         timezone,
         model: model.as_ref(),
+        // Who it is, is in the first line only: a file that cannot be read costs no more than that.
+        listed: metadata(folder)
+            .ok()
+            .and_then(|metadata| listed(&metadata, collected.traces)),
     };
     match args.format {
         Format::Table => Ok(output.table()),
@@ -144,6 +151,7 @@ struct Output<'a> {
     collected: &'a Collected,
     timezone: &'a TimeZone,
     model: Option<&'a Model>,
+    listed: Option<String>,
 }
 
 impl Output<'_> {
@@ -155,57 +163,58 @@ impl Output<'_> {
         })
     }
 
-    fn inferences(&self) -> Option<u64> {
-        self.args.inferences.map(std::num::NonZeroU64::get)
+    fn tables(&self, depth: Depth) -> Tables<'_> {
+        let mult_adds = self.model.and_then(|model| model.total_mult_adds);
+        Tables {
+            collected: self.collected,
+            depth,
+            inferences: self.args.inferences.map(|count| Inferences {
+                count: count.get(),
+                mult_adds,
+            }),
+        }
     }
 
     fn table(&self) -> String {
-        let options = SummaryOptions {
-            width: width(),
+        let by = self.args.by;
+        let tables = self.tables(Depth {
             top: self.args.top.unwrap_or(TOP),
             details: true,
-            cost: None,
-            notes: Vec::new(),
-        };
+            each: self.args.each || by == Some(By::Process),
+        });
         let text = Text {
             collected: self.collected,
-            options: &options,
+            tables,
+            width: terminal::columns().map_or(WIDTH, |columns| columns.max(80)),
+            listed: self.listed.as_deref(),
             timezone: self.timezone,
             model: self.model,
-            inferences: self.inferences(),
             carbon: self.carbon(),
             targets: &self.args.reach,
         };
-        let exact = self.collected.totals.intervals > 0;
         let mut page = text.head();
-        if exact {
-            match self.args.by {
-                Some(by) => page += &one_table(&text, by),
+        if self.collected.totals.intervals > 0 {
+            let shown = |by: By| table(&tables, by, self.args.by == Some(by)).text(text.width);
+            match by {
+                Some(by) => {
+                    page += &Some(shown(by))
+                        .filter(|text| !text.is_empty())
+                        .unwrap_or_else(|| absent(by))
+                }
                 None => {
-                    page += &text.zones();
-                    page += &text.processes();
-                    if self.collected.totals.cgroups.len() > 1 {
-                        page += &text.cgroups();
-                    }
-                    page += &text.gpus();
-                    page += &text.phases();
+                    let several = self.collected.totals.cgroups.len() > 1;
+                    let all = [By::Phase, By::Process, By::Cgroup, By::Gpu, By::Zone];
+                    all.into_iter()
+                        .filter(|by| *by != By::Cgroup || several)
+                        .for_each(|by| page += &shown(by));
                 }
             }
         }
         page + &text.foreign() + &text.notes()
     }
 
-    fn sheets(&self) -> Sheets<'_> {
-        Sheets {
-            collected: self.collected,
-            top: self.args.top.unwrap_or(usize::MAX),
-            model: self.model,
-            inferences: self.inferences(),
-        }
-    }
-
     fn json(&self) -> Result<String> {
-        let (collected, sheets) = (self.collected, self.sheets());
+        let (collected, tables) = (self.collected, self.whole());
         let totals = &collected.totals;
         let mut record = Record::default()
             .with("report_schema", 1_u32)
@@ -215,20 +224,19 @@ impl Output<'_> {
         }
         let listed_uj = totals.listed().amount.energy();
         if let Some(model) = self.model {
-            record = record.with("model", facts::model(model, &sheets, listed_uj));
-        } else if self.inferences().is_some() {
-            record = record.with("inference", sheets.inference(listed_uj));
+            record = record.with("model", facts::model(model, tables.inferences, listed_uj));
+        } else if tables.inferences.is_some() {
+            record = record.with("inference", facts::inference(tables.inferences, listed_uj));
         }
         if !collected.results.entries.is_empty() {
             record = record.with("results", facts::results(collected, &self.args.reach, self.timezone));
         }
-        let options = SummaryOptions::default();
-        let notes = facts::notes(collected, &options);
+        let notes = notes(collected);
         record = record.with("notes", Cell::List(notes.into_iter().map(Cell::from).collect()));
         for by in [By::Zone, By::Process, By::Cgroup, By::Comm, By::Gpu, By::Phase] {
             if self.args.by.is_none_or(|wanted| wanted == by) {
-                let (name, records) = records(&sheets, by);
-                record = record.with(name, records.into_iter().collect::<Cell>());
+                let table = table(&tables, by, false);
+                record = record.with(table.id, table.records().into_iter().collect::<Cell>());
             }
         }
         if collected.foreign.samples > 0 {
@@ -236,29 +244,40 @@ impl Output<'_> {
                 .with("samples", collected.foreign.samples)
                 .with("first_samples", collected.foreign.first_samples)
                 .with("duration_s", collected.foreign.duration_s)
-                .with("zones", sheets.foreign_zones().into_iter().collect::<Cell>())
-                .with("processes", sheets.foreign_processes().into_iter().collect::<Cell>());
+                .with("zones", tables.foreign_zones().records().into_iter().collect::<Cell>())
+                .with(
+                    "processes",
+                    tables.foreign_processes().records().into_iter().collect::<Cell>(),
+                );
             record = record.with("aipowermeter", foreign);
         }
         let text = serde_json::to_string_pretty(&record)?;
         Ok(format!("{}\n", printable::json(&text)))
     }
 
+    /// Tables for programs.
+    fn whole(&self) -> Tables<'_> {
+        self.tables(Depth {
+            top: self.args.top.unwrap_or(usize::MAX),
+            ..Depth::ALL
+        })
+    }
+
     fn csv(&self) -> Result<String> {
-        let (sheets, totals) = (self.sheets(), &self.collected.totals);
+        let (tables, totals) = (self.whole(), &self.collected.totals);
         let by = self.args.by.unwrap_or(By::Zone);
         if totals.intervals == 0 {
-            let records = match by {
-                By::Zone => sheets.foreign_zones(),
-                By::Process => sheets.foreign_processes(),
+            let table = match by {
+                By::Zone => tables.foreign_zones(),
+                By::Process => tables.foreign_processes(),
                 _ => bail!("AIPowerMeter recorded this log: it has zones and processes only"),
             };
-            return sheet::csv(&records);
+            return record::csv(&table.records());
         }
-        let (_, records) = records(&sheets, by);
         // A table travels alone: each row says what becomes of idle energy, and how its joules were made.
-        let methods = facts::methods(totals).join("; ");
-        let records: Vec<Record> = records
+        let methods = totals.methods().join("; ");
+        let records: Vec<Record> = table(&tables, by, false)
+            .records()
             .into_iter()
             .map(|record| {
                 let record = record.with("idle_policy", facts::policy(totals));
@@ -272,40 +291,29 @@ impl Output<'_> {
                 }
             })
             .collect();
-        sheet::csv(&records)
+        record::csv(&records)
     }
 }
 
-fn one_table(text: &Text, by: By) -> String {
-    let (table, otherwise) = match by {
-        By::Zone => (text.zones(), "There was no energy meter"),
-        By::Process => (text.processes(), ""),
-        By::Cgroup => (text.cgroups(), ""),
-        By::Comm => (text.comms(), ""),
-        By::Gpu => (text.gpus(), "There was no GPU"),
-        By::Phase => (
-            text.phases(),
-            "There are no phases: mark them with `dlpm mark` while a trace runs",
-        ),
-    };
-    if table.is_empty() {
-        format!("\n{otherwise}\n")
-    } else {
-        table
-    }
-}
-
-fn records(sheets: &Sheets, by: By) -> (&'static str, Vec<Record>) {
+/// `alone`: nothing else was asked for.
+fn table(tables: &Tables, by: By, alone: bool) -> Table {
     match by {
-        By::Zone => ("zones", sheets.zones()),
-        By::Process => ("processes", sheets.processes()),
-        By::Cgroup => ("cgroups", sheets.cgroups()),
-        By::Comm => ("comms", sheets.comms()),
-        By::Gpu => ("gpus", sheets.gpus()),
-        By::Phase => ("phases", sheets.phases()),
+        By::Zone => tables.zones(),
+        By::Process => tables.processes(),
+        By::Cgroup => tables.cgroups(),
+        By::Comm => tables.comms(),
+        By::Gpu => tables.gpus(),
+        By::Phase => tables.phases(alone),
     }
 }
 
-fn width() -> u16 {
-    terminal::columns().map_or(WIDTH, |columns| columns.max(80))
+/// Why there is no such table.
+fn absent(by: By) -> String {
+    let why = match by {
+        By::Zone => "There was no energy meter",
+        By::Gpu => "There was no GPU",
+        By::Phase => "There are no phases: mark them with `dlpm mark` while a trace runs",
+        By::Process | By::Cgroup | By::Comm => "Nothing ran",
+    };
+    format!("\n{why}\n")
 }

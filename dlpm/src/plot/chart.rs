@@ -223,8 +223,8 @@ fn sides(chart: &Chart) -> i32 {
     }
 }
 
-/// The phases whose bands are all too narrow for their label, with their colours; beyond the sixth, colours come again.
-pub fn unlabelled(chart: &Chart) -> Vec<(String, RGBColor)> {
+/// The phases with their colours, and whether a band has room for the label; beyond the sixth, colours come again.
+pub fn phases(chart: &Chart) -> Vec<(String, RGBColor, bool)> {
     let width = i32::try_from(chart.size.0).unwrap_or(i32::MAX) - sides(chart);
     let length_ns = length_ns(chart) as f64;
     let mut phases: Vec<(usize, &str, bool)> = Vec::new();
@@ -237,9 +237,9 @@ pub fn unlabelled(chart: &Chart) -> Vec<(String, RGBColor)> {
             None => {}
         }
     }
-    let hidden = phases.into_iter().filter(|(.., is_shown)| !is_shown);
-    hidden
-        .map(|(index, label, _)| (label.to_owned(), palette::band(index)))
+    phases
+        .into_iter()
+        .map(|(index, label, fits)| (label.to_owned(), palette::band(index), fits))
         .collect()
 }
 

@@ -29,14 +29,17 @@ const SERIES: [RGBColor; 12] = [
     RGBColor(0x11, 0x87, 0x43),
 ];
 
-/// What is not a listed process: shades of grey.
-const REST: [RGBColor; 6] = [
-    RGBColor(0x8A, 0x93, 0x9E),
-    RGBColor(0xA9, 0xB1, 0xBA),
-    RGBColor(0x6B, 0x75, 0x80),
-    RGBColor(0x98, 0xA2, 0xAC),
-    RGBColor(0xC3, 0xC9, 0xD0),
-    RGBColor(0x7A, 0x84, 0x8F),
+/// The light base that idle energy is under the consumers; the page has it darker on a dark screen.
+pub const IDLE: RGBColor = RGBColor(0xDD, 0xE3, 0xE9);
+
+/// What is neither a listed process with an area of its own nor idle: smaller ones, others, kernel, dlpm, unattributed.
+/// They differ in brightness, which every vision tells apart.
+const REST: [RGBColor; 5] = [
+    RGBColor(0xA3, 0xAB, 0xB5),
+    RGBColor(0xC4, 0xA4, 0x84),
+    RGBColor(0x55, 0x61, 0x70),
+    RGBColor(0xF0, 0xD8, 0x5A),
+    RGBColor(0x8F, 0x4E, 0x5B),
 ];
 
 /// Number of colours of phases.
@@ -88,6 +91,7 @@ mod tests {
         let all = (0..36)
             .map(series)
             .chain((0..REST.len()).map(rest))
+            .chain([IDLE])
             .chain((0..BANDS).map(band));
         let all: Vec<String> = all.chain([INK, GRID, PAPER]).map(hex).collect();
         assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len());

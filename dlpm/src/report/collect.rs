@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, io::BufRead};
 
 use jiff::tz::TimeZone;
 
-use super::{foreign::ForeignTotals, results::Results, sheets::joules};
+use super::{facts::joules, foreign::ForeignTotals, results::Results};
 use crate::{
     attribution::ledger::Ledger,
     log::{

@@ -6,15 +6,14 @@ use super::{
     collect::Collected,
     model::Model,
     results::{Reached, Spent},
-    sheet::{Cell, Record},
-    sheets::{Sheets, joules, peak_watts, share, watts, words},
 };
 use crate::{
     log::date,
-    printable::printable,
-    sinks::summary::{Printer, SummaryOptions},
-    tables::figures::decimal,
-    totals::{Share, Totals},
+    tables::{
+        phases::Inferences,
+        record::{Cell, Record},
+    },
+    totals::{Peak, Share, Totals},
 };
 
 /// Joules in a kilowatt-hour.
@@ -54,6 +53,27 @@ pub fn kwh(energy_uj: u128) -> f64 {
     joules(energy_uj) / JOULES_PER_KWH
 }
 
+/// µJ in J.
+pub fn joules(energy_uj: u128) -> f64 {
+    energy_uj as f64 / 1e6
+}
+
+/// Average power in W; `None` over no time.
+fn watts(energy_uj: u128, duration_ns: u128) -> Option<f64> {
+    (duration_ns > 0).then(|| energy_uj as f64 / duration_ns as f64 * 1000.0)
+}
+
+/// Highest power in W.
+fn peak_watts(peak: Peak) -> Option<f64> {
+    let (energy_uj, length_ns) = peak.interval()?;
+    watts(energy_uj, length_ns.into())
+}
+
+/// A list of words.
+fn words(words: &[&str]) -> Cell {
+    Cell::List(words.iter().map(|word| Cell::from(*word)).collect())
+}
+
 /// A metric and the value that it is to come to.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Target {
@@ -63,20 +83,10 @@ pub struct Target {
     pub value: f64,
 }
 
-/// Methods of the leaves, each once.
-pub fn methods(totals: &Totals) -> Vec<&'static str> {
-    let leaves = totals.zones.iter().filter(|zone| zone.leaf);
-    let mut methods: Vec<&str> = leaves
-        .flat_map(|zone| zone.methods.iter().map(|method| method.as_str()))
-        .collect();
-    methods.sort_unstable();
-    methods.dedup();
-    methods
-}
-
 /// The part of all CPU time that was idle, from 0 to 1.
 pub fn idle_share(totals: &Totals) -> Option<f64> {
-    share(totals.cpu.idle_ns, totals.cpu.interval_ns)
+    let cpu = &totals.cpu;
+    (cpu.interval_ns > 0).then(|| cpu.idle_ns as f64 / cpu.interval_ns as f64)
 }
 
 /// Microjoules by which roots and leaves, or leaves and rows, differ in all.
@@ -103,7 +113,7 @@ pub fn overview(collected: &Collected, timezone: &TimeZone) -> Record {
         .with("idle_policy", (totals.intervals > 0).then(|| policy(totals)))
         .with("idle_time_share", idle_share(totals))
         .with("estimate", totals.is_estimate())
-        .with("methods", words(methods(totals).into_iter()))
+        .with("methods", words(&totals.methods()))
         .with("cpu", cpu(totals))
         .with("energy", energy(totals))
         .with("missing", missing(collected))
@@ -203,14 +213,24 @@ pub fn carbon(carbon: &Carbon, totals: &Totals) -> Record {
 }
 
 /// The model, with what it costs to run it.
-pub fn model(model: &Model, sheets: &Sheets, listed_uj: Option<u128>) -> Record {
+pub fn model(model: &Model, inferences: Option<Inferences>, listed_uj: Option<u128>) -> Record {
     Record::default()
         .with("total_params", model.total_params)
         .with("total_mult_adds", model.total_mult_adds)
         .with("mult_adds_are_a_lower_bound", model.is_lower_bound())
-        .with("inferences", sheets.inferences)
+        .with("inferences", inferences.map(|inferences| inferences.count))
         .with("joules_of", "listed processes, all leaves")
-        .and(sheets.inference(listed_uj))
+        .and(inference(inferences, listed_uj))
+}
+
+/// Energy by inference and multiply-add, of the listed processes.
+pub fn inference(inferences: Option<Inferences>, listed_uj: Option<u128>) -> Record {
+    let Some(inferences) = inferences else {
+        return Record::default();
+    };
+    Record::default()
+        .with("joules_per_inference", listed_uj.map(|uj| inferences.joules(uj)))
+        .with("pj_per_mac", listed_uj.and_then(|uj| inferences.picojoules(uj)))
 }
 
 /// Results, and what was used until each.
@@ -257,144 +277,4 @@ fn spent(spent: Spent) -> Record {
         .with("listed_joules", spent.known.then_some(spent.listed_joules))
         .with("all_joules", spent.known.then_some(spent.all_joules))
         .with("measured_s", spent.measured_s)
-}
-
-/// What is not exact, estimated, dropped or missing: a sentence each.
-pub fn notes(collected: &Collected, options: &SummaryOptions) -> Vec<String> {
-    let totals = &collected.totals;
-    let mut notes = Printer { totals, options }.notes();
-    let missing = &collected.missing;
-    let mut say = |holds: bool, note: String| {
-        if holds {
-            notes.push(printable(&note));
-        }
-    };
-    let difference_uj = difference_uj(totals);
-    say(
-        difference_uj > 0,
-        format!("zones and rows differ by {difference_uj} µJ: the log was changed, `dlpm verify` shows where"),
-    );
-    say(
-        totals.mixed_policies,
-        "the traces in this log have several idle policies, so their sums do too".to_owned(),
-    );
-    say(
-        missing.cut_bytes > 0,
-        format!(
-            "something else has cut {} bytes off the log while it was written: what they held is in no table",
-            missing.cut_bytes
-        ),
-    );
-    say(
-        missing.gaps > 0,
-        format!("{} intervals are missing, and nothing is known of them", missing.gaps),
-    );
-    let dropped = missing.dropped_uj.iter();
-    let dropped: Vec<String> = dropped
-        .map(|(zone, energy_uj)| format!("{zone} {} J", decimal(*energy_uj, 6, 3)))
-        .collect();
-    say(
-        missing.dropped > 0,
-        format!(
-            "{} intervals found no room on the disk; they are in no table: {} s of CPU time, {}",
-            missing.dropped,
-            decimal(missing.dropped_cpu_ns, 9, 3),
-            if dropped.is_empty() {
-                "no energy known".to_owned()
-            } else {
-                dropped.join(", ")
-            }
-        ),
-    );
-    say(
-        missing.clock_steps > 0,
-        format!("the wall clock jumped {} times", missing.clock_steps),
-    );
-    for gpu in collected.gpus.totals.values() {
-        let reason = gpu.sm_time_missing.as_deref().unwrap_or_default();
-        say(
-            gpu.without_sm_time > 0,
-            format!(
-                "GPU {} has no SM time by process in {} intervals: {reason}",
-                gpu.index, gpu.without_sm_time
-            ),
-        );
-        say(
-            gpu.dropped_samples > 0,
-            format!(
-                "{} samples of GPU {} make no sense and are left out",
-                gpu.dropped_samples, gpu.index
-            ),
-        );
-    }
-    let passed_over = collected.passed_over;
-    say(
-        passed_over.torn_bytes > 0,
-        format!(
-            "the last line is not whole ({} bytes) and was passed over: the trace is writing it, or was killed",
-            passed_over.torn_bytes
-        ),
-    );
-    say(
-        passed_over.unknown_events > 0,
-        format!(
-            "{} events are of a later version of dlpm and were passed over",
-            passed_over.unknown_events
-        ),
-    );
-    say(
-        passed_over.other_lines > 0,
-        format!("{} lines say nothing and were passed over", passed_over.other_lines),
-    );
-    say(
-        collected.open.unmatched() > 0,
-        format!("{} phases end that had not begun", collected.open.unmatched()),
-    );
-    let beyond = collected.phases.beyond + collected.open.beyond();
-    say(
-        beyond > 0,
-        format!("{beyond} phases are not told apart: there are too many"),
-    );
-    say(
-        collected.comms.uncounted,
-        "there are too many processes to count them by name: those numbers are lower bounds".to_owned(),
-    );
-    say(
-        collected.results.no_numbers > 0,
-        format!(
-            "{} results are not numbers and were passed over",
-            collected.results.no_numbers
-        ),
-    );
-    foreign_notes(collected, &mut notes);
-    notes
-}
-
-fn foreign_notes(collected: &Collected, notes: &mut Vec<String>) {
-    let foreign = &collected.foreign;
-    if foreign.samples == 0 {
-        return;
-    }
-    notes.push(format!(
-        "{} samples have no exact part, as those that AIPowerMeter records: watts are taken to have held since the sample before; of the {} that are the \
-         first of a segment the energy is not known",
-        foreign.samples, foreign.first_samples
-    ));
-    notes.push(
-        "so there is no idle time, no balance, there are no names, cgroups or phases, and joules of processes \
-         that ended between two samples are missing"
-            .to_owned(),
-    );
-    if foreign.backwards > 0 {
-        notes.push(format!(
-            "{} samples are dated before the one before them",
-            foreign.backwards
-        ));
-    }
-    if foreign.other_pids > 0 {
-        notes.push(format!(
-            "{} values are of pids beyond the first 10000, and left out",
-            foreign.other_pids
-        ));
-    }
 }

@@ -5,12 +5,14 @@ use std::{collections::BTreeMap, io::BufRead};
 use anyhow::Result;
 use serde_json::{Map, Value};
 
-use super::sheet::{self, Record};
 use crate::{
     cli::Format,
     log::{Event, LogLine, LogReader},
     printable::{self, printable},
-    tables::figures::{table, trimmed},
+    tables::{
+        record::{self, Record},
+        text::{grid, trimmed},
+    },
 };
 
 /// AIPowerMeter's names and their units.
@@ -125,9 +127,9 @@ pub fn list<R: BufRead>(mut reader: LogReader<R>, format: Format) -> Result<Stri
             "{}\n",
             printable::json(&serde_json::to_string_pretty(&records)?)
         )),
-        Format::Csv => sheet::csv(&records),
+        Format::Csv => record::csv(&records),
         Format::Table => {
-            let mut table = table(
+            let mut table = grid(
                 ["metric", "unit", "one for each", "samples"].map(str::to_owned).into(),
                 3,
                 140,

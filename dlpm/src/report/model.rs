@@ -48,22 +48,19 @@ impl Model {
     pub fn is_lower_bound(&self) -> bool {
         !self.dlpm.unsupported_ops.is_empty()
     }
-
-    /// Energy of one multiply-add in pJ, if `energy_uj` was used for `inferences`.
-    pub fn picojoules(&self, energy_uj: u128, inferences: u64) -> Option<f64> {
-        let mult_adds = u128::from(self.total_mult_adds?) * u128::from(inferences);
-        (mult_adds > 0).then(|| energy_uj as f64 * 1e6 / mult_adds as f64)
-    }
-}
-
-/// Joules of one inference.
-pub fn joules_per_inference(energy_uj: u128, inferences: u64) -> f64 {
-    energy_uj as f64 / 1e6 / inferences as f64
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tables::phases::Inferences;
+
+    fn inferences(model: &Model, count: u64) -> Inferences {
+        Inferences {
+            count,
+            mult_adds: model.total_mult_adds,
+        }
+    }
 
     #[test]
     fn energy_of_a_multiply_add() {
@@ -73,12 +70,12 @@ mod tests {
         write("{\"total_params\":7,\"total_mult_adds\":4000000,\"dlpm\":{\"unsupported_ops\":[],\"x\":1}}");
         let model = Model::of_folder(folder.path()).unwrap().unwrap();
         // 8 J for 1000 inferences of 4 M multiply-adds.
-        assert_eq!(model.picojoules(8_000_000, 1000), Some(2000.0));
-        assert_eq!(joules_per_inference(8_000_000, 1000), 0.008);
+        assert_eq!(inferences(&model, 1000).picojoules(8_000_000), Some(2000.0));
+        assert_eq!(inferences(&model, 1000).joules(8_000_000), 0.008);
         assert!(!model.is_lower_bound());
         write("{\"total_mult_adds\":null,\"dlpm\":{\"unsupported_ops\":[\"Loop\"]}}");
         let model = Model::of_folder(folder.path()).unwrap().unwrap();
-        assert!(model.is_lower_bound() && model.picojoules(1, 1).is_none());
+        assert!(model.is_lower_bound() && inferences(&model, 1).picojoules(1).is_none());
         write("[");
         assert!(Model::of_folder(folder.path()).is_err_and(|error| error.contains("dlpm model")));
     }

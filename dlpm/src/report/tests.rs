@@ -6,17 +6,15 @@ use jiff::tz::TimeZone;
 use proptest::{collection::vec, prelude::*, sample::subsequence};
 use serde_json::Value;
 
-use super::{collect::Collected, facts, results::Results, sheets::Sheets};
+use super::{collect::Collected, facts, notes::notes, results::Results, tables::Tables};
 use crate::{
     attribution::ledger::Ledger,
     log::{
         LogReader,
         window::{Moment, Window},
     },
-    sinks::{
-        summary::SummaryOptions,
-        testing::{all_zones, ledger, segmenter},
-    },
+    sinks::testing::{all_zones, ledger, segmenter},
+    tables::{Depth, Table, record::Cell},
     totals::Totals,
     verify::test_logs::{eventful, logs},
 };
@@ -152,7 +150,7 @@ fn eventful_logs_are_added_up() {
     let collected = whole(&eventful());
     assert_eq!((collected.traces, collected.totals.intervals), (2, 17));
     assert_eq!((collected.missing.gaps, collected.missing.clock_steps), (1, 1));
-    let notes = facts::notes(&collected, &SummaryOptions::default()).join("\n");
+    let notes = notes(&collected).join("\n");
     for says in [
         "package-0 is not known in 1 of 17",
         "1 intervals are missing",
@@ -181,7 +179,7 @@ fn what_was_dropped_is_in_no_sum() {
         (collected.missing.dropped, collected.missing.dropped_uj["package-0"]),
         (3, 9_000_000)
     );
-    let notes = facts::notes(&collected, &SummaryOptions::default()).join("\n");
+    let notes = notes(&collected).join("\n");
     assert!(
         notes.contains(
             "3 intervals found no room on the disk; they are in no table: 2.500 s of CPU time, package-0 9.000 J"
@@ -257,28 +255,28 @@ fn tables_hold_every_microjoule() {
     let log = log_of(&ledgers(3), |_| String::new());
     let all = whole(&log);
     for top in [0, 1, usize::MAX] {
-        let sheets = Sheets {
+        let tables = Tables {
             collected: &all,
-            top,
-            model: None,
+            depth: Depth { top, ..Depth::ALL },
             inferences: None,
         };
-        let sum = |records: Vec<super::sheet::Record>, name: &str| -> u128 {
-            records
+        let sum = |table: Table, name: &str| -> u128 {
+            table
+                .records()
                 .iter()
                 .map(|record| match record.get(name) {
-                    Some(super::sheet::Cell::Whole(number)) => *number,
+                    Some(Cell::Whole(number)) => *number,
                     _ => 0,
                 })
                 .sum()
         };
-        assert_eq!(sum(sheets.processes(), "energy_uj"), all.totals.energy_uj());
+        assert_eq!(sum(tables.processes(), "energy_uj"), all.totals.energy_uj());
         let busy_ns = all.totals.cpu.interval_ns;
-        assert_eq!(sum(sheets.processes(), "cpu_ns"), busy_ns);
+        assert_eq!(sum(tables.processes(), "cpu_ns"), busy_ns);
         let listed = all.totals.listed().amount;
-        for records in [sheets.cgroups(), sheets.comms()] {
-            assert_eq!(sum(records.clone(), "energy_uj"), listed.energy_uj);
-            assert_eq!(sum(records, "cpu_ns"), listed.cpu_ns);
+        for table in [tables.cgroups(), tables.comms()] {
+            assert_eq!(sum(table.clone(), "energy_uj"), listed.energy_uj);
+            assert_eq!(sum(table, "cpu_ns"), listed.cpu_ns);
         }
     }
 }

@@ -6,8 +6,7 @@ use jiff::tz::TimeZone;
 use serde_json::Value;
 
 use super::{
-    sheet,
-    sheets::Sheets,
+    tables::Tables,
     tests::{collected, log_of},
     text::Text,
 };
@@ -17,10 +16,8 @@ use crate::{
     log::{names::LOG_NAME, window::Window},
     report::{collect::Collected, facts},
     report_html,
-    sinks::{
-        summary::{self, SummaryOptions},
-        testing::{all_zones, interval, zone},
-    },
+    sinks::testing::{all_zones, interval, zone},
+    tables::{Depth, phases::Inferences, record},
 };
 
 /// A log in whose intervals these zones are lost, one list for each.
@@ -52,17 +49,14 @@ fn read(log: &str) -> Collected {
 
 /// What is printed of a log: tables, and the report's head.
 fn text(collected: &Collected) -> String {
-    let options = SummaryOptions {
-        details: true,
-        width: 200,
-        ..SummaryOptions::default()
-    };
+    let tables = tables(collected);
     let text = Text {
         collected,
-        options: &options,
+        tables,
+        width: 200,
+        listed: None,
         timezone: &TimeZone::UTC,
         model: None,
-        inferences: Some(10),
         carbon: Some(facts::Carbon {
             grams_per_kwh: Some(400.0),
             pue: 1.0,
@@ -70,34 +64,42 @@ fn text(collected: &Collected) -> String {
         targets: &[],
     };
     [
-        summary::render(&collected.totals, &options),
         text.head(),
-        text.zones(),
-        text.processes(),
-        text.cgroups(),
-        text.comms(),
-        text.gpus(),
-        text.phases(),
+        [
+            tables.zones(),
+            tables.processes(),
+            tables.cgroups(),
+            tables.comms(),
+            tables.gpus(),
+            tables.phases(true),
+        ]
+        .map(|table| table.text(200))
+        .concat(),
         text.notes(),
     ]
     .concat()
 }
 
 fn json(collected: &Collected) -> Value {
-    let sheets = sheets(collected);
+    let tables = tables(collected);
     let record = facts::overview(collected, &TimeZone::UTC)
-        .with("zones", sheets.zones().into_iter().collect::<sheet::Cell>())
-        .with("processes", sheets.processes().into_iter().collect::<sheet::Cell>())
-        .with("comms", sheets.comms().into_iter().collect::<sheet::Cell>());
+        .with("zones", tables.zones().records().into_iter().collect::<record::Cell>())
+        .with(
+            "processes",
+            tables.processes().records().into_iter().collect::<record::Cell>(),
+        )
+        .with("comms", tables.comms().records().into_iter().collect::<record::Cell>());
     serde_json::to_value(&record).unwrap()
 }
 
-fn sheets(collected: &Collected) -> Sheets<'_> {
-    Sheets {
+fn tables(collected: &Collected) -> Tables<'_> {
+    Tables {
         collected,
-        top: usize::MAX,
-        model: None,
-        inferences: Some(10),
+        depth: Depth::ALL,
+        inferences: Some(Inferences {
+            count: 10,
+            mult_adds: None,
+        }),
     }
 }
 
@@ -167,7 +169,7 @@ fn where_nothing_is_known_no_figure_of_energy_is_a_number() {
                 assert!(record[field].is_null(), "{field}: {record}");
             }
         }
-        let csv = sheet::csv(&sheets(&collected).processes()).unwrap();
+        let csv = record::csv(&tables(&collected).processes().records()).unwrap();
         let joules = csv
             .lines()
             .next()

@@ -15,13 +15,13 @@ const AREAS: usize = 9;
 /// A process that has at least this part (one in so many) of what is listed has an area of its own.
 const LARGE: u128 = 12;
 
-/// The areas of a stack: the chosen ones, then smaller ones and each kind of row.
+/// The areas of a stack: idle as the base, the chosen ones on it, then smaller ones and each other kind of row.
 #[derive(Clone, Debug)]
 pub struct Areas {
     /// Their names, the lowest area first.
     pub labels: Vec<String>,
-    /// How many of them are chosen consumers; the others are shown in grey.
-    pub chosen: usize,
+    /// Where the chosen consumers end; they begin after the base.
+    pub chosen_end: usize,
     by_process: HashMap<ProcessId, usize>,
     by_command: HashMap<String, usize>,
     by_cgroup: HashMap<String, usize>,
@@ -30,13 +30,12 @@ pub struct Areas {
 }
 
 /// What stands above the chosen ones, with its name.
-const REST: [(Option<Share>, &str); 6] = [
+const REST: [(Option<Share>, &str); 5] = [
     (None, "smaller ones"),
     (Some(Share::Others), "others (filtered out)"),
     (Some(Share::Kernel), "kernel threads"),
     (Some(Share::SelfDlpm), "dlpm itself"),
     (Some(Share::Unattributed), "unattributed"),
-    (Some(Share::Idle), "idle"),
 ];
 
 impl Areas {
@@ -129,8 +128,8 @@ impl Areas {
 
     fn empty(cgroups: bool) -> Self {
         Self {
-            labels: Vec::new(),
-            chosen: 0,
+            labels: vec!["idle".to_owned()],
+            chosen_end: 1,
             by_process: HashMap::new(),
             by_command: HashMap::new(),
             by_cgroup: HashMap::new(),
@@ -139,7 +138,7 @@ impl Areas {
     }
 
     fn with_rest(mut self) -> Self {
-        self.chosen = self.labels.len();
+        self.chosen_end = self.labels.len();
         self.labels.extend(REST.iter().map(|(_, label)| (*label).to_owned()));
         self
     }
@@ -148,10 +147,12 @@ impl Areas {
         let share = Share::of(&row.key);
         let rest = |wanted: Option<Share>| {
             let position = REST.iter().position(|(share, _)| *share == wanted);
-            self.chosen + position.unwrap_or(0)
+            self.chosen_end + position.unwrap_or(0)
         };
-        if share != Share::Listed {
-            return rest(Some(share));
+        match share {
+            Share::Listed => {}
+            Share::Idle => return 0,
+            share => return rest(Some(share)),
         }
         let known = match &row.key {
             RowKey::Process(_, cgroup) | RowKey::Merged(cgroup) if self.cgroups => self.by_cgroup.get(&**cgroup),

@@ -2,36 +2,38 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use jiff::Timestamp;
 use serde_json::Value;
 
 use super::survey::Survey;
 use crate::{
-    files,
-    log::names::{LOG_NAME, METADATA_NAME},
+    log::names::LOG_NAME,
     plot::timeline::Span,
-    report::facts,
-    sinks::summary::{Printer, SummaryOptions},
+    report::{
+        metadata::{listed, metadata},
+        notes::notes as of_report,
+    },
     sources::timezone::local,
-    tables::figures::{decimal, peak_watts, percent, watts},
-    totals::Totals,
+    tables::{
+        answer,
+        figures::{decimal, percent},
+    },
 };
-
-/// Letters of a command line that are shown.
-const COMMAND: usize = 90;
 
 /// Everything in words.
 #[derive(Clone, Debug)]
 pub struct Facts {
     /// The description of the experiment, or the name of the folder.
     pub title: String,
+    /// What the user's processes used.
+    pub headline: String,
+    /// How that is known.
+    pub how: String,
     /// Name and value.
     pub list: Vec<(&'static str, String)>,
     /// What has to be known about the figures, a sentence each.
     pub notes: Vec<String>,
-    /// What stands above every table.
-    pub policy: String,
 }
 
 impl Facts {
@@ -52,45 +54,30 @@ impl Facts {
             .filter(|name| name != LOG_NAME)
             .unwrap_or_else(|| "dlpm".to_owned());
         let mut list = times(survey, span);
-        list.extend(energy(&survey.collected.totals));
         if let Some(command) = metadata.pointer("/dlpm/command_line").and_then(Value::as_array) {
             let words: Vec<&str> = command.iter().filter_map(Value::as_str).collect();
-            list.push(("command", shortened(&words)));
+            list.push(("command", answer::command(&words)));
         }
         list.extend(text("/node_id").map(|node| ("machine", node)));
         list.extend(text("/dlpm/cpu_model").map(|model| ("CPU", model)));
         list.extend(text("/dlpm/version").map(|version| ("recorded by", format!("dlpm {version}"))));
+        let totals = &survey.collected.totals;
+        let listed = listed(&metadata, survey.collected.traces);
+        let (headline, how) = match totals.intervals {
+            0 => (String::new(), String::new()),
+            _ => (
+                answer::headline(totals, &answer::who(listed.as_deref(), totals)),
+                answer::how(totals),
+            ),
+        };
         Ok(Self {
             title: text("/description").unwrap_or(name),
             list,
             notes: notes(survey, &metadata),
-            policy: policy(&survey.collected.totals),
+            headline,
+            how,
         })
     }
-}
-
-/// A command line, as far as it says what was done: a script can be long, and a path of the program says nothing.
-fn shortened(command: &[&str]) -> String {
-    let words = command.iter().enumerate().flat_map(|(index, word)| {
-        match index {
-            0 => word.rsplit('/').next().unwrap_or(word),
-            _ => word,
-        }
-        .split_whitespace()
-    });
-    let line = words.collect::<Vec<_>>().join(" ");
-    if line.chars().count() <= COMMAND {
-        return line;
-    }
-    line.chars().take(COMMAND - 1).chain(['…']).collect()
-}
-
-/// What the folder tells of itself; a log is readable without.
-fn metadata(folder: &Path) -> Result<Value> {
-    let path = folder.join(METADATA_NAME);
-    let text = files::small(&path).with_context(|| format!("{} cannot be read; move it away", path.display()))?;
-    let value = text.and_then(|text| serde_json::from_slice(&text).ok());
-    Ok(value.unwrap_or(Value::Null))
 }
 
 fn times(survey: &Survey, span: Span) -> Vec<(&'static str, String)> {
@@ -130,67 +117,9 @@ fn times(survey: &Survey, span: Span) -> Vec<(&'static str, String)> {
     list
 }
 
-fn energy(totals: &Totals) -> Vec<(&'static str, String)> {
-    if !totals.has_energy() {
-        return Vec::new();
-    }
-    let Some(energy_uj) = totals.energy() else {
-        return vec![("energy", "unknown: no interval has an energy that is known".to_owned())];
-    };
-    let estimate = if totals.is_estimate() { " (estimate)" } else { "" };
-    vec![
-        (
-            "energy",
-            format!(
-                "{} J = {:.6} kWh{estimate}",
-                decimal(energy_uj, 6, 3),
-                facts::kwh(energy_uj)
-            ),
-        ),
-        (
-            "power",
-            format!(
-                "{} W on average, {} W in the highest interval{estimate}",
-                watts(energy_uj, totals.known_ns),
-                peak_watts(&totals.peak)
-            ),
-        ),
-    ]
-}
-
-/// Every table says what became of the energy of idle time.
-fn policy(totals: &Totals) -> String {
-    let options = SummaryOptions::default();
-    let printer = Printer {
-        totals,
-        options: &options,
-    };
-    let policy = format!(
-        "Idle policy {}{}; {} of CPU time was idle.",
-        totals.idle_policy.as_str(),
-        if totals.mixed_policies {
-            " (an earlier trace in this log had another one)"
-        } else {
-            ""
-        },
-        percent(totals.cpu.idle_ns, totals.cpu.interval_ns),
-    );
-    let methods = printer.methods();
-    match methods.trim() {
-        "" => policy,
-        methods => format!(
-            "{policy} Joules by method {}.",
-            methods.trim_start_matches("joules by method ")
-        ),
-    }
-}
-
 fn notes(survey: &Survey, metadata: &Value) -> Vec<String> {
-    let options = SummaryOptions {
-        notes: recorded_notes(metadata),
-        ..SummaryOptions::default()
-    };
-    let mut notes = facts::notes(&survey.collected, &options);
+    let mut notes = of_report(&survey.collected);
+    notes.extend(recorded_notes(metadata));
     let (gaps, gaps_ns) = survey.scanned.timeline.gaps();
     if gaps > 0 {
         notes.push(format!(

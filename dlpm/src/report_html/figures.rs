@@ -20,6 +20,7 @@ use crate::{
         scan::{Sample, scan},
         timeline::Span,
     },
+    totals::ZoneTotal,
 };
 
 /// Width and height of a chart, in pixels of its own; the page scales it.
@@ -31,6 +32,8 @@ const DIGITS: i32 = 5;
 /// A chart with what the page needs beside it.
 #[derive(Clone, Debug)]
 pub struct Figure {
+    /// For links and tests.
+    pub id: &'static str,
     /// Heading.
     pub title: &'static str,
     /// A sentence below it.
@@ -39,14 +42,15 @@ pub struct Figure {
     pub svg: String,
     /// Labels with their colours, in the order of the legend.
     pub legend: Vec<(String, String)>,
-    /// The same of the phases whose bands are too narrow for their labels.
-    pub phases: Vec<(String, String)>,
+    /// The same of phases, with whether their bands have room for their labels, on a wide screen.
+    pub phases: Vec<(String, String, bool)>,
     /// What the readout shows.
     pub data: Value,
 }
 
 /// Curves of one chart while they are read.
 struct Group {
+    id: &'static str,
     title: &'static str,
     note: &'static str,
     axis: ValueAxis,
@@ -134,7 +138,10 @@ fn rates(areas: &Areas, ledger: &Ledger, by_energy: bool) -> Vec<f64> {
 
 fn groups(survey: &Survey, time: TimeBins, stacks: &[Areas]) -> Vec<Group> {
     let zones = &survey.collected.totals.zones;
-    let label = |zone: &str, is_estimate: bool| format!("{zone}{}", if is_estimate { " (estimate)" } else { "" });
+    // Where all are estimates, the first line of the page says so.
+    let in_part = !zones.iter().all(ZoneTotal::is_estimate);
+    let label =
+        |zone: &str, is_estimate: bool| format!("{zone}{}", if is_estimate && in_part { " (estimate)" } else { "" });
     let of_zones = |wanted: &dyn Fn(bool, ZoneKind) -> bool| -> Vec<(Reading, Curve)> {
         let zones = zones.iter().filter(|zone| wanted(zone.leaf, zone.kind));
         let curves = zones.enumerate().map(|(index, zone)| {
@@ -156,8 +163,39 @@ fn groups(survey: &Survey, time: TimeBins, stacks: &[Areas]) -> Vec<Group> {
     let watts = || ValueAxis::plain(Unit::Watts.title());
     let range =
         "The line is the average of a piece of time, the pale area goes from the lowest to the highest interval in it.";
-    let mut groups = vec![
+    let mut groups = Vec::new();
+    let (title, axis): (_, fn() -> ValueAxis) = if survey.by_energy() {
+        (
+            [("who", "Who used the energy"), ("who-by-cgroup", "The same by cgroup")],
+            || ValueAxis::plain("power (W)"),
+        )
+    } else {
+        (
+            [("who", "Who used the CPUs"), ("who-by-cgroup", "The same by cgroup")],
+            || ValueAxis::plain("CPUs in use"),
+        )
+    };
+    for (stack, (areas, (id, title))) in stacks.iter().zip(title).enumerate() {
+        let curves = areas.labels.iter().enumerate().map(|(area, name)| {
+            let color = match (area, area.checked_sub(areas.chosen_end)) {
+                (0, _) => palette::IDLE,
+                (_, None) => palette::series(area - 1),
+                (_, Some(rest)) => palette::rest(rest),
+            };
+            (Reading::Area(stack, area), curve(name.clone(), color, time))
+        });
+        groups.push(Group {
+            id,
+            title,
+            note: "Averages of a piece of time, on top of each other: together they are all that was split.",
+            axis: axis(),
+            stacked: true,
+            curves: curves.collect(),
+        });
+    }
+    groups.extend([
         Group {
+            id: "meters",
             title: "Power of the meters",
             note: range,
             axis: watts(),
@@ -165,6 +203,7 @@ fn groups(survey: &Survey, time: TimeBins, stacks: &[Areas]) -> Vec<Group> {
             curves: of_zones(&|leaf, kind| !leaf || kind == ZoneKind::Dram),
         },
         Group {
+            id: "packages",
             title: "Power inside the packages",
             note: range,
             axis: watts(),
@@ -174,6 +213,7 @@ fn groups(survey: &Survey, time: TimeBins, stacks: &[Areas]) -> Vec<Group> {
             }),
         },
         Group {
+            id: "gpu-power",
             title: "Power of the GPUs",
             note: range,
             axis: watts(),
@@ -181,39 +221,14 @@ fn groups(survey: &Survey, time: TimeBins, stacks: &[Areas]) -> Vec<Group> {
             curves: of_zones(&|_, kind| kind == ZoneKind::Gpu),
         },
         Group {
+            id: "aipowermeter-power",
             title: "Power as AIPowerMeter recorded it",
             note: range,
             axis: watts(),
             stacked: false,
             curves: foreign(survey, time),
         },
-    ];
-    let (title, axis): (_, fn() -> ValueAxis) = if survey.by_energy() {
-        (["Who used the energy", "The same by cgroup"], || {
-            ValueAxis::plain("power (W)")
-        })
-    } else {
-        (["Who used the CPUs", "The same by cgroup"], || {
-            ValueAxis::plain("CPUs in use")
-        })
-    };
-    for (stack, (areas, title)) in stacks.iter().zip(title).enumerate() {
-        let curves = areas.labels.iter().enumerate().map(|(area, name)| {
-            let color = match area.checked_sub(areas.chosen) {
-                None => palette::series(area),
-                Some(rest) => palette::rest(rest),
-            };
-            let is_estimate = survey.by_energy() && survey.collected.totals.is_estimate();
-            (Reading::Area(stack, area), curve(label(name, is_estimate), color, time))
-        });
-        groups.push(Group {
-            title,
-            note: "Averages of a piece of time, on top of each other: together they are all that was split.",
-            axis: axis(),
-            stacked: true,
-            curves: curves.collect(),
-        });
-    }
+    ]);
     groups
 }
 
@@ -299,6 +314,7 @@ fn draw(group: Group, survey: &Survey, wanted: Span, bands: &Bands) -> Result<Op
         .iter()
         .map(|band| json!([band.label, millis(band.begin_ns), millis(band.end_ns)]));
     Ok(Some(Figure {
+        id: group.id,
         title: group.title,
         note: group.note,
         svg: drawing.svg,
@@ -307,9 +323,9 @@ fn draw(group: Group, survey: &Survey, wanted: Span, bands: &Bands) -> Result<Op
             .iter()
             .map(|curve| (curve.label.clone(), palette::hex(curve.color)))
             .collect(),
-        phases: chart::unlabelled(&chart)
+        phases: chart::phases(&chart)
             .into_iter()
-            .map(|(label, color)| (label, palette::hex(color)))
+            .map(|(label, color, is_labelled)| (label, palette::hex(color), is_labelled))
             .collect(),
         data: json!({
             "x": [drawing.x_range.0, drawing.x_range.1],

@@ -9,7 +9,6 @@ mod facts;
 mod figures;
 mod page;
 mod survey;
-mod tables;
 
 use std::path::Path;
 

@@ -5,17 +5,19 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::{
-    facts::Facts,
-    figures::Figure,
-    survey::Survey,
-    tables::{self, Cell, Table},
+use super::{facts::Facts, figures::Figure, survey::Survey};
+use crate::{
+    printable::printable,
+    report::tables::Tables,
+    tables::{Depth, Table},
 };
-use crate::printable::printable;
 
 const STYLE: &str = include_str!("page.css");
 
 const SCRIPT: &str = include_str!("page.js");
+
+/// Rows of the table of consumers at the top; all are below.
+const BRIEF: usize = 12;
 
 /// What the page is made of.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +36,7 @@ pub struct Page<'a> {
 pub fn render(page: &Page<'_>) -> String {
     let facts = page.facts;
     let title = printable(&facts.title);
-    let tables = tables::all(page.survey, page.top);
+    let (answer, more) = tables(page);
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -50,17 +52,25 @@ pub fn render(page: &Page<'_>) -> String {
             body {
                 header {
                     h1 { (title) }
-                    dl { @for (name, value) in &facts.list { div { dt { (name) } dd { (printable(value)) } } } }
+                    @if !facts.headline.is_empty() {
+                        p.headline { (printable(&facts.headline)) }
+                        p.note { (printable(&facts.how)) }
+                    }
                 }
                 main {
+                    div.answer { @for table in &answer { (table.html()) } }
                     @if !facts.notes.is_empty() {
-                        section aria-labelledby="notes" {
+                        section.notes aria-labelledby="notes" {
                             h2 id="notes" { "What to know about the figures" }
                             ul { @for note in &facts.notes { li { (printable(note)) } } }
                         }
                     }
                     @for (index, figure) in page.figures.iter().enumerate() { (chart(index, figure)) }
-                    @for table in &tables { (self::table(table, &facts.policy)) }
+                    @for table in &more { (table.html()) }
+                    section aria-labelledby="run" {
+                        h2 id="run" { "This run" }
+                        dl { @for (name, value) in &facts.list { div { dt { (name) } dd { (printable(value)) } } } }
+                    }
                 }
                 footer {
                     p {
@@ -74,6 +84,39 @@ pub fn render(page: &Page<'_>) -> String {
         }
     }
     .into_string()
+}
+
+/// The tables that answer at once, and those that stand below the curves.
+fn tables(page: &Page<'_>) -> (Vec<Table>, Vec<Table>) {
+    let collected = &page.survey.collected;
+    let depth = Depth {
+        top: page.top,
+        ..Depth::ALL
+    };
+    let of = |depth| Tables {
+        collected,
+        depth,
+        inferences: None,
+    };
+    let tables = of(depth);
+    if collected.totals.intervals == 0 {
+        return (Vec::new(), vec![tables.foreign_zones()]);
+    }
+    let brief = Depth {
+        top: page.top.min(BRIEF),
+        details: false,
+        each: false,
+    };
+    let mut more = vec![tables.processes()];
+    if collected.totals.cgroups.len() > 1 {
+        more.push(tables.cgroups());
+    }
+    more.extend([tables.gpus(), tables.zones()]);
+    let phases = of(Depth {
+        details: false,
+        ..depth
+    });
+    (vec![phases.phases(false), of(brief).processes()], more)
 }
 
 /// Nothing is fetched, and nothing runs but what is written here.
@@ -97,7 +140,7 @@ fn tables_bins(page: &Page<'_>) -> usize {
 fn chart(index: usize, figure: &Figure) -> Markup {
     let heading = format!("chart-{index}");
     html! {
-        section.chart aria-labelledby=(heading) {
+        section.chart id=(figure.id) aria-labelledby=(heading) {
             h2 id=(heading) { (figure.title) }
             p.note { (figure.note) }
             div.plot tabindex="0" role="img" aria-label={ (figure.title) "; arrow keys move the readout" } {
@@ -119,9 +162,12 @@ fn chart(index: usize, figure: &Figure) -> Markup {
                 }
             }
             @if !figure.phases.is_empty() {
-                p.phases {
+                p.phases.narrow[figure.phases.iter().all(|(.., is_labelled)| *is_labelled)] {
                     "Phases: "
-                    @for (label, color) in &figure.phases { span { (swatch(color)) bdi { (printable(label)) } } " " }
+                    @for (label, color, is_labelled) in &figure.phases {
+                        span.narrow[*is_labelled] { (swatch(color)) bdi { (printable(label)) } }
+                        " "
+                    }
                 }
             }
             script type="application/json" { (PreEscaped(json(&figure.data))) }
@@ -136,46 +182,4 @@ fn swatch(color: &str) -> Markup {
 /// JSON that cannot end the element that it stands in.
 fn json(value: &Value) -> String {
     value.to_string().replace('<', "\\u003c")
-}
-
-fn table(table: &Table, policy: &str) -> Markup {
-    html! {
-        section aria-labelledby={ "title-" (table.id) } {
-            h2 id={ "title-" (table.id) } { (table.title) }
-            p.note { (table.note) " " (policy) }
-            div.scroll tabindex="0" {
-                table id=(table.id) {
-                    thead {
-                        tr {
-                            @for (index, name) in table.header.iter().enumerate() {
-                                th scope="col" class=[is_number(table, index).then_some("number")] {
-                                    button type="button" { (name) span.arrow aria-hidden="true" {} }
-                                }
-                            }
-                        }
-                    }
-                    tbody {
-                        @for row in &table.rows {
-                            tr { @for cell in row { (self::cell(cell)) } }
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-fn is_number(table: &Table, column: usize) -> bool {
-    let mut cells = table.rows.iter().filter_map(|row| row.get(column));
-    cells.any(|cell| matches!(cell, Cell::Number(..)))
-}
-
-fn cell(cell: &Cell) -> Markup {
-    html! {
-        @match cell {
-            Cell::Text(text) => td { bdi { (printable(text)) } },
-            Cell::Number(text, value) => td.number data-value=(value) { (text) },
-            Cell::Absent => td {},
-        }
-    }
 }

@@ -26,6 +26,8 @@ pub struct Metadata {
     pub node_id: String,
     /// dlpm's command line, without `dlpm` itself where that is how the user called it.
     pub command_line: Vec<String>,
+    /// The traced command or the filters, in words; `None` where every process is listed.
+    pub listed: Option<String>,
     /// Length of an interval.
     pub interval_ns: u64,
     /// CPU model, where the system says it.
@@ -119,6 +121,7 @@ impl Metadata {
             "schema": SCHEMA,
             "start_date": start,
             "command_line": self.command_line,
+            "listed": self.listed,
             "interval_ns": self.interval_ns,
             "cpu_model": self.cpu_model,
             "gpus": self.gpus,

@@ -14,7 +14,6 @@ mod queue;
 pub mod repair;
 pub mod segments;
 pub mod socket;
-pub mod summary;
 pub mod terminal;
 mod worker;
 pub mod writer;

@@ -176,6 +176,7 @@ pub fn metadata() -> Metadata {
         end_unix_ns: None,
         node_id: "node".to_owned(),
         command_line: vec!["trace".to_owned()],
+        listed: None,
         interval_ns: SECOND_NS,
         cpu_model: None,
         gpus: Vec::new(),

@@ -1,8 +1,6 @@
-//! Figures and names as a terminal shows them.
+//! Figures and names as people read them.
 
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
-
-use crate::{printable::printable, totals::Peak};
+use crate::printable::printable;
 
 /// Longest name of a cgroup that is shown whole.
 const CGROUP_WIDTH: usize = 32;
@@ -27,36 +25,17 @@ pub fn watts(energy_uj: u128, duration_ns: u128) -> String {
     format!("{:.3}", energy_uj as f64 / duration_ns as f64 * 1000.0)
 }
 
-/// µJ as joules.
-pub fn joules(energy_uj: Option<u128>) -> String {
-    energy_uj.map_or_else(|| UNKNOWN.to_owned(), |energy_uj| decimal(energy_uj, 6, 3))
-}
-
-/// Average power of what may be unknown.
-pub fn average_watts(energy_uj: Option<u128>, known_ns: u128) -> String {
-    energy_uj.map_or_else(|| "-".to_owned(), |energy_uj| watts(energy_uj, known_ns))
-}
-
-/// A part of what may be unknown.
-pub fn known_percent(part: Option<u128>, whole: Option<u128>) -> String {
-    part.zip(whole)
-        .map_or_else(|| "-".to_owned(), |(part, whole)| percent(part, whole))
-}
-
-/// Power of the highest interval.
-pub fn peak_watts(peak: &Peak) -> String {
-    peak.interval().map_or_else(
-        || "-".to_owned(),
-        |(energy_uj, length_ns)| watts(energy_uj, length_ns.into()),
-    )
-}
-
 /// A part of a whole.
 pub fn percent(part: u128, whole: u128) -> String {
     if whole == 0 {
         return "-".to_owned();
     }
     format!("{:.1} %", part as f64 / whole as f64 * 100.0)
+}
+
+/// A number of things.
+pub fn counted(number: u64, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 /// The end of a path says more than its beginning.
@@ -70,31 +49,14 @@ pub fn shortened(cgroup: &str) -> String {
     format!("…{end}")
 }
 
-/// A table for a terminal of `width` columns; after the first `left` columns are numbers.
-pub fn table(header: Vec<String>, left: usize, width: u16) -> Table {
-    let mut table = Table::new();
-    table
-        .load_preset(presets::NOTHING)
-        .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_width(width)
-        .force_no_tty()
-        .set_header(header);
-    for (position, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((0, 2));
-        if position >= left {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    table
-}
-
-/// The lines of a table, without blanks at their ends.
-pub fn trimmed(table: &Table) -> String {
-    table
-        .lines()
-        .map(|line| line.trim_end().to_owned())
-        .collect::<Vec<_>>()
-        .join("\n")
+/// A bar for a part from 0 to 1, in eighths of a cell; anything but nothing is seen.
+pub fn bar(part: f64, cells: usize) -> String {
+    const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
+    let eighths = (0..=cells * 8)
+        .rev()
+        .find(|eighths| *eighths as f64 <= part * cells as f64 * 8.0);
+    let eighths = eighths.unwrap_or(0).max(usize::from(part > 0.0));
+    "█".repeat(eighths / 8) + EIGHTHS.get(eighths % 8).copied().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -107,5 +69,13 @@ mod tests {
         assert_eq!(decimal(1_999_500, 6, 3), "2.000");
         assert_eq!(decimal(7, 6, 6), "0.000007");
         assert_eq!(decimal(u128::from(u64::MAX), 6, 3), "18446744073709.552");
+    }
+
+    #[test]
+    fn a_bar_is_as_long_as_its_part() {
+        assert_eq!(
+            ["", "▏", "██", "███▌", "████"].map(str::to_owned),
+            [0.0, 1e-9, 0.5, 0.88, 1.0].map(|part| bar(part, 4))
+        );
     }
 }

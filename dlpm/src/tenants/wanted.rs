@@ -1,5 +1,7 @@
 //! Which tenants a user asks for: `--job`, `--container`, `--pod`, `--unit`, `--tenant`.
 
+use std::fmt;
+
 use super::{Kind, Label, Node, Tenant};
 
 /// Shortest beginning of a container's id that stands for it: what `docker ps` shows.
@@ -18,6 +20,18 @@ pub enum Wanted {
     Unit(String),
     /// Kind and id, as in the log.
     Tenant(Kind, String),
+}
+
+impl fmt::Display for Wanted {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Job(id) => write!(out, "job {id}"),
+            Self::Container(name) => write!(out, "container {name}"),
+            Self::Pod(namespace, name) => write!(out, "pod {namespace}/{name}"),
+            Self::Unit(unit) => write!(out, "unit {unit}"),
+            Self::Tenant(kind, id) => write!(out, "tenant {}:{id}", kind.as_str()),
+        }
+    }
 }
 
 /// What cannot be the name of a tenant.

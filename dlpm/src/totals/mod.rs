@@ -310,6 +310,33 @@ impl Totals {
             .sum()
     }
 
+    /// Time of all CPUs, and energy of all leaves: what all rows together come to, from the CPUs and the zones.
+    pub fn all(&self) -> Amount {
+        let of = |kind: ZoneKind| {
+            let leaves = self.zones.iter().filter(|zone| zone.leaf && zone.kind == kind);
+            leaves.map(|zone| zone.energy_uj).sum()
+        };
+        Amount {
+            cpu_ns: self.cpu.interval_ns,
+            energy_uj: self.energy_uj(),
+            dram_uj: of(ZoneKind::Dram),
+            gpu_uj: of(ZoneKind::Gpu),
+            known: self.known,
+            unknown_intervals: 0,
+        }
+    }
+
+    /// How the energy of the leaves was made, each method once.
+    pub fn methods(&self) -> Vec<&'static str> {
+        let leaves = self.zones.iter().filter(|zone| zone.leaf);
+        let mut methods: Vec<&str> = leaves
+            .flat_map(|zone| zone.methods.iter().map(|method| method.as_str()))
+            .collect();
+        methods.sort_unstable();
+        methods.dedup();
+        methods
+    }
+
     /// CPU time of all tasks, and what was lost of it.
     pub fn used_ns(&self) -> u128 {
         self.cpu.busy_ns + self.cpu.lost_ns

@@ -26,7 +26,6 @@ use crate::{
         metadata::{Domain, Metadata},
         segments::{Encoding, Segmenter, phase_events},
         socket::Listening,
-        summary::{self, SummaryOptions},
         terminal::{self, say},
         writer::{BACKLOG_BYTES, Identity, LogOptions, LogWriter, Report},
     },
@@ -34,7 +33,8 @@ use crate::{
         calibration::cpu_model,
         machine::{Drained, Ended, Machine},
     },
-    totals::Totals,
+    tables::summary::Summary,
+    totals::{Totals, phases::PhaseTotals},
 };
 
 /// How long the end of a trace waits for a full disk.
@@ -68,12 +68,16 @@ pub struct Engine {
     writer: Option<LogWriter>,
     metadata: Metadata,
     totals: Totals,
+    phase_totals: PhaseTotals,
+    /// Phases that are open in the oldest interval that waits.
+    open: Vec<String>,
     progress: Progress,
     notes: Vec<String>,
     chosen: Option<Instant>,
     folder: PathBuf,
     quiet: bool,
     has_command: bool,
+    each: bool,
     warnings: Warnings,
 }
 
@@ -121,6 +125,7 @@ impl Engine {
             command_line: std::env::args_os()
                 .map(|arg| arg.to_string_lossy().into_owned())
                 .collect(),
+            listed: plan.listed,
             interval_ns: u64::try_from(plan.interval.as_nanos()).unwrap_or(u64::MAX),
             cpu_model: cpu_model(&plan.machine.procfs),
             gpus: machine.gpus().describe(),
@@ -169,12 +174,15 @@ impl Engine {
             writer: Some(writer),
             metadata,
             totals: Totals::default(),
+            phase_totals: PhaseTotals::default(),
+            open: Vec::new(),
             progress: Progress::new(!plan.quiet),
             notes,
             chosen: None,
             folder: plan.folder,
             quiet: plan.quiet,
             has_command: plan.has_command,
+            each: plan.each,
             warnings: Warnings::default(),
         })
     }
@@ -325,6 +333,16 @@ impl Engine {
         let ledger = attribute(&interval, &self.options, &self.carries);
         self.carries = self.carries.after(&ledger);
         self.totals.add(&ledger);
+        self.phase_totals.add(&ledger, self.open.iter().map(String::as_str));
+        for change in &changes {
+            match change {
+                Change::Begin(label) => {
+                    self.open.push(label.clone());
+                    self.phase_totals.begin(label);
+                }
+                Change::End(label) => self.open.retain(|open| open != label),
+            }
+        }
         if self.metadata.domains.is_empty() {
             self.metadata.domains = Domain::all_of(&ledger);
         }
@@ -400,12 +418,16 @@ impl Engine {
 
     /// Whether it could be printed.
     fn print_summary(&self, report: &Report) -> bool {
-        let options = SummaryOptions {
-            notes: self.notes.clone(),
-            cost: self.metadata.measuring_cost.clone(),
-            ..SummaryOptions::default()
-        };
-        let mut text = summary::render(&self.totals, &options);
+        let cost = self.metadata.measuring_cost.as_ref().map(MeasuringCost::text);
+        let mut text = Summary {
+            totals: &self.totals,
+            phases: &self.phase_totals,
+            listed: self.metadata.listed.as_deref(),
+            each: self.each,
+            cost: &cost.unwrap_or_default(),
+            notes: &self.notes,
+        }
+        .text();
         text.push_str(&format!(
             "Log: {} ({} lines)\n",
             self.folder.display(),

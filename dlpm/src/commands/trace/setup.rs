@@ -23,6 +23,7 @@ use crate::{
         timezone::local,
         topology::Topology,
     },
+    tables::answer,
     tenants::Wanted,
 };
 
@@ -44,6 +45,10 @@ pub struct Plan {
     pub aliases: bool,
     pub quiet: bool,
     pub has_command: bool,
+    /// Whose energy was asked for, in words; `None`: everyone's.
+    pub listed: Option<String>,
+    /// Whether the summary has a row for each process.
+    pub each: bool,
     pub timezone: TimeZone,
     /// What the user has to know at the start only: the summary says it in its own words.
     pub start_notes: Vec<String>,
@@ -156,11 +161,37 @@ pub fn plan(args: &TraceArgs) -> Result<Plan> {
         aliases: !args.no_aliases,
         quiet: args.quiet,
         has_command: !args.command.is_empty(),
+        listed: listed(args),
+        each: args.each,
         timezone,
         start_notes,
         summary_notes,
         notes,
     })
+}
+
+/// The traced command, or the filters.
+fn listed(args: &TraceArgs) -> Option<String> {
+    let words: Vec<_> = args.command.iter().map(|word| word.to_string_lossy()).collect();
+    let pids: Vec<String> = args.pid.iter().map(u32::to_string).collect();
+    let roots = match (words.is_empty(), pids.as_slice()) {
+        (false, _) => Some(format!("`{}`", answer::command(&words))),
+        (true, []) => None,
+        (true, [pid]) => Some(format!("Process {pid} with its descendants")),
+        (true, pids) => Some(format!("Processes {} with their descendants", pids.join(", "))),
+    };
+    let of = |word: &str, names: &[String]| names.iter().map(|name| format!("{word} {name}")).collect();
+    let comms: Vec<String> = args.comm.iter().map(|pattern| pattern.as_str().to_owned()).collect();
+    let tenants = [&args.job, &args.container, &args.pod, &args.unit, &args.tenant];
+    let tenants = tenants.map(|tenants| tenants.iter().map(Wanted::to_string).collect());
+    let filters: [Vec<String>; 3] = [of("cgroup", &args.cgroup), of("user", &args.uid), of("name", &comms)];
+    let filters = filters.into_iter().chain(tenants).filter(|filter| !filter.is_empty());
+    let filters: Vec<String> = filters.map(|values| values.join(" or ")).collect();
+    match (roots, filters.is_empty()) {
+        (roots, true) => roots,
+        (None, false) => Some(format!("Processes of {}", filters.join(" and "))),
+        (Some(roots), false) => Some(format!("{roots}, processes of {} only,", filters.join(" and "))),
+    }
 }
 
 /// The processes of `--pid`, with a sentence for each number that is a thread's: `htop` and `perf` show those as well.

@@ -218,10 +218,10 @@ pub fn legend(area: &Area<'_>, chart: &Chart, top: i32, width: i32) -> Result<i3
     let right = chart.right.iter().flat_map(|(_, curves)| curves);
     let curves = chart.curves.iter().chain(right);
     let curves = curves.map(|curve| (curve.label.clone(), curve.color.filled()));
-    let phases = super::unlabelled(chart);
-    let phases = phases
+    let phases = super::phases(chart)
         .into_iter()
-        .map(|(label, color)| (label, color.mix(BAND).filled()));
+        .filter(|(.., is_labelled)| !is_labelled)
+        .map(|(label, color, _)| (label, color.mix(BAND).filled()));
     let (mut x, mut y) = (64, top);
     for (label, style) in curves.chain(phases) {
         let label = fitting(&printable(&label), width - 64 - 40);

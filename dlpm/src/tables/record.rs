@@ -1,9 +1,10 @@
-//! Tables of named cells, and how they are written as JSON and CSV. Integers stay whole.
+//! Named cells, and how they are written as JSON and CSV; a table as such records. Integers stay whole.
 
 use std::collections::HashMap;
 
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
+use super::{Kind, Table, Unit, Value};
 use crate::printable::one_line;
 
 /// One cell, or a part of one.
@@ -110,6 +111,45 @@ impl Serialize for Record {
             map.serialize_entry(name, cell)?;
         }
         map.end()
+    }
+}
+
+impl Table {
+    /// A record for each row but totals.
+    pub fn records(&self) -> Vec<Record> {
+        let rows = self.rows.iter().filter(|row| row.kind != Kind::Total);
+        rows.map(|row| {
+            let mut record = Record::default();
+            for (column, value) in self.columns.iter().zip(&row.values) {
+                let Some((object, key)) = &column.key else { continue };
+                let Some(object) = object else {
+                    record.0.push((key.clone(), cell(value, column.unit)));
+                    continue;
+                };
+                if record.0.last().is_none_or(|(name, _)| name != object) {
+                    record = record.with(object, Record::default());
+                }
+                // What an object has nothing of is not in it.
+                if let Some((_, Cell::Object(inner))) = record.0.last_mut()
+                    && *value != Value::None
+                {
+                    inner.0.push((key.clone(), cell(value, column.unit)));
+                }
+            }
+            record
+        })
+        .collect()
+    }
+}
+
+fn cell(value: &Value, unit: Unit) -> Cell {
+    match (value, unit) {
+        (Value::None | Value::Unknown, _) => Cell::Missing,
+        (Value::Text(text), _) => text.as_str().into(),
+        (Value::Words(words), _) => Cell::List(words.iter().map(|word| Cell::from(*word)).collect()),
+        (Value::Whole(number), Unit::Plain | Unit::Ns | Unit::Uj | Unit::Sm) => Cell::Whole(*number),
+        (Value::Signed(number), _) => Cell::Signed(*number),
+        _ => value.number(unit).into(),
     }
 }
 
