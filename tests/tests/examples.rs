@@ -117,6 +117,35 @@ fn a_log_is_read_with_pandas() {
     );
 }
 
+#[test]
+fn simulated_zones_look_like_those_of_a_machine() {
+    require_dlpm!();
+    let directory = tempfile::tempdir().unwrap();
+    let folder = directory.path().join("log");
+    let mut command = Command::new(example("simulated_rapl.py"));
+    command
+        .arg(env::var_os("DLPM_BIN").unwrap())
+        .args(["trace", "--interval", "100ms", "--gpu", "none", "--output"])
+        .arg(&folder)
+        .args(["--", "sh", "-c", "i=0; while [ $i -lt 200000 ]; do i=$((i + 1)); done"]);
+    let output = command.output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && stderr.contains("were simulated"), "{stderr}");
+    let dlpm = |arguments: &[&str]| {
+        said(
+            Command::new(env::var_os("DLPM_BIN").unwrap())
+                .args(arguments)
+                .arg(&folder),
+        )
+    };
+    let verified = dlpm(&["verify"]);
+    assert!(verified.contains("close in all of them"), "{verified}");
+    let zones = dlpm(&["report", "--by", "zone", "--format", "csv"]);
+    for zone in ["package-0/core", "package-0/rest", "dram-0"] {
+        assert!(zones.contains(zone), "{zones}");
+    }
+}
+
 /// Energy of all leaves of all intervals, in microjoules.
 fn split_uj(traced: &Traced) -> u64 {
     let report = said(

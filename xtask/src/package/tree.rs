@@ -97,8 +97,10 @@ pub fn build(workspace: &Workspace, root: &Path, places: &Places, program: &Path
             copy(&file, &doc)?;
         }
     }
-    for page in files_of(&workspace.root().join("docs"))? {
-        copy(&page, &doc.join("docs"))?;
+    for folder in ["docs", "examples"] {
+        for file in files_of(&workspace.root().join(folder))? {
+            copy(&file, &doc.join(folder))?;
+        }
     }
     put(&doc.join("THIRD-PARTY"), licences::text(workspace)?.as_bytes())?;
     copy(&workspace.root().join("python/dlpm.py"), &root.join(places.python))?;
