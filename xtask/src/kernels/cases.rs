@@ -38,7 +38,7 @@ pub const LEFT_OUT: &[(&str, &str)] = &[
     ),
     (
         "time_law::begins_while_processes_fork",
-        "starts five times beside a storm of processes, which takes minutes there; another test starts beside it once",
+        "starts five times during a storm of processes, which takes minutes there; another test does so once",
     ),
     (
         "processes::the_last_exec_names_a_short_process",
@@ -101,6 +101,7 @@ pub const LEFT_OUT: &[(&str, &str)] = &[
     ),
     ("meters", "the meters are files of the test, and not the kernel's"),
     ("messages", "what is said does not depend on the kernel"),
+    ("tenants", "names and paths of cgroups do not depend on the kernel"),
 ];
 
 /// Whether a test of a program that runs there runs itself.
