@@ -15,17 +15,22 @@ use crate::{process::run_announced, workspace::Workspace};
 
 /// Makes an archive in `output` and returns its path.
 ///
-/// `kind` goes into its name; `speaker` is a program that runs here. `epoch_s` is the time of all its files.
+/// `kind` goes into its name, and `note`, if there is one, is a file at its top. `epoch_s` is the time of all its files.
 pub fn build(
     workspace: &Workspace,
     kind: &str,
-    [program, speaker]: [&Path; 2],
+    program: &Path,
+    note: Option<(&str, &str)>,
     output: &Path,
     epoch_s: u64,
 ) -> Result<PathBuf> {
     let name = format!("dlpm-{VERSION}-{kind}");
     let parent = workspace.target().join("package/archive");
-    tree::build(workspace, &parent.join(&name), &ARCHIVE, program, speaker)?;
+    let root = parent.join(&name);
+    tree::build(workspace, &root, &ARCHIVE, program)?;
+    if let Some((name, text)) = note {
+        tree::put(&root.join(name), text.as_bytes())?;
+    }
     let archive = output.join(format!("{name}.tar.gz"));
     let mut command = Command::new("tar");
     command

@@ -42,6 +42,22 @@ pub fn debian(package: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Whether the program that needs no library runs, and says that it measures no GPU.
+pub fn without_libraries(program: &Path) -> Result<()> {
+    let mut doctor = as_root(program)?;
+    // It fails where dlpm cannot trace, and has spoken all the same.
+    let output = doctor
+        .arg("doctor")
+        .output()
+        .context("the static program cannot be started")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    ensure!(
+        text.contains("linked statically"),
+        "the static `dlpm doctor` says {text}"
+    );
+    Ok(())
+}
+
 fn use_it() -> Result<()> {
     for path in INSTALLED {
         ensure!(Path::new(path).exists(), "{path} was not installed");

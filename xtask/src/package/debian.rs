@@ -55,7 +55,7 @@ pub fn build(workspace: &Workspace, program: &Path, output: &Path, epoch_s: u64)
         bail!("a Debian package is made by dpkg-deb, which is not here; make one on Debian, or use --archives");
     }
     let root = workspace.target().join("package/debian");
-    tree::build(workspace, &root, &DEBIAN, program, program)?;
+    tree::build(workspace, &root, &DEBIAN, program)?;
     compress(&root.join(DEBIAN.man))?;
     tree::put(&root.join(DEBIAN.doc).join("copyright"), COPYRIGHT.as_bytes())?;
     let control_folder = root.join("DEBIAN");

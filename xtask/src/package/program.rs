@@ -48,7 +48,12 @@ pub fn without_libraries(workspace: &Workspace, object: &Path) -> Result<PathBuf
     command
         .args(["build", "--target", TARGET])
         .env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static");
-    build(workspace, &mut command, object, "static")
+    let program = build(workspace, &mut command, object, "static")?;
+    let dynamic = read_elf(&program, "--dynamic")?;
+    if dynamic.contains("(NEEDED)") {
+        bail!("{} needs libraries: see `readelf --dynamic`", program.display());
+    }
+    Ok(program)
 }
 
 fn build(workspace: &Workspace, command: &mut Command, object: &Path, folder: &str) -> Result<PathBuf> {
@@ -78,12 +83,17 @@ fn with_folder_first(folder: &Path) -> Result<std::ffi::OsString> {
 
 /// The newest version of the C library whose symbols `program` needs.
 fn newest_glibc(program: &Path) -> Result<[u32; 2]> {
+    newest_version(&read_elf(program, "--version-info")?)
+        .with_context(|| format!("{} needs no C library", program.display()))
+}
+
+/// What readelf says of `program`.
+fn read_elf(program: &Path, what: &str) -> Result<String> {
     if find_program("readelf").is_none() {
         apt_install(&["binutils"])?;
     }
-    let text = probe(Command::new("readelf").args(["--version-info", "--wide"]).arg(program))
-        .with_context(|| format!("readelf cannot read {}", program.display()))?;
-    newest_version(&text).with_context(|| format!("{} needs no C library", program.display()))
+    probe(Command::new("readelf").args([what, "--wide"]).arg(program))
+        .with_context(|| format!("readelf cannot read {}", program.display()))
 }
 
 /// Finds the newest `GLIBC_X.Y` in what readelf printed.

@@ -67,8 +67,8 @@ pub const ARCHIVE: Places = Places {
 
 /// Builds the tree of a package in `root`, which is emptied first.
 ///
-/// `speaker` is a program that runs here and prints pages and completions; `program` is the one that is packaged.
-pub fn build(workspace: &Workspace, root: &Path, places: &Places, program: &Path, speaker: &Path) -> Result<()> {
+/// The program prints its own pages and completions, so it has to run here.
+pub fn build(workspace: &Workspace, root: &Path, places: &Places, program: &Path) -> Result<()> {
     if root.exists() {
         fs::remove_dir_all(root).with_context(|| format!("cannot empty {}", root.display()))?;
     }
@@ -80,13 +80,13 @@ pub fn build(workspace: &Workspace, root: &Path, places: &Places, program: &Path
     fs::set_permissions(&bin, fs::Permissions::from_mode(0o755))?;
 
     let man = root.join(places.man);
-    put(&man.join("dlpm.1"), &said(speaker, &["man"])?)?;
-    let names = said(speaker, &["man", "--list"])?;
+    put(&man.join("dlpm.1"), &said(program, &["man"])?)?;
+    let names = said(program, &["man", "--list"])?;
     for name in String::from_utf8_lossy(&names).split_whitespace() {
-        put(&man.join(format!("dlpm-{name}.1")), &said(speaker, &["man", name])?)?;
+        put(&man.join(format!("dlpm-{name}.1")), &said(program, &["man", name])?)?;
     }
     for (place, shell) in places.completions.iter().zip(["bash", "zsh", "fish"]) {
-        put(&root.join(place), &said(speaker, &["completions", shell])?)?;
+        put(&root.join(place), &said(program, &["completions", shell])?)?;
     }
     let doc = root.join(places.doc);
     for file in files_of(workspace.root())? {
