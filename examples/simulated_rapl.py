@@ -53,7 +53,7 @@ def packages():
 
 
 def build(sysfs):
-    """A tree like /sys, with zones, and the machine's own CPUs. Returns the zones of each package."""
+    """A tree like /sys, with zones, and the machine's own CPUs. Returns of each package its zone, then its parts."""
     powercap = os.path.join(sysfs, "class/powercap")
     cpus = os.path.join(sysfs, "devices/system/cpu")
     os.makedirs(cpus)
@@ -84,12 +84,17 @@ def busy_seconds():
 
 def feed(zones, stop):
     members, before, last = packages(), busy_seconds(), time.monotonic()
+    behind = {package: (0.0, 0.0) for package in zones}
     while not stop.wait(STEP_S):
         now, busy = time.monotonic(), busy_seconds()
-        for package, list_ in zones.items():
+        for package, (whole, *parts) in zones.items():
             busy_s = sum(busy.get(cpu, 0.0) - before.get(cpu, 0.0) for cpu in members[package])
-            for zone in list_:
-                zone.advance(now - last, max(0.0, busy_s))
+            step = (now - last, max(0.0, busy_s))
+            whole.advance(*step)
+            # The parts are a step behind: whatever is read in between, a package has counted what its parts have.
+            for part in parts:
+                part.advance(*behind[package])
+            behind[package] = step
         before, last = busy, now
 
 
