@@ -9,12 +9,12 @@ use super::{
     bands::Bands,
     bins::{Series, TimeBins},
     chart::{Chart, Curve, ValueAxis},
-    metrics::{Inventory, Metric, Unit},
+    metrics::{Inventory, Metric},
     palette,
     scan::{self, Sample, Scanned},
     timeline::Span,
 };
-use crate::log::window::Window;
+use crate::{aipowermeter::fields::Unit, log::window::Window};
 
 /// Curves that can still be told apart.
 const MOST_CURVES: usize = 24;

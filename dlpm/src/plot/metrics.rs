@@ -1,31 +1,15 @@
 //! The curves that can be drawn, and how they are called.
 
-mod fields;
 mod inventory;
 
 use anyhow::{Result, anyhow, bail};
 use serde_json::Value;
 
-pub use self::{
-    fields::{FIELDS, Field},
-    inventory::Inventory,
+pub use self::inventory::Inventory;
+use crate::{
+    aipowermeter::fields::{self, FIELDS, Field, Unit},
+    attribution::ledger::{Ledger, Method, Row, RowKey},
 };
-use crate::attribution::ledger::{Ledger, Method, Row, RowKey};
-
-/// What a value is counted in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unit {
-    /// Watts.
-    Watts,
-    /// Bytes.
-    Bytes,
-    /// Percent.
-    Percent,
-    /// A part of 1.
-    Fraction,
-    /// CPU seconds in an interval.
-    CpuSeconds,
-}
 
 impl Unit {
     /// What stands beside an axis.
@@ -186,8 +170,12 @@ impl Metric {
 /// A field of AIPowerMeter with its keys.
 fn field(name: &str, word: &str, rest: Option<&str>) -> Result<Source> {
     // Its documentation of 2021 has this one with a capital.
-    let word = if word == "Intel_power" { "intel_power" } else { word };
-    let Some(field) = FIELDS.iter().find(|field| field.name == word) else {
+    let word = if word == "Intel_power" {
+        fields::INTEL_POWER.name
+    } else {
+        word
+    };
+    let Some(field) = fields::named(word) else {
         let near = FIELDS
             .iter()
             .map(|field| field.name)

@@ -10,12 +10,10 @@ use serde::{
 use serde_json::value::{RawValue, to_raw_value};
 
 use crate::{
+    aipowermeter::fields::ALIASES,
     log::{Kind, Line},
     printable,
 };
-
-/// The CPU field names of 2021.
-const ALIASES: [&str; 4] = ["cpu_uses", "mem_use_abs", "mem_use_percent", "mem_use_uss"];
 
 /// Length of `+HH:MM`.
 const OFFSET_LENGTH: usize = 6;
@@ -137,7 +135,8 @@ impl Conversion {
             let mut metrics: Object = serde_json::from_str(metrics.get()).map_err(not_json)?;
             if let Some(cpu) = metrics.get("cpu").map(ToOwned::to_owned) {
                 let mut cpu: Object = serde_json::from_str(cpu.get()).map_err(not_json)?;
-                cpu.0.retain(|(key, _)| !ALIASES.contains(&&**key));
+                cpu.0
+                    .retain(|(key, _)| !ALIASES.iter().any(|(alias, _)| *alias.name == **key));
                 metrics.set("cpu", &cpu).map_err(not_json)?;
             }
             object.set("metrics", &metrics).map_err(not_json)?;

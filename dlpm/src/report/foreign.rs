@@ -7,22 +7,22 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use crate::log::Foreign;
+use crate::{aipowermeter::fields, log::Foreign};
 
 /// Pids that are told apart at most.
 const PIDS: usize = 10_000;
 
 /// Watts of the machine, and what the zone is called here.
 const ZONES: [(&str, &str); 5] = [
-    ("intel_power", "package"),
-    ("total_cpu_power", "core"),
-    ("uncore_power", "uncore"),
-    ("total_dram_power", "dram"),
-    ("psys_power", "psys"),
+    (fields::INTEL_POWER.name, "package"),
+    (fields::TOTAL_CPU_POWER.name, "core"),
+    (fields::UNCORE_POWER.name, "uncore"),
+    (fields::TOTAL_DRAM_POWER.name, "dram"),
+    (fields::PSYS_POWER.name, "psys"),
 ];
 
 /// Watts of GPUs, newest name first.
-const PER_GPU: [&str; 2] = ["per_gpu_nvidia_power", "per_gpu_power_draw"];
+const PER_GPU: [&str; 2] = [fields::PER_GPU_NVIDIA_POWER.name, fields::PER_GPU_POWER_DRAW.name];
 
 /// Power of one zone, integrated.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -145,19 +145,21 @@ impl ForeignTotals {
         }
         let entries = |key: &str| cpu.and_then(|cpu| cpu.get(key)?.as_object()).into_iter().flatten();
         let sum = |key: &str| entries(key).filter_map(|(_, value)| value.as_f64()).sum::<f64>() * length_s;
-        let mut of_cpu = ["rel_intel_power", "per_process_cpu_power"].into_iter();
+        let mut of_cpu = [fields::REL_INTEL_POWER.name, fields::PER_PROCESS_CPU_POWER.name].into_iter();
         let of_cpu = of_cpu.find(|key| cpu.is_some_and(|cpu| cpu.contains_key(*key)));
-        between.listed_joules += of_cpu.map_or(0.0, sum) + sum("per_process_dram_power");
-        let of_gpus = gpu.and_then(|gpu| gpu.get("per_gpu_attributable_power")?.get("all")?.as_f64());
+        between.listed_joules += of_cpu.map_or(0.0, sum) + sum(fields::PER_PROCESS_DRAM_POWER.name);
+        let of_gpus = gpu.and_then(|gpu| gpu.get(fields::PER_GPU_ATTRIBUTABLE_POWER.name)?.get("all")?.as_f64());
         between.listed_joules += of_gpus.unwrap_or(0.0) * length_s;
-        self.per_pid(entries("absolute_cpu_time_per_pid"), 1.0, |process| &mut process.cpu_s);
-        self.per_pid(entries("rel_intel_power"), length_s, |process| {
+        self.per_pid(entries(fields::ABSOLUTE_CPU_TIME_PER_PID.name), 1.0, |process| {
+            &mut process.cpu_s
+        });
+        self.per_pid(entries(fields::REL_INTEL_POWER.name), length_s, |process| {
             &mut process.package_joules
         });
-        self.per_pid(entries("per_process_cpu_power"), length_s, |process| {
+        self.per_pid(entries(fields::PER_PROCESS_CPU_POWER.name), length_s, |process| {
             &mut process.core_joules
         });
-        self.per_pid(entries("per_process_dram_power"), length_s, |process| {
+        self.per_pid(entries(fields::PER_PROCESS_DRAM_POWER.name), length_s, |process| {
             &mut process.dram_joules
         });
         Ok(Some(between))

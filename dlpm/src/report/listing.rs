@@ -6,6 +6,7 @@ use anyhow::Result;
 use serde_json::{Map, Value};
 
 use crate::{
+    aipowermeter::fields,
     cli::Format,
     log::{Event, LogLine, LogReader},
     printable::{self, printable},
@@ -15,50 +16,9 @@ use crate::{
     },
 };
 
-/// AIPowerMeter's names and their units.
-const UNITS: [(&str, &str); 34] = [
-    ("per_process_cpu_uses", "fraction of busy CPU time"),
-    ("absolute_cpu_time_per_pid", "CPU seconds in the interval"),
-    ("per_process_mem_use_abs", "bytes"),
-    ("per_process_mem_use_percent", "fraction of used memory"),
-    ("per_process_mem_use_uss", "bytes"),
-    ("total_mem_use", "bytes"),
-    ("intel_power", "W"),
-    ("psys_power", "W"),
-    ("total_dram_power", "W"),
-    ("total_cpu_power", "W"),
-    ("uncore_power", "W"),
-    ("rel_intel_power", "W"),
-    ("per_process_cpu_power", "W"),
-    ("per_process_dram_power", "W"),
-    ("cpu_uses", "fraction of busy CPU time"),
-    ("mem_use_abs", "bytes"),
-    ("mem_use_percent", "fraction of used memory"),
-    ("mem_use_uss", "bytes"),
-    ("nvidia_power", "W"),
-    ("nvidia_draw_absolute", "W"),
-    ("nvidia_use_rate", "percent"),
-    ("nvidia_memory", "bytes"),
-    ("nvidia_estimated_attributable_power_draw", "W"),
-    ("per_gpu_nvidia_power", "W"),
-    ("per_gpu_nvidia_use_rate", "percent"),
-    ("per_gpu_nvidia_memory", "bytes"),
-    ("per_gpu_power_draw", "W"),
-    ("per_gpu_attributable_power", "W"),
-    ("per_gpu_attributable_mem_use", "bytes"),
-    ("per_gpu_per_pid_utilization_absolute", "fraction of SM time"),
-    ("per_gpu_absolute_percent_usage", "fraction of SM time"),
-    ("per_gpu_estimated_attributable_utilization", "fraction of used SM time"),
-    ("sm", "percent of SM time"),
-    ("memory", "bytes"),
-];
-
-/// Names that AIPowerMeter's reader makes itself.
-const OF_READER: [&str; 3] = ["nvidia_attributable_power", "nvidia_mem_use", "nvidia_sm_use"];
-
 /// Why a result cannot have this name: AIPowerMeter's reader knows metrics by their name alone.
 pub fn is_reserved(name: &str) -> Option<&'static str> {
-    if UNITS.iter().any(|(known, _)| *known == name) || OF_READER.contains(&name) {
+    if fields::is_reserved(name) {
         return Some("a metric of the log has that name, and AIPowerMeter's reader would show one for the other");
     }
     (name == super::results::DATE_KEY).then_some("that is the key of its date")
@@ -104,10 +64,7 @@ pub fn list<R: BufRead>(mut reader: LogReader<R>, format: Format) -> Result<Stri
         let metrics: Keys = serde_json::from_str(metrics.get()).map_err(|error| anyhow::anyhow!("{error}"))?;
         for (rank, part) in [(0, metrics.cpu), (1, metrics.gpu)] {
             for (key, value) in part {
-                let unit = UNITS
-                    .iter()
-                    .find(|(known, _)| *known == key)
-                    .map_or("?", |(_, unit)| unit);
+                let unit = fields::named(&key).map_or("?", |field| field.unit_in_words);
                 add(rank, &key, unit, shape(rank, &key, &value));
             }
         }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::{consumers::Areas, survey::Survey};
 use crate::{
+    aipowermeter::fields::{FIELDS, Unit},
     attribution::ledger::Ledger,
     interval::ZoneKind,
     log::window::Window,
@@ -15,7 +16,7 @@ use crate::{
         bins::{Series, TimeBins},
         chart::{self, Chart, Curve, ValueAxis},
         figure::most_bins,
-        metrics::{FIELDS, Metric, Source, Unit},
+        metrics::{Metric, Source},
         palette,
         scan::{Sample, scan},
         timeline::Span,

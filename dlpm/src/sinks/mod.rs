@@ -3,11 +3,9 @@
 //! A ledger becomes lines ([`segments::Segmenter`]), which a thread of its own writes to the output folder
 //! ([`writer::LogWriter`]), and is added to the totals that the summary shows ([`crate::totals`]).
 
-pub mod aipowermeter;
 pub mod beside;
 mod credentials;
 pub mod folder;
-pub mod gpu_metrics;
 pub mod measuring_cost;
 pub mod metadata;
 mod queue;

@@ -12,6 +12,7 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use crate::{
+    aipowermeter::{cpu::CpuMetrics, gpu::GpuMetrics},
     attribution::ledger::{Ledger, ZoneView},
     interval::{Identity, MachineMemory},
     log::{
@@ -22,7 +23,6 @@ use crate::{
         names::{CLOCK_STEP_NS, REPEAT_AFTER_NS},
     },
     phases::{Border, Change},
-    sinks::{aipowermeter::CpuMetrics, gpu_metrics::GpuMetrics},
 };
 
 /// How lines are written.

@@ -4,9 +4,9 @@ use serde_json::{Map, Value};
 
 use super::sequence::Machine;
 use crate::{
+    aipowermeter::{cpu::CpuMetrics, fields, gpu::GpuMetrics},
     attribution::ledger::Ledger,
     log::differs,
-    sinks::{aipowermeter::CpuMetrics, gpu_metrics::GpuMetrics},
 };
 
 /// Two floats that differ by less than this part of them are one: JSON libraries that write 15 significant digits
@@ -15,11 +15,11 @@ const PRECISION: f64 = 1e-14;
 
 /// Keys that need the memory of the machine.
 const OF_MACHINE_MEMORY: [&str; 5] = [
-    "per_process_mem_use_percent",
-    "mem_use_percent",
-    "total_mem_use",
-    "total_dram_power",
-    "per_process_dram_power",
+    fields::PER_PROCESS_MEM_USE_PERCENT.name,
+    fields::MEM_USE_PERCENT.name,
+    fields::TOTAL_MEM_USE.name,
+    fields::TOTAL_DRAM_POWER.name,
+    fields::PER_PROCESS_DRAM_POWER.name,
 ];
 
 /// What in `found` (`metrics.cpu`) is not what the exact part gives, a sentence each.
@@ -33,7 +33,7 @@ pub fn check(found: &Value, ledger: &Ledger, machine: Machine) -> Vec<String> {
         // With some memory, so that every key is made; those that need it are not compared.
         Machine::Unknown => Some(ledger.machine_memory.unwrap_or_default()),
     };
-    let metrics = CpuMetrics::of(ledger, newest, found.contains_key("cpu_uses"));
+    let metrics = CpuMetrics::of(ledger, newest, found.contains_key(fields::CPU_USES.name));
     let Ok(Value::Object(expected)) = serde_json::to_value(&metrics) else {
         return vec!["its metrics cannot be made from its exact part".to_owned()];
     };

@@ -5,23 +5,30 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-use crate::log::{Kind, date::as_written, differs};
+use crate::{
+    aipowermeter::fields,
+    log::{Kind, date::as_written, differs},
+};
 
 /// Keys that every sample has. The reader takes the duration of a recording from the first key, whichever that is.
 const ALWAYS: [&str; 5] = [
-    "per_process_cpu_uses",
-    "absolute_cpu_time_per_pid",
-    "per_process_mem_use_abs",
-    "per_process_mem_use_percent",
-    "per_process_mem_use_uss",
+    fields::PER_PROCESS_CPU_USES.name,
+    fields::ABSOLUTE_CPU_TIME_PER_PID.name,
+    fields::PER_PROCESS_MEM_USE_ABS.name,
+    fields::PER_PROCESS_MEM_USE_PERCENT.name,
+    fields::PER_PROCESS_MEM_USE_USS.name,
 ];
 
 /// Keys that the reader takes of `metrics.gpu`; it crashes without one.
-const GPU_SCALARS: [&str; 3] = ["nvidia_memory", "nvidia_power", "nvidia_use_rate"];
+const GPU_SCALARS: [&str; 3] = [
+    fields::NVIDIA_MEMORY.name,
+    fields::NVIDIA_POWER.name,
+    fields::NVIDIA_USE_RATE.name,
+];
 const GPU_MAPS: [&str; 3] = [
-    "per_gpu_nvidia_memory",
-    "per_gpu_nvidia_power",
-    "per_gpu_nvidia_use_rate",
+    fields::PER_GPU_NVIDIA_MEMORY.name,
+    fields::PER_GPU_NVIDIA_POWER.name,
+    fields::PER_GPU_NVIDIA_USE_RATE.name,
 ];
 
 /// What has been read of a log.
@@ -105,8 +112,13 @@ impl ReaderRules {
             }
         }
         let needs = |key, needed: &[&str]| !cpu.contains_key(key) || needed.iter().all(|key| cpu.contains_key(*key));
-        let memory = ["per_process_mem_use_abs", "per_process_mem_use_uss", "total_mem_use"];
-        if !needs("total_dram_power", &memory) || !needs("per_process_mem_use_abs", &memory[1..2]) {
+        let memory = [
+            fields::PER_PROCESS_MEM_USE_ABS.name,
+            fields::PER_PROCESS_MEM_USE_USS.name,
+            fields::TOTAL_MEM_USE.name,
+        ];
+        if !needs(fields::TOTAL_DRAM_POWER.name, &memory) || !needs(fields::PER_PROCESS_MEM_USE_ABS.name, &memory[1..2])
+        {
             failures.push("keys of memory are missing".to_owned());
         }
         let gpu_keys = gpu.map(|gpu| gpu_keys(gpu, &mut failures)).unwrap_or_default();

@@ -148,6 +148,6 @@ fn metrics_of(line: &Value) -> Value {
     let recorded = crate::log::exact::Exact::read(&line["dlpm"]).unwrap();
     let ledger = recorded.ledger(0).unwrap();
     let aliases = line["metrics"]["cpu"].get("cpu_uses").is_some();
-    let metrics = crate::sinks::aipowermeter::CpuMetrics::of(&ledger, ledger.machine_memory, aliases);
+    let metrics = crate::aipowermeter::cpu::CpuMetrics::of(&ledger, ledger.machine_memory, aliases);
     serde_json::to_value(metrics).unwrap()
 }

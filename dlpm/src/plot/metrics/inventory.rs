@@ -61,7 +61,7 @@ impl Inventory {
 
     /// Adds the fields of AIPowerMeter in a line.
     pub fn add_fields(&mut self, metrics: &Value) {
-        for field in &FIELDS {
+        for field in FIELDS {
             let Some(value) = field.find(metrics) else { continue };
             let keys = self.fields.entry(field.name).or_default();
             add_keys(keys, field, value, "");
@@ -90,7 +90,7 @@ impl Inventory {
     /// What there is, a line for each kind.
     pub fn list(&self) -> Vec<String> {
         let mut lines = Vec::new();
-        for field in &FIELDS {
+        for field in FIELDS {
             match self.fields.get(field.name) {
                 Some(keys) if !field.keys.is_empty() && !keys.is_empty() => {
                     lines.push(format!("{} ({})", field.form(), some_of(keys.iter())));

@@ -3,65 +3,34 @@
 //! Figures are floats here and nowhere else in the log; each is made from the integers of the exact part. Its reader
 //! takes scalars and flat maps of numbers only, so that what is not known is left out, never `null`.
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
+use super::{
+    fields::{self, Field},
+    values::{ByPid, Value, Values},
+};
 use crate::{
     attribution::ledger::{LeafZone, Ledger, Row, RowKey},
     interval::{MachineMemory, ZoneKind},
 };
 
-/// A number per process, by its pid, in this order.
-#[derive(Clone, Debug, Default, PartialEq)]
-struct ByPid<T>(Vec<(u32, T)>);
-
-impl<T: Copy> ByPid<T> {
-    fn map<U>(&self, figure: impl Fn(T) -> U) -> ByPid<U> {
-        ByPid(self.0.iter().map(|(pid, value)| (*pid, figure(*value))).collect())
-    }
-}
-
-impl<T: Serialize> Serialize for ByPid<T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(pid, value)| (pid, value)))
-    }
-}
+/// The fields that need a meter.
+const METERED: [&Field; 8] = [
+    &fields::INTEL_POWER,
+    &fields::PSYS_POWER,
+    &fields::TOTAL_DRAM_POWER,
+    &fields::TOTAL_CPU_POWER,
+    &fields::UNCORE_POWER,
+    &fields::REL_INTEL_POWER,
+    &fields::PER_PROCESS_CPU_POWER,
+    &fields::PER_PROCESS_DRAM_POWER,
+];
 
 /// The object `metrics.cpu`. The reader takes the duration of a recording from its first key, which therefore is one
 /// that every line has.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct CpuMetrics {
-    per_process_cpu_uses: ByPid<f64>,
-    absolute_cpu_time_per_pid: ByPid<f64>,
-    per_process_mem_use_abs: ByPid<u64>,
-    per_process_mem_use_percent: ByPid<f64>,
-    per_process_mem_use_uss: ByPid<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    total_mem_use: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    intel_power: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    psys_power: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    total_dram_power: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    total_cpu_power: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    uncore_power: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rel_intel_power: Option<ByPid<f64>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    per_process_cpu_power: Option<ByPid<f64>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    per_process_dram_power: Option<ByPid<f64>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cpu_uses: Option<ByPid<f64>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    mem_use_abs: Option<ByPid<u64>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    mem_use_percent: Option<ByPid<f64>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    mem_use_uss: Option<ByPid<u64>>,
-}
+#[serde(transparent)]
+pub struct CpuMetrics(Values);
 
 impl CpuMetrics {
     /// The metrics of `ledger`. `machine` is the newest reading of the machine's memory, which may be older than the
@@ -82,46 +51,52 @@ impl CpuMetrics {
         let package = figures.package_kind();
         let resident = figures.per_process(|row| row.memory.map(|memory| memory.resident_bytes()));
         let cpu_ns = figures.per_process(|row| Some(row.cpu_ns()));
-        let mut metrics = Self {
-            per_process_cpu_uses: fractions(&cpu_ns, figures.busy_ns()),
-            absolute_cpu_time_per_pid: cpu_ns.map(|ns| float(ns) / 1e9),
-            per_process_mem_use_percent: fractions(&resident, used_bytes),
-            per_process_mem_use_abs: resident,
-            per_process_mem_use_uss: figures.per_process(|row| row.memory.and_then(|memory| memory.uss_bytes)),
-            total_mem_use,
-            intel_power: package.and_then(|kind| watts.of(figures.of_roots(kind)?)),
-            psys_power: figures.of_roots(ZoneKind::Psys).and_then(|uj| watts.of(uj)),
-            total_dram_power: dram_uj.as_ref().and_then(|sum| watts.of(sum.total_uj)),
-            total_cpu_power: figures.of_meters(ZoneKind::Core).and_then(|uj| watts.of(uj)),
-            uncore_power: figures.of_meters(ZoneKind::Uncore).and_then(|uj| watts.of(uj)),
-            rel_intel_power: package
-                .and_then(|kind| figures.of_leaves(|leaf| is_inside(leaf, kind)))
-                .and_then(|sum| watts.per_process(&sum)),
-            per_process_cpu_power: core_uj.as_ref().and_then(|sum| watts.per_process(sum)),
-            per_process_dram_power: dram_uj.as_ref().and_then(|sum| watts.per_process(sum)),
-            ..Self::default()
+        let uss_bytes = figures.per_process(|row| row.memory.and_then(|memory| memory.uss_bytes));
+        let rel_intel_power = package
+            .and_then(|kind| figures.of_leaves(|leaf| is_inside(leaf, kind)))
+            .and_then(|sum| watts.per_process(&sum));
+
+        let mut values = Values::default();
+        let mut put = |field, value: Option<Value>| values.put(field, value);
+        put(
+            &fields::PER_PROCESS_CPU_USES,
+            Some(fractions(&cpu_ns, figures.busy_ns()).into()),
+        );
+        put(
+            &fields::ABSOLUTE_CPU_TIME_PER_PID,
+            Some(cpu_ns.map(|ns| float(ns) / 1e9).into()),
+        );
+        put(&fields::PER_PROCESS_MEM_USE_ABS, Some(resident.clone().into()));
+        put(
+            &fields::PER_PROCESS_MEM_USE_PERCENT,
+            Some(fractions(&resident, used_bytes).into()),
+        );
+        put(&fields::PER_PROCESS_MEM_USE_USS, Some(uss_bytes.into()));
+        put(&fields::TOTAL_MEM_USE, total_mem_use.map(Value::Integer));
+        let mut put_watts = |field, uj: Option<u64>| put(field, uj.and_then(|uj| watts.of(uj)).map(Value::Number));
+        put_watts(&fields::INTEL_POWER, package.and_then(|kind| figures.of_roots(kind)));
+        put_watts(&fields::PSYS_POWER, figures.of_roots(ZoneKind::Psys));
+        put_watts(&fields::TOTAL_DRAM_POWER, dram_uj.as_ref().map(|sum| sum.total_uj));
+        put_watts(&fields::TOTAL_CPU_POWER, figures.of_meters(ZoneKind::Core));
+        put_watts(&fields::UNCORE_POWER, figures.of_meters(ZoneKind::Uncore));
+        put(&fields::REL_INTEL_POWER, rel_intel_power.map(Value::from));
+        let mut put_split = |field, sum: Option<LeafSum>| {
+            put(field, sum.and_then(|sum| watts.per_process(&sum)).map(Value::from));
         };
+        put_split(&fields::PER_PROCESS_CPU_POWER, core_uj);
+        put_split(&fields::PER_PROCESS_DRAM_POWER, dram_uj);
         if aliases {
-            metrics.cpu_uses = Some(metrics.per_process_cpu_uses.clone());
-            metrics.mem_use_abs = Some(metrics.per_process_mem_use_abs.clone());
-            metrics.mem_use_percent = Some(metrics.per_process_mem_use_percent.clone());
-            metrics.mem_use_uss = Some(metrics.per_process_mem_use_uss.clone());
+            for (alias, original) in fields::ALIASES {
+                let value = values.get(original).cloned();
+                values.put(alias, value);
+            }
         }
-        metrics
+        Self(values)
     }
 
     /// Which of the keys that need a meter are there, in a fixed order.
     pub fn power_keys(&self) -> [bool; 8] {
-        [
-            self.intel_power.is_some(),
-            self.psys_power.is_some(),
-            self.total_dram_power.is_some(),
-            self.total_cpu_power.is_some(),
-            self.uncore_power.is_some(),
-            self.rel_intel_power.is_some(),
-            self.per_process_cpu_power.is_some(),
-            self.per_process_dram_power.is_some(),
-        ]
+        METERED.map(|field| self.0.get(field).is_some())
     }
 }
 
@@ -190,16 +165,13 @@ impl<'a> Figures<'a> {
 
     /// `value` summed over the rows of each pid. The rows are in the order of their pids.
     fn per_process(&self, value: impl Fn(&Row) -> Option<u64>) -> ByPid<u64> {
-        let mut by_pid: Vec<(u32, u64)> = Vec::with_capacity(self.ledger.rows.len());
+        let mut by_pid = ByPid(Vec::with_capacity(self.ledger.rows.len()));
         for row in &self.ledger.rows {
             if let (RowKey::Process(id, _), Some(value)) = (&row.key, value(row)) {
-                match by_pid.last_mut() {
-                    Some((pid, sum)) if *pid == id.tgid => *sum = sum.saturating_add(value),
-                    _ => by_pid.push((id.tgid, value)),
-                }
+                by_pid.add(id.tgid, value);
             }
         }
-        ByPid(by_pid)
+        by_pid
     }
 }
 

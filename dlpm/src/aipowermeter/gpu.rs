@@ -3,38 +3,18 @@
 //! GPUs are named by their index. Its reader wants every GPU that is there to have a number in each of the maps that
 //! it takes; so the GPUs here are those whose energy is known, and a line in which there is none has no `metrics.gpu`.
 
-use std::collections::BTreeMap;
-
 use serde::Serialize;
 
+use super::{
+    fields,
+    values::{ByGpu, ByPid, Value, Values},
+};
 use crate::attribution::ledger::{GpuFacts, GpuUse, Ledger, Row, RowKey};
-
-/// By the index of the GPU.
-type ByGpu<T> = BTreeMap<String, T>;
-
-/// By pid, the listed processes.
-type ByPid<T> = BTreeMap<u32, T>;
 
 /// The object `metrics.gpu`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct GpuMetrics {
-    nvidia_power: f64,
-    nvidia_use_rate: f64,
-    nvidia_memory: u64,
-    per_gpu_nvidia_power: ByGpu<f64>,
-    per_gpu_nvidia_use_rate: ByGpu<f64>,
-    per_gpu_nvidia_memory: ByGpu<u64>,
-    nvidia_draw_absolute: f64,
-    nvidia_estimated_attributable_power_draw: f64,
-    per_gpu_power_draw: ByGpu<f64>,
-    per_gpu_attributable_power: ByGpu<f64>,
-    per_gpu_attributable_mem_use: ByGpu<ByPid<u64>>,
-    per_gpu_per_pid_utilization_absolute: ByGpu<ByPid<f64>>,
-    per_gpu_absolute_percent_usage: ByGpu<f64>,
-    per_gpu_estimated_attributable_utilization: ByGpu<f64>,
-    sm: ByGpu<ByPid<f64>>,
-    memory: ByGpu<ByPid<u64>>,
-}
+#[serde(transparent)]
+pub struct GpuMetrics(Values);
 
 impl GpuMetrics {
     /// The metrics of `ledger`; `None` without a GPU whose energy is known.
@@ -48,51 +28,62 @@ impl GpuMetrics {
             return None;
         }
         let watts = |uj: u64| float(uj) / float(length_ns) * 1000.0;
-        let total_uj = |of: &dyn Fn(&Gpu<'_>) -> u64| gpus.iter().fold(0, |sum: u64, gpu| sum.saturating_add(of(gpu)));
-        let draw = watts(total_uj(&|gpu| gpu.energy_uj));
-        let attributable = watts(total_uj(&|gpu| gpu.listed_uj));
+        let total = |of: &dyn Fn(&Gpu<'_>) -> u64| gpus.iter().fold(0, |sum: u64, gpu| sum.saturating_add(of(gpu)));
+        let draw = watts(total(&|gpu| gpu.energy_uj));
+        let attributable = watts(total(&|gpu| gpu.listed_uj));
         // 100 % over the interval, in percent × µs.
         let percent = |percent_us: u64| float(percent_us) / (float(length_ns) / 1000.0);
 
-        let mut metrics = Self {
-            nvidia_power: draw,
-            nvidia_draw_absolute: draw,
-            nvidia_estimated_attributable_power_draw: attributable,
-            ..Self::default()
+        let use_rate = |gpu: &Gpu<'_>| {
+            let measured = gpu.facts.utilization_percent.map(f64::from);
+            measured.unwrap_or_else(|| percent(gpu.sm_percent_us).min(100.0))
         };
-        for gpu in &gpus {
-            let index = || gpu.facts.index.to_string();
-            let sm: ByPid<f64> = gpu.listed_by_pid(|usage| Some(usage.sm_percent_us), percent);
-            let memory = gpu.listed_by_pid(|usage| usage.memory_bytes, |bytes| bytes);
-            let use_rate = gpu
-                .facts
-                .utilization_percent
-                .map_or_else(|| percent(gpu.sm_percent_us).min(100.0), f64::from);
-            let used_bytes = gpu.facts.memory_used_bytes.unwrap_or(gpu.memory_bytes);
-            metrics.nvidia_memory = metrics.nvidia_memory.saturating_add(used_bytes);
-            metrics.nvidia_use_rate += use_rate / float(gpus.len() as u64);
-            metrics.per_gpu_nvidia_power.insert(index(), watts(gpu.energy_uj));
-            metrics.per_gpu_nvidia_use_rate.insert(index(), use_rate);
-            metrics.per_gpu_nvidia_memory.insert(index(), used_bytes);
-            metrics.per_gpu_power_draw.insert(index(), watts(gpu.energy_uj));
-            metrics.per_gpu_attributable_power.insert(index(), watts(gpu.listed_uj));
-            let absolute = sm.iter().map(|(pid, percent)| (*pid, percent / 100.0)).collect();
-            metrics.per_gpu_per_pid_utilization_absolute.insert(index(), absolute);
-            metrics
-                .per_gpu_absolute_percent_usage
-                .insert(index(), percent(gpu.listed_sm_percent_us) / 100.0);
-            metrics
-                .per_gpu_estimated_attributable_utilization
-                .insert(index(), fraction(gpu.listed_sm_percent_us, gpu.sm_percent_us));
-            metrics.per_gpu_attributable_mem_use.insert(index(), memory.clone());
-            metrics.sm.insert(index(), sm);
-            metrics.memory.insert(index(), memory);
-        }
-        metrics
-            .per_gpu_attributable_power
-            .insert("all".to_owned(), attributable);
-        Some(metrics)
+        let used_bytes = |gpu: &Gpu<'_>| gpu.facts.memory_used_bytes.unwrap_or(gpu.memory_bytes);
+        let number = |of: &dyn Fn(&Gpu<'_>) -> f64| by_gpu(&gpus, of);
+        let mut attributable_power = number(&|gpu| watts(gpu.listed_uj));
+        attributable_power.insert("all".to_owned(), attributable);
+        let memory = by_gpu(&gpus, &|gpu| gpu.listed_by_pid(|usage| usage.memory_bytes));
+        let sm = by_gpu(&gpus, &|gpu| {
+            gpu.listed_by_pid(|usage| Some(usage.sm_percent_us)).map(percent)
+        });
+        let mean_use_rate = gpus
+            .iter()
+            .fold(0.0, |sum, gpu| sum + use_rate(gpu) / float(gpus.len() as u64));
+
+        let mut values = Values::default();
+        let mut put = |field, value: Value| values.put(field, Some(value));
+        put(&fields::NVIDIA_POWER, draw.into());
+        put(&fields::NVIDIA_USE_RATE, mean_use_rate.into());
+        put(&fields::NVIDIA_MEMORY, total(&used_bytes).into());
+        put(
+            &fields::PER_GPU_NVIDIA_POWER,
+            number(&|gpu| watts(gpu.energy_uj)).into(),
+        );
+        put(&fields::PER_GPU_NVIDIA_USE_RATE, number(&use_rate).into());
+        put(&fields::PER_GPU_NVIDIA_MEMORY, by_gpu(&gpus, &used_bytes).into());
+        put(&fields::NVIDIA_DRAW_ABSOLUTE, draw.into());
+        put(&fields::NVIDIA_ESTIMATED_ATTRIBUTABLE_POWER_DRAW, attributable.into());
+        put(&fields::PER_GPU_POWER_DRAW, number(&|gpu| watts(gpu.energy_uj)).into());
+        put(&fields::PER_GPU_ATTRIBUTABLE_POWER, attributable_power.into());
+        put(&fields::PER_GPU_ATTRIBUTABLE_MEM_USE, memory.clone().into());
+        let absolute: ByGpu<ByPid<f64>> = sm
+            .iter()
+            .map(|(index, sm)| (index.clone(), sm.map(|percent| percent / 100.0)))
+            .collect();
+        put(&fields::PER_GPU_PER_PID_UTILIZATION_ABSOLUTE, absolute.into());
+        let used = number(&|gpu| percent(gpu.listed_sm_percent_us) / 100.0);
+        put(&fields::PER_GPU_ABSOLUTE_PERCENT_USAGE, used.into());
+        let share = number(&|gpu| fraction(gpu.listed_sm_percent_us, gpu.sm_percent_us));
+        put(&fields::PER_GPU_ESTIMATED_ATTRIBUTABLE_UTILIZATION, share.into());
+        put(&fields::SM, sm.into());
+        put(&fields::MEMORY, memory.into());
+        Some(Self(values))
     }
+}
+
+/// A value of each GPU, by its index.
+fn by_gpu<T>(gpus: &[Gpu<'_>], of: &dyn Fn(&Gpu<'_>) -> T) -> ByGpu<T> {
+    gpus.iter().map(|gpu| (gpu.facts.index.to_string(), of(gpu))).collect()
 }
 
 /// A GPU whose energy is known.
@@ -141,16 +132,15 @@ impl<'a> Gpu<'a> {
         row.gpus.get(&self.facts.zone)
     }
 
-    /// A number of each listed process that has one, rows of one pid summed.
-    fn listed_by_pid<T>(&self, value: impl Fn(&GpuUse) -> Option<u64>, unit: impl Fn(u64) -> T) -> ByPid<T> {
-        let mut by_pid: ByPid<u64> = ByPid::new();
+    /// A number of each listed process that has one, rows of one pid summed. The rows are in the order of their pids.
+    fn listed_by_pid(&self, value: impl Fn(&GpuUse) -> Option<u64>) -> ByPid<u64> {
+        let mut by_pid = ByPid::default();
         for row in self.rows {
             if let (RowKey::Process(id, _), Some(value)) = (&row.key, self.of_row(row).and_then(&value)) {
-                let sum = by_pid.entry(id.tgid).or_default();
-                *sum = sum.saturating_add(value);
+                by_pid.add(id.tgid, value);
             }
         }
-        by_pid.into_iter().map(|(pid, sum)| (pid, unit(sum))).collect()
+        by_pid
     }
 }
 
