@@ -332,8 +332,6 @@ fn for_tests(attribute: &Attribute) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
-
     use std::env;
 
     use super::*;

@@ -3,7 +3,10 @@
 //!
 //! [`fields`] is the table of its names. No other file of dlpm writes one of them.
 
+pub mod conversion;
 pub mod cpu;
 pub mod fields;
 pub mod gpu;
+pub mod recorded;
+pub mod rules;
 mod values;

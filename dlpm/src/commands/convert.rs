@@ -12,6 +12,7 @@ use dlpm_model::FILE_NAME;
 
 use super::caller;
 use crate::{
+    aipowermeter::conversion::{Conversion, Converted},
     causes::told,
     cli::ConvertArgs,
     files,
@@ -19,7 +20,6 @@ use crate::{
         names::{LOG_NAME, METADATA_NAME, RESULTS_NAME},
         torn::looks_torn,
     },
-    report::conversion::{Conversion, Converted},
     sinks::{
         beside,
         folder::{FolderMode, OutputFolder},

@@ -45,7 +45,12 @@ fn report(args: &ReportArgs) -> Result<String> {
     let timezone = super::local_timezone();
     let reader = LogReader::open(&args.folder)?;
     if args.list {
-        return listing::list(reader, args.format).context("the log cannot be listed");
+        let listing = listing::list(reader).context("the log cannot be listed")?;
+        return match args.format {
+            Format::Table => Ok(listing.table()),
+            Format::Json => listing.json(),
+            Format::Csv => listing.csv(),
+        };
     }
     let path = reader.path().to_owned();
     let folder = path.parent().unwrap_or(Path::new("."));

@@ -4,8 +4,9 @@ use std::{collections::BTreeMap, io::BufRead};
 
 use jiff::tz::TimeZone;
 
-use super::{facts::joules, foreign::ForeignTotals, results::Results};
+use super::{facts::joules, results::Results};
 use crate::{
+    aipowermeter::recorded::ForeignTotals,
     attribution::ledger::Ledger,
     log::{
         Dropped, Event, LogError, LogLine, LogReader, PassedOver,

@@ -7,7 +7,6 @@ use serde_json::{Map, Value};
 
 use crate::{
     aipowermeter::fields,
-    cli::Format,
     log::{Event, LogLine, LogReader},
     printable::{self, printable},
     tables::{
@@ -32,12 +31,63 @@ struct Metric {
     samples: u64,
 }
 
-/// Reads the log to its end; a table, JSON or CSV of its metrics.
+/// The metrics of a log, those of the CPU first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listing(BTreeMap<(u8, String), Metric>);
+
+impl Listing {
+    fn records(&self) -> Vec<Record> {
+        let metrics = self.0.iter().map(|((_, name), metric)| {
+            Record::default()
+                .with("metric", name.as_str())
+                .with("unit", metric.unit)
+                .with("per", metric.per)
+                .with("samples", metric.samples)
+        });
+        metrics.collect()
+    }
+
+    /// A list of objects.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be encoded.
+    pub fn json(&self) -> Result<String> {
+        let text = serde_json::to_string_pretty(&self.records())?;
+        Ok(format!("{}\n", printable::json(&text)))
+    }
+
+    /// The same as CSV.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be encoded.
+    pub fn csv(&self) -> Result<String> {
+        record::csv(&self.records())
+    }
+
+    /// A table for people.
+    pub fn table(&self) -> String {
+        let head = ["metric", "unit", "one for each", "samples"].map(str::to_owned);
+        let mut table = grid(head.into(), 3, 140);
+        for ((_, name), metric) in &self.0 {
+            table.add_row([
+                printable(name),
+                metric.unit.to_owned(),
+                metric.per.to_owned(),
+                metric.samples.to_string(),
+            ]);
+        }
+        format!("{}\n", trimmed(&table))
+    }
+}
+
+/// Reads the log to its end, for the metrics that it has.
 ///
 /// # Errors
 ///
 /// Where the log cannot be read.
-pub fn list<R: BufRead>(mut reader: LogReader<R>, format: Format) -> Result<String> {
+pub fn list<R: BufRead>(mut reader: LogReader<R>) -> Result<Listing> {
     let mut metrics: BTreeMap<(u8, String), Metric> = BTreeMap::new();
     let mut add = |rank: u8, name: &str, unit: &'static str, per: &'static str| {
         let metric = metrics
@@ -69,39 +119,7 @@ pub fn list<R: BufRead>(mut reader: LogReader<R>, format: Format) -> Result<Stri
             }
         }
     }
-    let records: Vec<Record> = metrics
-        .iter()
-        .map(|((_, name), metric)| {
-            Record::default()
-                .with("metric", name.as_str())
-                .with("unit", metric.unit)
-                .with("per", metric.per)
-                .with("samples", metric.samples)
-        })
-        .collect();
-    match format {
-        Format::Json => Ok(format!(
-            "{}\n",
-            printable::json(&serde_json::to_string_pretty(&records)?)
-        )),
-        Format::Csv => record::csv(&records),
-        Format::Table => {
-            let mut table = grid(
-                ["metric", "unit", "one for each", "samples"].map(str::to_owned).into(),
-                3,
-                140,
-            );
-            for ((_, name), metric) in &metrics {
-                table.add_row([
-                    printable(name),
-                    metric.unit.to_owned(),
-                    metric.per.to_owned(),
-                    metric.samples.to_string(),
-                ]);
-            }
-            Ok(format!("{}\n", trimmed(&table)))
-        }
-    }
+    Ok(Listing(metrics))
 }
 
 #[derive(serde::Deserialize)]

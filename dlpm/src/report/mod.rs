@@ -4,9 +4,7 @@
 //! [`text`] sentences for a terminal.
 
 pub mod collect;
-pub mod conversion;
 pub mod facts;
-pub mod foreign;
 pub mod listing;
 pub mod metadata;
 pub mod model;

@@ -1,10 +1,13 @@
 //! The tables of a report, for every way to write them.
 
-use super::{collect::Collected, foreign::ForeignProcess};
-use crate::tables::{
-    Column, Depth, Kind, Look, Row, Table, Unit, Value, consumers, given, gpus, largest,
-    phases::{self, Inferences},
-    zones,
+use super::collect::Collected;
+use crate::{
+    aipowermeter::recorded::ForeignProcess,
+    tables::{
+        Column, Depth, Kind, Look, Row, Table, Unit, Value, consumers, given, gpus, largest,
+        phases::{self, Inferences},
+        zones,
+    },
 };
 
 /// What tables are made of.

@@ -9,7 +9,6 @@ pub mod files;
 mod laws;
 mod metrics;
 mod phases;
-mod rules;
 mod sequence;
 
 #[cfg(test)]
@@ -27,11 +26,11 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
+    aipowermeter::rules::{self, ReaderRules},
     attribution::ledger::Ledger,
     files::{Beyond, next_line},
     log::{Event, Kind, exact::Exact},
 };
-use rules::ReaderRules;
 use sequence::{Expected, Sequence};
 
 /// Failures that are kept of one line: one wrong number makes several sums wrong.

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{events, metrics, phases::PhaseEvents, rules};
+use super::{events, metrics, phases::PhaseEvents};
 use crate::{
+    aipowermeter::rules,
     attribution::{
         energy_tree::{self, Carries, Span},
         ledger::Ledger,

