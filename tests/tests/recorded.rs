@@ -167,9 +167,10 @@ fn said(name: &str, folder: &Path) -> BTreeMap<String, Vec<u8>> {
     said
 }
 
-/// A page with digests in the place of its scripts, which hold the figures of every interval.
+/// A page with digests in the place of its scripts, which hold the figures of every interval, and without the version.
 fn without_data(page: Vec<u8>) -> Vec<u8> {
     let page = String::from_utf8(page).unwrap();
+    let page = page.replace(concat!("dlpm ", env!("CARGO_PKG_VERSION")), "dlpm VERSION");
     let mut parts = page.split("<script");
     let mut short = parts.next().unwrap().to_owned();
     for part in parts {
