@@ -147,7 +147,7 @@ fn edges(root: &Path, folder: &Path) -> Result<Edges> {
         root,
         edges: Edges::new(),
     };
-    reader.file(&folder.join("lib.rs"), &folder.to_path_buf(), &[])?;
+    reader.file(&folder.join("lib.rs"), folder, &[])?;
     Ok(reader.edges)
 }
 
