@@ -8,9 +8,9 @@ use super::*;
 use crate::interval::{
     CpuInterval, MachineMemory, MemoryReading, MeterSource, Process, ProcessId, Usage, ZoneKind, ZoneReading,
 };
-use crate::tenants::{
-    Kind, Tenant, Wanted,
-    sums::{Owner, by_owner},
+use crate::{
+    tenants::{Kind, Tenant, Wanted},
+    totals::owners::{Owner, by_owner},
 };
 
 /// Numbers of the size that occurs, and the largest there are.

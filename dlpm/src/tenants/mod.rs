@@ -4,7 +4,6 @@
 //! nothing that a user can write. Everything else that is known of it is a label.
 
 mod name;
-pub mod sums;
 mod wanted;
 
 use std::{collections::BTreeMap, fmt, sync::Arc};

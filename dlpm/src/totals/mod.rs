@@ -1,10 +1,11 @@
 //! Sums over the ledgers of a trace, in bounded memory. No IO and no clock: everything comes from ledgers.
 //!
-//! [`Totals`] is by zone, kind of row, process and cgroup; [`comms`] by name, [`gpus`] by GPU, [`phases`] by phase.
+//! [`Totals`] is by zone, kind of row, process and cgroup; [`comms`] by name, [`gpus`] by GPU, [`owners`] by tenant, [`phases`] by phase.
 
 mod amounts;
 pub mod comms;
 pub mod gpus;
+pub mod owners;
 pub mod phases;
 
 use std::{

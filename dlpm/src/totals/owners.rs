@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::Node;
-use crate::attribution::ledger::{Ledger, Row, RowKey};
+use crate::{
+    attribution::ledger::{Ledger, Row, RowKey},
+    tenants::Node,
+};
 
 /// Whose the energy of a row is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
