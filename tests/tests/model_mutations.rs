@@ -1,8 +1,13 @@
 //! Files of models that were damaged at random: reading them neither panics nor hangs nor takes much memory.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
+#[path = "../../dlpm/model/tests/build/damage.rs"]
+#[expect(dead_code, reason = "the tests of the newer formats use more of it")]
+mod damage;
+
 use std::{cell::Cell, fs};
 
+use damage::{apply, limit, mutation, peak_kib};
 use dlpm_model::{self as model, Options};
 use dlpm_tests::{
     model_files::{archive, folder, safetensors},
@@ -15,7 +20,7 @@ use proptest::{
     prelude::*,
     test_runner::{Config, TestRunner},
 };
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::Resource;
 
 /// Mutated files.
 const CASES: u32 = 10_500;
@@ -25,80 +30,6 @@ const MEMORY_BYTES: u64 = 256 << 20;
 
 /// CPU time of all files, beyond which something hangs: some hundred times what a machine needs for it.
 const CPU_SECONDS: u64 = 3_600;
-
-/// What is done to the bytes of a file; positions are shares of its length.
-#[derive(Clone, Debug)]
-enum Mutation {
-    Set(f64, u8),
-    Flip(f64, u8),
-    Insert(f64, Vec<u8>),
-    Delete(f64, u8),
-    Copy(f64, f64, u8),
-    Cut(f64),
-}
-
-fn mutation() -> impl Strategy<Value = Mutation> {
-    let at = || 0.0..1.0f64;
-    // Ends of ranges, in the forms in which Protocol Buffers, JSON and pickles write them.
-    let extreme = prop::sample::select(vec![
-        vec![0xff; 9],
-        vec![0xff, 0xff, 0xff, 0xff, 0x0f],
-        b"9223372036854775807".to_vec(),
-        b"-1".to_vec(),
-        b"[".repeat(300),
-        b"{\"a\":".repeat(200),
-        vec![0; 8],
-        vec![0x7f, 0xff, 0xff, 0xff],
-    ]);
-    prop_oneof![
-        4 => (at(), any::<u8>()).prop_map(|(at, byte)| Mutation::Set(at, byte)),
-        6 => (at(), 0..8u8).prop_map(|(at, bit)| Mutation::Flip(at, bit)),
-        1 => (at(), extreme).prop_map(|(at, bytes)| Mutation::Insert(at, bytes)),
-        1 => (at(), any::<u8>()).prop_map(|(at, count)| Mutation::Delete(at, count)),
-        1 => (at(), at(), any::<u8>()).prop_map(|(from, to, count)| Mutation::Copy(from, to, count)),
-        1 => at().prop_map(Mutation::Cut),
-    ]
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_precision_loss,
-    clippy::cast_sign_loss,
-    reason = "any position will do"
-)]
-fn apply(mutation: &Mutation, bytes: &mut Vec<u8>) {
-    let place = |at: f64| (at * bytes.len() as f64) as usize;
-    match mutation {
-        Mutation::Set(at, byte) => {
-            let at = place(*at);
-            if let Some(found) = bytes.get_mut(at) {
-                *found = *byte;
-            }
-        }
-        Mutation::Flip(at, bit) => {
-            let at = place(*at);
-            if let Some(found) = bytes.get_mut(at) {
-                *found ^= 1 << bit;
-            }
-        }
-        Mutation::Insert(at, new) => {
-            let at = place(*at);
-            bytes.splice(at..at, new.iter().copied());
-        }
-        Mutation::Delete(at, count) => {
-            let at = place(*at);
-            let end = (at + usize::from(*count)).min(bytes.len());
-            bytes.drain(at..end);
-        }
-        Mutation::Copy(from, to, count) => {
-            let (from, to) = (place(*from), place(*to));
-            let end = (from + usize::from(*count)).min(bytes.len());
-            let copied = bytes[from..end].to_vec();
-            bytes.splice(to..to, copied);
-        }
-        Mutation::Cut(at) => bytes.truncate(place(*at)),
-    }
-}
 
 /// How the mutated bytes become a file: the checksums of an archive would hide all but its list from the mutations.
 #[derive(Clone, Copy, Debug)]
@@ -203,26 +134,6 @@ fn wrapped(wrap: Wrap, bytes: Vec<u8>) -> Vec<u8> {
             file
         }
     }
-}
-
-/// Lowers a limit of this process, which is this one test.
-fn limit(resource: Resource, most: u64) {
-    let maximum = getrlimit(resource).maximum;
-    let most = maximum.map_or(most, |maximum| maximum.min(most));
-    setrlimit(
-        resource,
-        Rlimit {
-            current: Some(most),
-            maximum,
-        },
-    )
-    .unwrap();
-}
-
-fn peak_kib() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
 #[test]

@@ -1,44 +1,19 @@
 //! `.keras`: parameters and operations from the configuration of the layers.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
-use std::{
-    fs,
-    io::{Cursor, Write as _},
-};
+mod build;
 
+use std::fs;
+
+use build::keras::{file, layer, sequential};
 use dlpm_model::{self as model, ModelError, Options, Summary};
 use serde_json::{Value, json};
-use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 
 fn read(config: &Value) -> Result<Summary, ModelError> {
-    let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
-    let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
-    let metadata = json!({ "keras_version": "3.8.0" }).to_string();
-    for (name, text) in [
-        ("metadata.json", metadata),
-        ("config.json", config.to_string()),
-        ("model.weights.h5", String::new()),
-    ] {
-        writer.start_file(name, options).unwrap();
-        writer.write_all(text.as_bytes()).unwrap();
-    }
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("small.keras");
-    fs::write(&path, writer.finish().unwrap().into_inner()).unwrap();
+    fs::write(&path, file(config.to_string().as_bytes())).unwrap();
     model::read(&path, &Options::default())
-}
-
-fn sequential(layers: &[Value]) -> Value {
-    json!({ "class_name": "Sequential", "config": { "layers": layers } })
-}
-
-fn layer(class: &str, config: Value, input_shape: &Value) -> Value {
-    let mut config = config;
-    config
-        .as_object_mut()
-        .unwrap()
-        .insert("name".to_owned(), json!(class.to_lowercase()));
-    json!({ "class_name": class, "config": config, "build_config": { "input_shape": input_shape } })
 }
 
 /// A class, its configuration, the shape of its input; parameters and operations, `None` where they are not known.

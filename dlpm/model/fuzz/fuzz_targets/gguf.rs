@@ -1,0 +1,6 @@
+//! Any bytes as a file of GGUF.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| dlpm_model_fuzz::file(&[b"GGUF", bytes].concat()));
