@@ -28,6 +28,7 @@ Examples:
   dlpm report run1 --from +10m --to +20m --format json
   dlpm report run1 --carbon 56 --pue 1.4
   dlpm report run1 --inferences 1000 --phase test
+  dlpm report run1 --tokens 5000 --peak-tflops 2.4
   dlpm report run1 --reach accuracy=0.7";
 
 /// `dlpm report`
@@ -50,13 +51,13 @@ pub struct ReportArgs {
     #[arg(long)]
     pub each: bool,
     /// Write everything as one page with curves, to be opened in a browser; it needs no network.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["by", "format", "list", "carbon", "pue", "inferences", "reach"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["by", "format", "list", "carbon", "pue", "inferences", "tokens", "peak_tflops", "reach"])]
     pub html: Option<PathBuf>,
     /// Replace the file of --html if it exists.
     #[arg(long, requires = "html")]
     pub force: bool,
     /// List the metrics that the log has, with their units.
-    #[arg(long, conflicts_with_all = ["by", "from", "to", "phase", "carbon", "pue", "inferences", "reach", "top"])]
+    #[arg(long, conflicts_with_all = ["by", "from", "to", "phase", "carbon", "pue", "inferences", "tokens", "peak_tflops", "reach", "top"])]
     pub list: bool,
 
     /// Only what ended after this time.
@@ -79,6 +80,14 @@ pub struct ReportArgs {
     /// model_summary.json if it is in the folder.
     #[arg(long, value_name = "N", help_heading = "Derived")]
     pub inferences: Option<NonZeroU64>,
+    /// Divide the joules of the listed processes by this number of new tokens of a language model, and by their
+    /// multiply-adds if model_summary.json in the folder is that of one.
+    #[arg(long, value_name = "N", help_heading = "Derived")]
+    pub tokens: Option<NonZeroU64>,
+    /// Compare the work with what the machine could do at most, in TFLOP/s as its maker says; needs --inferences or
+    /// --tokens, and model_summary.json.
+    #[arg(long, value_name = "F", value_parser = above_zero, help_heading = "Derived")]
+    pub peak_tflops: Option<f64>,
     /// Show joules and time until a result (`dlpm result`) reached this value.
     #[arg(long, value_name = "METRIC=VALUE", value_parser = target, help_heading = "Derived")]
     pub reach: Vec<Target>,
@@ -119,6 +128,11 @@ fn not_negative(text: &str) -> Result<f64, String> {
         .ok()
         .filter(|number: &f64| number.is_finite() && *number >= 0.0);
     number.ok_or_else(|| format!("`{text}` is not a non-negative number"))
+}
+
+fn above_zero(text: &str) -> Result<f64, String> {
+    let number = not_negative(text).ok().filter(|number| *number > 0.0);
+    number.ok_or_else(|| format!("`{text}` is not a number above 0"))
 }
 
 fn pue(text: &str) -> Result<f64, String> {

@@ -20,6 +20,7 @@ use crate::{
         results::{Reached, Results},
         tables::Tables,
         text::Text,
+        work::Work,
     },
     report_html,
     sinks::terminal::{self, print},
@@ -180,6 +181,15 @@ impl Output<'_> {
         }
     }
 
+    fn work(&self) -> Work<'_> {
+        Work {
+            model: self.model,
+            inferences: self.args.inferences.map(std::num::NonZeroU64::get),
+            tokens: self.args.tokens.map(std::num::NonZeroU64::get),
+            peak_tflops: self.args.peak_tflops,
+        }
+    }
+
     fn table(&self) -> String {
         let by = self.args.by;
         let tables = self.tables(Depth {
@@ -197,7 +207,9 @@ impl Output<'_> {
             carbon: self.carbon(),
             targets: &self.args.reach,
         };
+        let totals = &self.collected.totals;
         let mut page = text.head();
+        page += &self.work().text(totals.listed().amount.energy(), totals.duration_ns);
         if self.collected.totals.intervals > 0 {
             let shown = |by: By| table(&tables, by, self.args.by == Some(by)).text(text.width);
             match by {
@@ -232,6 +244,9 @@ impl Output<'_> {
             record = record.with("model", facts::model(model, tables.inferences, listed_uj));
         } else if tables.inferences.is_some() {
             record = record.with("inference", facts::inference(tables.inferences, listed_uj));
+        }
+        if let Some(work) = self.work().record(listed_uj, totals.duration_ns) {
+            record = record.with("work", work);
         }
         if !collected.results.entries.is_empty() {
             record = record.with("results", facts::results(collected, &self.args.reach, self.timezone));

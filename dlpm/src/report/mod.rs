@@ -12,6 +12,7 @@ pub mod notes;
 pub mod results;
 pub mod tables;
 pub mod text;
+pub mod work;
 
 #[cfg(test)]
 mod tests;

@@ -22,6 +22,22 @@ pub struct Model {
 struct Details {
     #[serde(default)]
     unsupported_ops: Vec<serde_json::Value>,
+    #[serde(default)]
+    language_model: Option<Language>,
+}
+
+/// A model of text: what its multiply-adds are those of.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+struct Language {
+    kind: String,
+    #[serde(default)]
+    sweep: Vec<Step>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+struct Step {
+    batch: u64,
+    context: u64,
 }
 
 impl Model {
@@ -47,6 +63,23 @@ impl Model {
     /// Whether some operations of the model were not counted, so that there are more multiply-adds.
     pub fn is_lower_bound(&self) -> bool {
         !self.dlpm.unsupported_ops.is_empty()
+    }
+
+    /// The first batch and context of a model that makes tokens; its multiply-adds are those of one for each sequence.
+    fn step(&self) -> Option<&Step> {
+        let language = self.dlpm.language_model.as_ref()?;
+        language.sweep.first().filter(|_| language.kind != "encoder")
+    }
+
+    /// Multiply-adds of a new token, if the model makes tokens.
+    pub fn mult_adds_per_token(&self) -> Option<f64> {
+        let step = self.step().filter(|step| step.batch > 0)?;
+        Some(self.total_mult_adds? as f64 / step.batch as f64)
+    }
+
+    /// The context in which such a token is made, itself included.
+    pub fn context(&self) -> Option<u64> {
+        self.step().map(|step| step.context)
     }
 }
 

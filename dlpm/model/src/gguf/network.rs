@@ -6,30 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Header, Tensor, Value, families};
-use crate::language::{Attention, Kind, Network, Product, Runs, Side};
-
-/// Most blocks.
-const MOST_BLOCKS: u64 = 10_000;
+use crate::language::{Attention, Experts, Kind, MOST_BLOCKS, Network, Runs, Side, Unknown, unknown};
 
 /// What was found, and what a reader has to know.
 pub struct Found {
     pub network: Network,
     pub notes: Vec<String>,
-}
-
-/// Why the operations are not known.
-pub struct Unknown {
-    /// Which part.
-    pub what: String,
-    /// Why.
-    pub why: String,
-}
-
-fn unknown<T>(what: &str, why: impl Into<String>) -> Result<T, Unknown> {
-    Err(Unknown {
-        what: what.to_owned(),
-        why: why.into(),
-    })
 }
 
 /// The metadata of one architecture.
@@ -80,14 +62,7 @@ pub fn of(header: &Header) -> Result<Found, Unknown> {
         );
     };
     let keys = Keys { header, architecture };
-    let mut network = Network {
-        architecture: architecture.to_owned(),
-        kind,
-        products: Vec::new(),
-        attention: Vec::new(),
-        trained_context: keys.number("context_length", 0),
-        unsupported: Vec::new(),
-    };
+    let mut network = Network::new(architecture, kind, keys.number("context_length", 0));
     let mut notes = Vec::new();
     products(&keys, &mut network)?;
     attention(&keys, &mut network, &mut notes)?;
@@ -143,34 +118,17 @@ fn products(keys: &Keys<'_>, network: &mut Network) -> Result<(), Unknown> {
             tensor.elements
         };
         let runs = runs(&name, network.kind);
-        network.products.push(Product {
-            name: tensor.name.clone(),
-            op: match runs {
-                Runs::Logits => "logits",
-                _ if is_expert => "experts",
-                _ => "linear",
-            },
-            columns: tensor.dims.get(1).copied().unwrap_or(1),
-            mult_adds,
-            runs,
-        });
+        network.multiply(&tensor.name, tensor.dims.get(1), mult_adds, runs, is_expert);
     }
     // Without a matrix of its own, the next token is chosen with that of the words.
-    let has_output = network.products.iter().any(|product| product.runs == Runs::Logits);
-    if network.kind != Kind::Encoder && !has_output {
+    if network.kind != Kind::Encoder && !network.chooses() {
         let Some(words) = tensors.iter().find(|tensor| tensor.name == "token_embd.weight") else {
             return unknown(
                 "the choice of the next token",
                 "it has neither output.weight nor token_embd.weight",
             );
         };
-        network.products.push(Product {
-            name: words.name.clone(),
-            op: "logits",
-            columns: words.dims.get(1).copied().unwrap_or(1),
-            mult_adds: words.elements,
-            runs: Runs::Logits,
-        });
+        network.multiply(&words.name, words.dims.get(1), words.elements, Runs::Logits, false);
     }
     Ok(())
 }
@@ -196,23 +154,8 @@ fn expert(keys: &Keys<'_>, tensor: &Tensor, name: &Name<'_>) -> Result<u64, Unkn
         keys.number("expert_count", block),
         keys.number("expert_used_count", block),
     );
-    let (Some(count), Some(used)) = (count, used) else {
-        return unknown(
-            "experts",
-            "its metadata do not tell how many of how many experts a token uses",
-        );
-    };
-    if used == 0 || used > count {
-        return unknown("experts", format!("a token uses {used} of {count} experts"));
-    }
-    match name.expert {
-        Some(expert) => Ok(if expert < used { tensor.elements } else { 0 }),
-        None if tensor.dims.get(2) == Some(&count) => Ok(tensor.elements / count * used),
-        None => unknown(
-            "experts",
-            format!("{} is not for {count} experts", crate::printable(&tensor.name)),
-        ),
-    }
+    let experts = Experts::new(count, used, "its metadata do")?;
+    experts.mult_adds(&tensor.name, tensor.elements, name.expert, tensor.dims.get(2))
 }
 
 /// Columns of the matrices by name, in one block.
@@ -318,18 +261,11 @@ fn heads(keys: &Keys<'_>, block: u64) -> Result<Attention, Unknown> {
 
 /// The matrices must be those of the heads, or the metadata mean something that dlpm does not know.
 fn fits(found: &Attention, columns: &Columns<'_>, prefix: &str) -> Result<(), Unknown> {
-    let queries = found.heads.checked_mul(found.key_width);
-    let keys = found.kv_heads.checked_mul(found.key_width);
-    let values = found.kv_heads.checked_mul(found.value_width);
-    let all = queries
-        .zip(keys)
-        .zip(values)
-        .and_then(|((queries, keys), values)| queries.checked_add(keys)?.checked_add(values));
     for (name, wanted) in [
-        ("attn_q", queries),
-        ("attn_k", keys),
-        ("attn_v", values),
-        ("attn_qkv", all),
+        ("attn_q", found.query_rows()),
+        ("attn_k", found.key_rows()),
+        ("attn_v", found.value_rows()),
+        ("attn_qkv", found.fused_rows()),
     ] {
         let found_columns = columns.get(format!("{prefix}{name}").as_str());
         if let Some(columns) = found_columns

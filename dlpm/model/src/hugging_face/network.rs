@@ -8,27 +8,9 @@ use super::{
     names::{self, Name, Packing},
 };
 use crate::{
-    language::{Attention, Kind, Network, Product, Runs, Side},
+    language::{Attention, Experts, Kind, MOST_BLOCKS, Network, Runs, Side, Unknown, unknown},
     safetensors::Shape,
 };
-
-/// Most blocks.
-const MOST_BLOCKS: u64 = 10_000;
-
-/// Why the operations are not known.
-pub struct Unknown {
-    /// Which part.
-    pub what: String,
-    /// Why.
-    pub why: String,
-}
-
-fn unknown<T>(what: &str, why: impl Into<String>) -> Result<T, Unknown> {
-    Err(Unknown {
-        what: what.to_owned(),
-        why: why.into(),
-    })
-}
 
 /// What a model computes.
 ///
@@ -45,20 +27,14 @@ pub fn of(config: &Config, tensors: &BTreeMap<String, Shape>) -> Result<Network,
             "dlpm does not know what it computes",
         );
     };
-    let mut network = Network {
-        architecture: config.family.clone(),
-        kind,
-        products: Vec::new(),
-        attention: Vec::new(),
-        trained_context: config.number(&[
-            "max_position_embeddings",
-            "n_positions",
-            "max_seq_len",
-            "n_ctx",
-            "seq_length",
-        ]),
-        unsupported: Vec::new(),
-    };
+    let trained_context = config.number(&[
+        "max_position_embeddings",
+        "n_positions",
+        "max_seq_len",
+        "n_ctx",
+        "seq_length",
+    ]);
+    let mut network = Network::new(&config.family, kind, trained_context);
     let mut text = BTreeMap::new();
     let mut others = 0u64;
     for (tensor, shape) in tensors {
@@ -102,17 +78,8 @@ fn products(config: &Config, tensors: &Tensors<'_>, network: &mut Network) -> Re
             weights
         };
         let runs = name.runs(network.kind, &config.class);
-        network.products.push(Product {
-            name: (*tensor).to_owned(),
-            op: match runs {
-                Runs::Logits => "logits",
-                _ if is_expert => "experts",
-                _ => "linear",
-            },
-            columns: shape.dims.get(usize::from(shape.dims.len() > 2)).copied().unwrap_or(1),
-            mult_adds,
-            runs,
-        });
+        let columns = shape.dims.get(usize::from(shape.dims.len() > 2));
+        network.multiply(tensor, columns, mult_adds, runs, is_expert);
     }
     // A model without the matrix for words that ends in a choice of words shares that of the words.
     let chooses = [
@@ -124,21 +91,15 @@ fn products(config: &Config, tensors: &Tensors<'_>, network: &mut Network) -> Re
     ]
     .iter()
     .any(|end| config.class.ends_with(end));
-    let has_own = network.products.iter().any(|product| product.runs == Runs::Logits);
-    if chooses && !has_own && config.family != "electra" {
+    if chooses && !network.chooses() && config.family != "electra" {
         let Some((tensor, shape)) = words else {
             return unknown(
                 "the choice of the next token",
                 "it has neither lm_head nor a matrix of the words",
             );
         };
-        network.products.push(Product {
-            name: tensor.to_owned(),
-            op: "logits",
-            columns: shape.dims.first().copied().unwrap_or(1),
-            mult_adds: elements(tensor, shape)?,
-            runs: Runs::Logits,
-        });
+        let all = elements(tensor, shape)?;
+        network.multiply(tensor, shape.dims.first(), all, Runs::Logits, false);
     }
     Ok(())
 }
@@ -189,23 +150,8 @@ fn of_experts(config: &Config, tensor: &str, name: &Name<'_>, shape: &Shape, wei
         "moe_num_experts",
     ]);
     let used = config.number(&["num_experts_per_tok", "num_experts_per_token", "moe_top_k", "moe_k"]);
-    let (Some(count), Some(used)) = (count, used) else {
-        return unknown(
-            "experts",
-            "config.json does not tell how many of how many experts a token uses",
-        );
-    };
-    if used == 0 || used > count {
-        return unknown("experts", format!("a token uses {used} of {count} experts"));
-    }
-    match name.expert {
-        Some(expert) => Ok(if expert < used { weights } else { 0 }),
-        None if shape.dims.first() == Some(&count) => Ok(weights / count * used),
-        None => unknown(
-            "experts",
-            format!("{} is not for {count} experts", crate::printable(tensor)),
-        ),
-    }
+    let experts = Experts::new(count, used, "config.json does")?;
+    experts.mult_adds(tensor, weights, name.expert, shape.dims.first())
 }
 
 fn attention(config: &Config, tensors: &Tensors<'_>, network: &mut Network) -> Result<(), Unknown> {
@@ -312,19 +258,14 @@ fn kv_heads(config: &Config, heads: u64) -> u64 {
 
 /// The matrices must be those of the heads, or the configuration means something that dlpm does not know.
 fn check(found: &Attention, before: &str, number: u64, tensors: &Tensors<'_>) -> Result<(), Unknown> {
-    let queries = found.heads.checked_mul(found.key_width);
-    let keys = found.kv_heads.checked_mul(found.key_width);
-    let all = queries
-        .zip(keys)
-        .and_then(|(queries, keys)| queries.checked_add(keys.checked_mul(2)?));
     let of_block = tensors
         .values()
         .filter(|(name, _)| name.block == Some((before, number)));
     for (name, shape) in of_block {
         let wanted = match name.last() {
-            "q_proj" | "query" | "q_lin" | "q" => queries,
-            "k_proj" | "key" | "k_lin" | "k" | "v_proj" | "value" | "v_lin" | "v" => keys,
-            "qkv_proj" | "query_key_value" | "c_attn" | "Wqkv" | "wqkv" => all,
+            "q_proj" | "query" | "q_lin" | "q" => found.query_rows(),
+            "k_proj" | "key" | "k_lin" | "k" | "v_proj" | "value" | "v_lin" | "v" => found.key_rows(),
+            "qkv_proj" | "query_key_value" | "c_attn" | "Wqkv" | "wqkv" => found.fused_rows(),
             _ => continue,
         };
         // A matrix has a row for each output; those of GPT-2 (`c_attn`) can be the other way round. Packed ones tell nothing.

@@ -3,12 +3,14 @@
 //! Readers of formats make a [`Network`] of a file; this module knows no format. The formulas are those of
 //! `docs/model.md`, "Language models".
 
+mod parts;
 mod settings;
 mod view;
 mod work;
 
 pub use settings::{CacheType, Settings, size};
 
+pub(crate) use parts::{Experts, MOST_BLOCKS, Unknown, unknown};
 pub(crate) use view::pass;
 pub use view::{Row, View};
 
