@@ -41,6 +41,9 @@ const MOST_TIME: Duration = Duration::from_secs(1);
 /// Private memory that the process may have.
 const MEMORY_BYTES: u64 = 256 << 20;
 
+/// What is put around the bytes of a file.
+type Around = fn(&[u8]) -> Vec<u8>;
+
 /// A model that is damaged in one of its files.
 struct Seed {
     /// What it is.
@@ -48,7 +51,7 @@ struct Seed {
     /// What is read.
     model: PathBuf,
     /// What is damaged, each in turn, and what is put around it: the checksums of an archive would hide all but its list.
-    files: Vec<(PathBuf, Vec<u8>, fn(&[u8]) -> Vec<u8>)>,
+    files: Vec<(PathBuf, Vec<u8>, Around)>,
 }
 
 fn single(folder: &Path, name: &'static str, bytes: Vec<u8>) -> Seed {
@@ -74,7 +77,7 @@ fn seeds(folder: &Path) -> Vec<Vec<Seed>> {
     let files = damaged.map(|name| {
         let path = sharded.join(name);
         let bytes = fs::read(&path).unwrap();
-        (path, bytes, <[u8]>::to_vec as fn(&[u8]) -> Vec<u8>)
+        (path, bytes, <[u8]>::to_vec as Around)
     });
     let layers = keras::small().to_string().into_bytes();
     let mut in_archive = single(folder, "small.keras", keras::file(&layers));

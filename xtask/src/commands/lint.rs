@@ -55,6 +55,15 @@ pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
         .env(OBJECT_VARIABLE, &object);
     run(&mut clippy).context(components)?;
 
+    // Without libFuzzer, whose build takes longer than all the rest; see `[features]` there.
+    eprintln!("== fuzz targets");
+    let mut fuzz = workspace.cargo();
+    fuzz.args(["check", "--locked", "--no-default-features", "--manifest-path"])
+        .arg(workspace.root().join("dlpm/model/fuzz/Cargo.toml"))
+        .arg("--target-dir")
+        .arg(workspace.target());
+    run(&mut fuzz)?;
+
     eprintln!("== documentation of the crates");
     let mut doc = workspace.cargo();
     doc.args(["doc", "--workspace", "--exclude", "dlpm-ebpf", "--no-deps"])
