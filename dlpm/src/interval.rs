@@ -297,7 +297,8 @@ pub struct Interval {
     pub cgroups: HashMap<u64, String>,
     /// Tenants by those paths; a path that is missing has none that is known.
     pub tenants: HashMap<String, Arc<Tenant>>,
-    /// Tenants of processes whose cgroup does not tell it (on machines with version 1 hierarchies).
+    /// Tenants of processes whose cgroup does not tell it (on machines with version 1 hierarchies). In a cgroup that is a
+    /// job's or a container's they do not count.
     pub process_tenants: foldhash::HashMap<ProcessId, Arc<Tenant>>,
     /// Newest readings of the processes that memory is read for, with the cgroup (id) each was in.
     pub memory: BTreeMap<ProcessId, (u64, MemoryReading)>,

@@ -11,6 +11,7 @@ pub mod attribution;
 mod causes;
 pub mod cli;
 pub mod commands;
+pub mod engine;
 pub mod files;
 pub mod interval;
 pub mod log;

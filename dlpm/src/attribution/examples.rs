@@ -1,11 +1,14 @@
 //! Ledgers computed by hand.
 
+use std::sync::Arc;
+
 use regex::Regex;
 
 use super::*;
 use crate::interval::{
     CpuInterval, MachineMemory, MemoryReading, MeterSource, Process, ProcessId, Usage, ZoneKind, ZoneReading,
 };
+use crate::tenants::{Kind, Tenant, Wanted};
 
 fn id(tgid: u32) -> ProcessId {
     ProcessId {
@@ -124,6 +127,39 @@ fn energy(ledger: &Ledger, key: &RowKey) -> Vec<u64> {
 
 fn process(tgid: u32, cgroup: &str) -> RowKey {
     RowKey::Process(id(tgid), cgroup.into())
+}
+
+/// Where a version 1 hierarchy says whose a process is, that counts but in a container of the version 2 tree.
+#[test]
+fn a_process_that_was_moved_is_two_tenants() {
+    let tenant = |kind, name: &str| Arc::new(Tenant::of(kind, name));
+    let mut interval = two_packages();
+    interval.tenants = [
+        ("/train.slice/a".into(), tenant(Kind::Docker, "a")),
+        ("/train.slice/b".into(), tenant(Kind::Unit, "b.service")),
+        ("/".into(), tenant(Kind::Root, "/")),
+    ]
+    .into();
+    interval.process_tenants = [(id(100), tenant(Kind::Slurm, "7"))].into_iter().collect();
+    let ledger = attribute(&interval, &Options::default(), &Carries::default());
+    let of = |tgid, cgroup| {
+        let row = ledger.rows.iter().find(|row| row.key == process(tgid, cgroup));
+        row.unwrap().tenant.as_ref().map(ToString::to_string).unwrap()
+    };
+    assert_eq!(of(100, "/train.slice/a"), "docker:a");
+    assert_eq!(of(100, "/train.slice/b"), "slurm:7");
+    assert_eq!(of(200, "/"), "root:/");
+    let job = Options {
+        selection: Selection {
+            tenants: vec![vec![Wanted::Job("7".into())]],
+            ..Selection::default()
+        },
+        ..Options::default()
+    };
+    let listed = attribute(&interval, &job, &Carries::default());
+    let is_listed = |row: &&Row| matches!(row.key, RowKey::Process(..));
+    let listed: Vec<&RowKey> = listed.rows.iter().filter(is_listed).map(|row| &row.key).collect();
+    assert_eq!(listed, [&process(100, "/train.slice/b")]);
 }
 
 #[test]

@@ -256,10 +256,10 @@ fn class(interval: &Interval, selection: &Selection, id: ProcessId, cgroup: &str
 
 /// Whose a process in a cgroup is.
 fn tenant_of<'a>(interval: &'a Interval, id: ProcessId, cgroup: &str) -> Option<&'a Arc<Tenant>> {
-    interval
-        .process_tenants
-        .get(&id)
-        .or_else(|| interval.tenants.get(cgroup))
+    let of_path = interval.tenants.get(cgroup);
+    // A process that was moved into a container has time of both kinds.
+    let of_process = interval.process_tenants.get(&id);
+    of_path.filter(|tenant| tenant.is_workload()).or(of_process).or(of_path)
 }
 
 /// Used memory that no reading covers: the part of max(MemTotal - MemAvailable, sum of the readings) beyond that sum.

@@ -1,10 +1,10 @@
 //! `dlpm trace`: from the command line to a log.
 
 mod control;
-mod engine;
 mod idle;
 mod mark_rate;
 mod setup;
+mod tracer;
 mod warnings;
 
 use std::{process::ExitCode, time::Duration};
@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{causes::told, cli::TraceArgs, sinks::terminal::say};
 use control::{Control, Mark};
-use engine::Engine;
+use tracer::Tracer;
 
 /// Length of the first interval. AIPowerMeter's reader loses the first one of a segment, so it is short.
 const PRIMING: Duration = Duration::from_millis(100);
@@ -56,20 +56,20 @@ async fn trace(args: &TraceArgs) -> Result<u8> {
     let plan = setup::plan(args)?;
     let mut signals = signals::listen().context("signals cannot be listened to")?;
     let (caller, folder) = (plan.caller.clone(), plan.folder.clone());
-    let mut engine = Engine::start(plan)?;
+    let mut tracer = Tracer::start(plan)?;
     if let Some(model) = model
         && let Err(error) = super::model::write(&model, &folder, caller.as_ref())
     {
-        engine.mute();
-        engine.finish()?;
+        tracer.mute();
+        tracer.finish()?;
         return Err(error);
     }
-    let control = engine
+    let control = tracer
         .take_socket()
         .map(|socket| Control::start(socket, &folder, caller.as_ref()));
     let mut control = match control {
         Some(Err(error)) => {
-            engine.note(format!("phases cannot be marked, as there is no socket: {error}"));
+            tracer.note(format!("phases cannot be marked, as there is no socket: {error}"));
             None
         }
         Some(Ok(control)) => Some(control),
@@ -81,22 +81,22 @@ async fn trace(args: &TraceArgs) -> Result<u8> {
         let user = caller.as_ref().filter(|_| !args.as_root);
         match child::spawn(&program, &args.command, user, control.as_ref().map(Control::path)) {
             Ok(child) => {
-                engine.follow(&child);
+                tracer.follow(&child);
                 command = Some(child);
             }
             Err(error) => {
-                engine.mute();
-                engine.finish()?;
+                tracer.mute();
+                tracer.finish()?;
                 return Err(error);
             }
         }
     }
-    let ended = run_until_end(args, &mut engine, command.as_mut(), &mut signals, control.as_mut()).await;
+    let ended = run_until_end(args, &mut tracer, command.as_mut(), &mut signals, control.as_mut()).await;
     if let Some(control) = control {
         control.close().await;
     }
     // Whatever ended it: what was measured is written and shown.
-    let finished = engine.finish();
+    let finished = tracer.finish();
     let status = match (&ended, command) {
         (Ok(End::Command(status)), _) => *status,
         (_, Some(mut child)) => wait(&mut child, &mut signals).await?,
@@ -123,12 +123,12 @@ enum End {
 
 async fn run_until_end(
     args: &TraceArgs,
-    engine: &mut Engine,
+    tracer: &mut Tracer,
     mut command: Option<&mut Child>,
     signals: &mut mpsc::UnboundedReceiver<Signal>,
     mut control: Option<&mut Control>,
 ) -> Result<End> {
-    let answered = engine.answered();
+    let answered = tracer.answered();
     let start = Instant::now();
     let mut tick = tokio::time::interval_at(start + PRIMING.min(args.interval), args.interval);
     tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -150,11 +150,11 @@ async fn run_until_end(
                     return Ok(End::Asked);
                 }
             }
-            marks = marks(control.as_deref_mut()) => engine.mark(marks)?,
-            _ = tick.tick() => engine.step()?,
-            () = settled(&answered, engine.due()) => engine.settle()?,
-            _ = cgroups.tick(), if names_matter => engine.see_new_cgroups()?,
-            _ = meters.tick() => engine.poll_meters(),
+            marks = marks(control.as_deref_mut()) => tracer.mark(marks)?,
+            _ = tick.tick() => tracer.step()?,
+            () = settled(&answered, tracer.due()) => tracer.settle()?,
+            _ = cgroups.tick(), if names_matter => tracer.see_new_cgroups()?,
+            _ = meters.tick() => tracer.poll_meters(),
         }
     }
 }

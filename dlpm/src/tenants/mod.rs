@@ -185,6 +185,12 @@ impl Tenant {
         self.ancestors.iter().chain([&self.node])
     }
 
+    /// Whether it is a job, a container or a pod: no other tree of cgroups could say more.
+    pub fn is_workload(&self) -> bool {
+        let kind = self.node.kind;
+        kind.is_job() || kind.is_container() || kind == Kind::Pod
+    }
+
     /// A label's value.
     pub fn label(&self, label: Label) -> Option<&str> {
         self.labels.get(&label).map(AsRef::as_ref)

@@ -133,7 +133,7 @@ impl Tenants {
 
     /// The tenant of a process, where that of its cgroup is only what the machine's version 1 hierarchies leave of it.
     pub fn of_process(&mut self, id: ProcessId, process: &Process, of_path: &Tenant) -> Option<Arc<Tenant>> {
-        if of_path.node.kind.is_job() || of_path.node.kind.is_container() || of_path.node.kind == Kind::Pod {
+        if of_path.is_workload() {
             return None;
         }
         let found = self

@@ -1,14 +1,13 @@
 //! One trace while it runs: an interval from the sources, through attribution, to the sinks.
 
 use std::{
-    collections::VecDeque,
     fs, io,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use tokio::{process::Child, sync::Notify};
 
 use super::{
@@ -18,62 +17,35 @@ use super::{
     warnings::{self, Warnings},
 };
 use crate::{
-    attribution::{Options, attribute, energy_tree::Carries},
     commands::progress::Progress,
-    phases::{Answer, Border, Change, Phases},
+    engine::{Engine, Recorder},
+    interval::Interval,
+    phases::{Answer, Border, Change},
     sinks::{
         measuring_cost::MeasuringCost,
         metadata::{Domain, Metadata},
-        segments::{Encoding, Segmenter, phase_events},
+        segments::Encoding,
         socket::Listening,
         terminal::{self, say},
         writer::{BACKLOG_BYTES, Identity, LogOptions, LogWriter, Report},
     },
-    sources::{
-        calibration::cpu_model,
-        machine::{Drained, Ended, Machine},
-    },
+    sources::calibration::cpu_model,
     tables::summary::Summary,
-    totals::{Totals, phases::PhaseTotals},
 };
 
 /// How long the end of a trace waits for a full disk.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How often it is chosen anew whose memory is read, at most.
-const CHOOSE_EVERY: Duration = Duration::from_secs(1);
-
-/// An interval whose GPUs have not answered.
-struct Waiting {
-    drained: Drained,
-    /// What changes at its end.
-    changes: Vec<Change>,
-    /// When they are waited for no longer.
-    due: Instant,
-}
-
-/// A running trace.
-pub struct Engine {
-    machine: Machine,
-    /// Intervals that are not complete, in order.
-    waiting: VecDeque<Waiting>,
-    phases: Phases,
+/// A running trace: an engine with one recorder, which writes a folder.
+pub struct Tracer {
+    engine: Engine<Vec<Change>>,
+    recorder: Recorder,
     mark_rate: MarkRate,
-    /// Where the newest complete interval ended.
-    border: Border,
-    options: Options,
-    carries: Carries,
-    segmenter: Segmenter,
     /// `None` once it has finished.
     writer: Option<LogWriter>,
     metadata: Metadata,
-    totals: Totals,
-    phase_totals: PhaseTotals,
-    /// Phases that are open in the oldest interval that waits.
-    open: Vec<String>,
     progress: Progress,
     notes: Vec<String>,
-    chosen: Option<Instant>,
     folder: PathBuf,
     quiet: bool,
     has_command: bool,
@@ -81,14 +53,15 @@ pub struct Engine {
     warnings: Warnings,
 }
 
-impl Engine {
+impl Tracer {
     /// Starts the sources, then opens the log.
     ///
     /// # Errors
     ///
     /// Where there is no CPU time, no such process, or nowhere to write.
     pub fn start(plan: Plan) -> Result<Self> {
-        let mut machine = Machine::start(&plan.machine, plan.cgroups, plan.meter, plan.gpus)?;
+        let mut engine = Engine::start(&plan.machine, plan.cgroups, plan.meter, plan.gpus)?;
+        let machine = engine.machine();
         for &root in &plan.roots {
             if machine.processes().add_root(root).is_none() {
                 bail!("process {root} has ended just now: there is nothing to trace");
@@ -158,27 +131,19 @@ impl Engine {
         for note in writer.notes() {
             say(&format!("note: {note}"));
         }
+        let encoding = Encoding {
+            identity,
+            aliases: plan.aliases,
+            timezone: plan.timezone,
+        };
         Ok(Self {
-            machine,
-            waiting: VecDeque::new(),
-            phases: Phases::default(),
+            engine,
+            recorder: Recorder::new(plan.options, encoding),
             mark_rate: MarkRate::default(),
-            border: Border { seq: 0, at_ns: 0 },
-            options: plan.options,
-            carries: Carries::default(),
-            segmenter: Segmenter::new(Encoding {
-                identity,
-                aliases: plan.aliases,
-                timezone: plan.timezone,
-            }),
             writer: Some(writer),
             metadata,
-            totals: Totals::default(),
-            phase_totals: PhaseTotals::default(),
-            open: Vec::new(),
             progress: Progress::new(!plan.quiet),
             notes,
-            chosen: None,
             folder: plan.folder,
             quiet: plan.quiet,
             has_command: plan.has_command,
@@ -195,7 +160,7 @@ impl Engine {
     /// Follows the traced command and all its descendants.
     pub fn follow(&mut self, child: &Child) {
         if let Some(pid) = child.id()
-            && self.machine.processes().add_root(pid).is_none()
+            && self.engine.machine().processes().add_root(pid).is_none()
         {
             self.warn("the command is not found in /proc, so its processes are not listed: see `dlpm doctor`");
         }
@@ -220,8 +185,7 @@ impl Engine {
     ///
     /// Where CPU time is lost.
     pub fn step(&mut self) -> Result<()> {
-        let ended = self.machine.seal()?;
-        self.take(ended, Vec::new())
+        self.seal(Vec::new(), |_| {})
     }
 
     /// Ends an interval at the moment of these marks, one for all of them. They are answered when the CPUs are sealed:
@@ -237,10 +201,10 @@ impl Engine {
         let (mut changes, mut accepted) = (Vec::new(), Vec::new());
         let now = Instant::now();
         for mark in marks {
-            let applied = if self.phases.begins(mark.request()) && !self.mark_rate.allows(now) {
+            let applied = if self.recorder.begins(mark.request()) && !self.mark_rate.allows(now) {
                 Err(mark_rate::refusal())
             } else {
-                self.phases.apply(mark.request())
+                self.recorder.apply(mark.request())
             };
             match applied {
                 Ok(changed) => {
@@ -254,60 +218,37 @@ impl Engine {
             }
         }
         if changes.is_empty() {
-            let last = self.machine.border();
+            let last = self.engine.border();
             for mark in accepted {
                 mark.answer(&Answer::Done(last));
             }
             return Ok(());
         }
-        let sealed = self.machine.seal();
-        let ended = sealed.inspect_err(|_| self.phases = Phases::default())?;
-        let border = Border {
-            seq: self.machine.seq() + 1,
-            at_ns: ended.at_ns(),
-        };
-        for mark in accepted {
-            mark.answer(&Answer::Done(border));
-        }
-        self.take(ended, changes)
+        self.seal(changes, |border| {
+            for mark in accepted {
+                mark.answer(&Answer::Done(border));
+            }
+        })
     }
 
-    /// Reads what there is of an interval that has ended, and hands on what is complete.
-    fn take(&mut self, ended: Ended, changes: Vec<Change>) -> Result<()> {
+    /// Ends the open interval, and hands on what is complete.
+    fn seal(&mut self, changes: Vec<Change>, sealed: impl FnOnce(Border)) -> Result<()> {
         // What has changed at a border that is lost cannot be written; the phases end with the log.
-        let drained = self
-            .machine
-            .drain(ended)
-            .inspect_err(|_| self.phases = Phases::default())?;
-        self.waiting.push_back(Waiting {
-            drained,
-            changes,
-            due: Instant::now() + self.machine.gpus().deadline(),
-        });
+        self.engine
+            .seal(changes, sealed)
+            .inspect_err(|_| self.recorder.lose_phases())?;
         self.settle()?;
-        if self.chosen.is_none_or(|chosen| chosen.elapsed() >= CHOOSE_EVERY) {
-            self.chosen = Some(Instant::now());
-            let selection = &self.options.selection;
-            if selection.is_filtered() {
-                self.machine.watch_memory(Some(&|process, cgroup, tenant| {
-                    selection.matches(process, cgroup, Some(tenant))
-                }));
-            } else {
-                self.machine.watch_memory(None);
-            }
-        }
-        self.machine.tidy()?;
-        Ok(())
+        Ok(self.engine.tidy(self.recorder.selection())?)
     }
 
     /// When GPUs are waited for no longer, if they are.
     pub fn due(&self) -> Option<Instant> {
-        self.waiting.front().map(|waiting| waiting.due)
+        self.engine.due()
     }
 
     /// Is told whenever a GPU has answered.
     pub fn answered(&self) -> Arc<Notify> {
-        self.machine.gpus().answered()
+        self.engine.answered()
     }
 
     /// Hands on the intervals whose GPUs have answered, or are not waited for any longer.
@@ -316,51 +257,27 @@ impl Engine {
     ///
     /// Where a ledger cannot be written as JSON.
     pub fn settle(&mut self) -> Result<()> {
-        while let Some(waiting) = self.waiting.front()
-            && self.machine.is_ready(&waiting.drained)
-        {
-            self.complete_next()?;
+        while let Some((interval, changes)) = self.engine.ready() {
+            self.record(&interval, &changes)?;
         }
         Ok(())
     }
 
-    /// Hands on the oldest interval that waits; its GPUs are waited for.
-    fn complete_next(&mut self) -> Result<()> {
-        let Some(Waiting { drained, changes, .. }) = self.waiting.pop_front() else {
-            return Ok(());
-        };
-        let interval = self.machine.complete(drained);
-        let ledger = attribute(&interval, &self.options, &self.carries);
-        self.carries = self.carries.after(&ledger);
-        self.totals.add(&ledger);
-        self.phase_totals.add(&ledger, self.open.iter().map(String::as_str));
-        for change in &changes {
-            match change {
-                Change::Begin(label) => {
-                    self.open.push(label.clone());
-                    self.phase_totals.begin(label);
-                }
-                Change::End(label) => self.open.retain(|open| open != label),
-            }
-        }
+    /// Records an interval, and tells what the user has to know of it.
+    fn record(&mut self, interval: &Interval, changes: &[Change]) -> Result<()> {
+        let (ledger, lines) = self.recorder.record(interval, changes)?;
         if self.metadata.domains.is_empty() {
             self.metadata.domains = Domain::all_of(&ledger);
         }
-        self.border = Border {
-            seq: ledger.seq + 1,
-            at_ns: ledger.end_ns,
-        };
-        let mut lines = self.segmenter.next(&ledger)?;
-        lines.extend(phase_events(self.border, &changes)?);
         if let Some(writer) = &self.writer {
             writer.write(lines);
         }
         let status = self.writer.as_ref().map(LogWriter::status);
-        let dropped = self.machine.dropped();
+        let dropped = self.engine.machine().dropped();
         for warning in self.warnings.of(&ledger, status.as_ref(), dropped, self.quiet) {
             self.warn(&warning);
         }
-        self.progress.show(&ledger, &self.totals);
+        self.progress.show(&ledger, self.recorder.totals());
         Ok(())
     }
 
@@ -370,12 +287,12 @@ impl Engine {
     ///
     /// Where the kernel side cannot be read.
     pub fn see_new_cgroups(&mut self) -> Result<()> {
-        Ok(self.machine.see_new_cgroups()?)
+        Ok(self.engine.machine().see_new_cgroups()?)
     }
 
     /// Reads the meters within a long interval.
     pub fn poll_meters(&mut self) {
-        self.machine.poll_meters();
+        self.engine.machine().poll_meters();
     }
 
     /// Seals the last, partial interval, ends the log and prints the summary. Whether the whole log was written.
@@ -385,18 +302,19 @@ impl Engine {
     /// Where CPU time was lost; what was measured before is written all the same.
     pub fn finish(&mut self) -> Result<bool> {
         let mut last = self.step();
-        while !self.waiting.is_empty() {
-            last = self.complete_next().and(last);
+        while let Some((interval, changes)) = self.engine.oldest() {
+            last = self.record(&interval, &changes).and(last);
         }
         self.progress.clear();
         let Some(writer) = self.writer.take() else {
             return Ok(true);
         };
-        // With the last interval that there is.
-        writer.write(phase_events(self.border, &self.phases.end_all())?);
-        writer.write(self.segmenter.end().context("the end of the log")?);
+        writer.write(self.recorder.end()?);
         self.metadata.end_unix_ns = Some(unix_ns());
-        self.metadata.measuring_cost = Some(MeasuringCost::of(&self.totals, self.machine.switch_cost()));
+        self.metadata.measuring_cost = Some(MeasuringCost::of(
+            self.recorder.totals(),
+            self.engine.machine().switch_cost(),
+        ));
         let report = writer.finish(self.metadata.clone(), PATIENCE);
         // What was noticed with the last lines; the summary has all of it.
         for change in self.warnings.untold(&report.changes) {
@@ -404,7 +322,7 @@ impl Engine {
         }
         self.notes.extend(report.changes.iter().cloned());
         self.notes.extend(report.notes(true));
-        self.notes.extend(warnings::dropped(self.machine.dropped()));
+        self.notes.extend(warnings::dropped(self.engine.machine().dropped()));
         let mut shown = true;
         if self.quiet {
             for note in report.notes(false) {
@@ -420,8 +338,8 @@ impl Engine {
     fn print_summary(&self, report: &Report) -> bool {
         let cost = self.metadata.measuring_cost.as_ref().map(MeasuringCost::text);
         let mut text = Summary {
-            totals: &self.totals,
-            phases: &self.phase_totals,
+            totals: self.recorder.totals(),
+            phases: self.recorder.phase_totals(),
             listed: self.metadata.listed.as_deref(),
             each: self.each,
             cost: &cost.unwrap_or_default(),
