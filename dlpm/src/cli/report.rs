@@ -104,6 +104,14 @@ pub enum By {
     Cgroup,
     /// Names of processes.
     Comm,
+    /// Tenants: jobs, containers, units, sessions.
+    Tenant,
+    /// Jobs of batch systems, with the containers in them.
+    Job,
+    /// Users, by number.
+    User,
+    /// Units of systemd, with the containers in them.
+    Unit,
     /// Phases.
     Phase,
     /// GPUs.

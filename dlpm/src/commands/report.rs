@@ -29,6 +29,7 @@ use crate::{
         phases::Inferences,
         record::{self, Cell, Record},
     },
+    totals::groups::Grouping,
 };
 
 /// Lines of a table on a terminal.
@@ -70,7 +71,7 @@ fn report(args: &ReportArgs) -> Result<String> {
         report_html::write(&args.folder, &options, file, args.force, caller::identity()?)?;
         return Ok(String::new());
     }
-    let collected = Collected::read(reader, &window, timezone, results)?;
+    let collected = Collected::read(reader, &window, timezone, results, args.by.and_then(grouping))?;
     check(args, &collected, &path)?;
     let output = Output {
         args,
@@ -253,7 +254,9 @@ impl Output<'_> {
         }
         let notes = notes(collected);
         record = record.with("notes", Cell::List(notes.into_iter().map(Cell::from).collect()));
-        for by in [By::Zone, By::Process, By::Cgroup, By::Comm, By::Gpu, By::Phase] {
+        let grouped = self.args.by.filter(|by| grouping(*by).is_some());
+        let always = [By::Zone, By::Process, By::Cgroup, By::Comm, By::Gpu, By::Phase];
+        for by in always.into_iter().chain(grouped) {
             if self.args.by.is_none_or(|wanted| wanted == by) {
                 let table = table(&tables, by, false);
                 record = record.with(table.id, table.records().into_iter().collect::<Cell>());
@@ -322,8 +325,20 @@ fn table(tables: &Tables, by: By, alone: bool) -> Table {
         By::Process => tables.processes(),
         By::Cgroup => tables.cgroups(),
         By::Comm => tables.comms(),
+        By::Tenant | By::Job | By::User | By::Unit => tables.groups(),
         By::Gpu => tables.gpus(),
         By::Phase => tables.phases(alone),
+    }
+}
+
+/// What is added up only if it is asked for.
+fn grouping(by: By) -> Option<Grouping> {
+    match by {
+        By::Tenant => Some(Grouping::Tenant),
+        By::Job => Some(Grouping::Job),
+        By::User => Some(Grouping::User),
+        By::Unit => Some(Grouping::Unit),
+        By::Zone | By::Process | By::Cgroup | By::Comm | By::Phase | By::Gpu => None,
     }
 }
 
@@ -333,7 +348,7 @@ fn absent(by: By) -> String {
         By::Zone => "There was no energy meter",
         By::Gpu => "There was no GPU",
         By::Phase => "There are no phases: mark them with `dlpm mark` while a trace runs",
-        By::Process | By::Cgroup | By::Comm => "Nothing ran",
+        By::Process | By::Cgroup | By::Comm | By::Tenant | By::Job | By::User | By::Unit => "Nothing ran",
     };
     format!("\n{why}\n")
 }

@@ -13,7 +13,13 @@ use crate::{
         phases::{Border, Phases},
         window::Window,
     },
-    totals::{Totals, comms::Comms, gpus::Gpus, phases::PhaseTotals},
+    totals::{
+        Totals,
+        comms::Comms,
+        gpus::Gpus,
+        groups::{Grouping, Groups},
+        phases::PhaseTotals,
+    },
 };
 
 /// Everything that a report shows of a log.
@@ -23,6 +29,8 @@ pub struct Collected {
     pub totals: Totals,
     /// The same by name of the process.
     pub comms: Comms,
+    /// The same by whose they are, if that was asked for.
+    pub groups: Groups,
     /// The same by GPU.
     pub gpus: Gpus,
     /// The same by phase.
@@ -81,7 +89,7 @@ impl Missing {
 }
 
 impl Collected {
-    /// Reads a log to its end. `results` are those of its folder.
+    /// Reads a log to its end. `results` are those of its folder; `grouping` says what else is added up.
     ///
     /// # Errors
     ///
@@ -91,9 +99,11 @@ impl Collected {
         window: &Window,
         timezone: &TimeZone,
         results: Results,
+        grouping: Option<Grouping>,
     ) -> Result<Self, LogError> {
         let mut collected = Self {
             results,
+            groups: Groups::by(grouping),
             ..Self::default()
         };
         loop {
@@ -177,6 +187,7 @@ impl Collected {
         let spent = (!known.is_empty()).then(|| (joules(listed_uj), joules(known.iter().sum())));
         self.results.interval(begin_unix_ns, ledger.end_unix_ns, spent);
         self.comms.add(ledger);
+        self.groups.add(ledger);
         self.gpus.add(ledger);
     }
 

@@ -42,6 +42,11 @@ impl Tables<'_> {
         consumers::comms(&self.collected.totals, &self.collected.comms, self.depth)
     }
 
+    /// Listed processes, summed by whose they are.
+    pub fn groups(&self) -> Table {
+        consumers::groups(&self.collected.totals, &self.collected.groups, self.depth)
+    }
+
     /// GPUs, and who used them.
     pub fn gpus(&self) -> Table {
         gpus::gpus(&self.collected.totals, &self.collected.gpus, self.depth)

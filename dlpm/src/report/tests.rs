@@ -26,7 +26,7 @@ const FIRST_END_NS: i64 = 1_767_225_600_000_000_000;
 
 pub fn collected(log: &str, window: &Window) -> Result<Collected, String> {
     let reader = LogReader::new(PathBuf::from("log"), log.as_bytes(), TimeZone::UTC);
-    Collected::read(reader, window, &TimeZone::UTC, Results::default()).map_err(|error| error.to_string())
+    Collected::read(reader, window, &TimeZone::UTC, Results::default(), None).map_err(|error| error.to_string())
 }
 
 fn whole(log: &str) -> Collected {

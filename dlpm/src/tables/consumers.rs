@@ -5,7 +5,11 @@ use std::collections::{BTreeMap, HashSet};
 use super::{Column, Depth, Kind, Look, Row, Table, Unit, Value, average, count, given, known, largest};
 use crate::{
     interval::ZoneKind,
-    totals::{Amount, Peak, Share, Totals, Usage, comms::Comms},
+    totals::{
+        Amount, Peak, Share, Totals, Usage,
+        comms::Comms,
+        groups::{self, Grouping},
+    },
 };
 
 /// What a row shows.
@@ -274,6 +278,29 @@ pub fn comms(totals: &Totals, comms: &Comms, depth: Depth) -> Table {
         groups: names
             .map(|(comm, total)| (vec![Value::from(comm.as_str()), count(total.processes)], total.usage))
             .collect(),
+        fixed: false,
+    }
+    .table(totals, Depth { each: true, ..depth })
+}
+
+/// Listed processes, summed by whose they are; what is in no group is one row.
+pub fn groups(totals: &Totals, groups: &groups::Groups, depth: Depth) -> Table {
+    let (id, title, name) = match groups.grouping {
+        Some(Grouping::Job) => ("jobs", "By job", Column::new("job", "job", Unit::Plain)),
+        Some(Grouping::User) => ("users", "By user", Column::new("uid", "uid", Unit::Plain)),
+        Some(Grouping::Unit) => ("units", "By unit", Column::new("unit", "unit", Unit::Plain)),
+        Some(Grouping::Tenant) | None => ("tenants", "By tenant", Column::new("tenant", "tenant", Unit::Plain)),
+    };
+    let named = groups.totals.iter().map(|(name, usage)| {
+        let name = name.as_deref().unwrap_or("(none)");
+        (vec![Value::from(name)], *usage)
+    });
+    Groups {
+        id,
+        title,
+        row: groups.grouping.map_or("tenant", Grouping::as_str),
+        names: vec![name.look(Look::Name)],
+        groups: named.collect(),
         fixed: false,
     }
     .table(totals, Depth { each: true, ..depth })

@@ -1,10 +1,12 @@
 //! Sums over the ledgers of a trace, in bounded memory. No IO and no clock: everything comes from ledgers.
 //!
-//! [`Totals`] is by zone, kind of row, process and cgroup; [`comms`] by name, [`gpus`] by GPU, [`owners`] by tenant, [`phases`] by phase.
+//! [`Totals`] is by zone, kind of row, process and cgroup; [`comms`] by name, [`groups`] by tenant or user, [`gpus`] by
+//! GPU, [`owners`] of one ledger by tenant, [`phases`] by phase.
 
 mod amounts;
 pub mod comms;
 pub mod gpus;
+pub mod groups;
 pub mod owners;
 pub mod phases;
 

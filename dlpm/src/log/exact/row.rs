@@ -11,7 +11,7 @@ use super::parts::{Energies, Leaves, Text};
 use crate::{
     attribution::ledger::{CpuUse, GpuUse, Ledger, Row, RowKey, Shown, SwitchEstimate},
     interval::{MemoryReading, ProcessId},
-    tenants::{Node, Tenant},
+    tenants::{Kind, Node, Tenant},
 };
 
 /// The key in `by_package` of the time on CPUs whose package is not known.
@@ -35,6 +35,9 @@ pub struct RowEntry<'a> {
     /// Kind and id, as in `slurm:4711`.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     tenant: Option<Text<'a>>,
+    /// The jobs, pods and units that the tenant is inside of, the highest first.
+    #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
+    inside: Vec<Text<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     uid: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -179,6 +182,7 @@ impl<'a> RowEntry<'a> {
             exec_comm: shown.map(|shown| Text::of(&shown.exec_comm)),
             cgroup: cgroup.map(Text::of),
             tenant: row.tenant.as_ref().map(|tenant| Text::made(tenant.to_string())),
+            inside: row.tenant.as_ref().map(inside).unwrap_or_default(),
             uid: shown.and_then(|shown| shown.uid),
             exited: shown.map(|shown| shown.exited),
             processes: matches!(row.key, RowKey::Merged(_)).then_some(row.processes),
@@ -196,6 +200,12 @@ impl<'a> RowEntry<'a> {
             gpus: Cow::Borrowed(&row.gpus),
             energy_uj: Energies::of(&ledger.leaves, &row.energy_uj),
         }
+    }
+
+    fn tenant(&self) -> Option<Arc<Tenant>> {
+        let mut tenant = Tenant::from(Node::from_word(self.tenant.as_deref()?)?);
+        tenant.ancestors = self.inside.iter().filter_map(|word| Node::from_word(word)).collect();
+        Some(Arc::new(tenant))
     }
 
     fn key(&self) -> Result<RowKey, String> {
@@ -222,9 +232,7 @@ impl<'a> RowEntry<'a> {
         let text = |text: &Option<Text>| Arc::from(text.as_deref().unwrap_or_default());
         Ok(Row {
             // A kind that a later version may have is none that is known.
-            tenant: (self.tenant.as_deref())
-                .and_then(Node::from_word)
-                .map(|node| Arc::new(Tenant::from(node))),
+            tenant: self.tenant(),
             shown: is_process.then(|| Shown {
                 comm: text(&self.comm),
                 exec_comm: text(&self.exec_comm),
@@ -244,6 +252,12 @@ impl<'a> RowEntry<'a> {
             key,
         })
     }
+}
+
+/// The user is left out: a row has the number.
+fn inside<'a>(tenant: &Arc<Tenant>) -> Vec<Text<'a>> {
+    let above = tenant.ancestors.iter().filter(|node| node.kind != Kind::User);
+    above.map(|node| Text::made(node.to_string())).collect()
 }
 
 /// How messages call a row.
