@@ -231,6 +231,13 @@ pub struct TraceArgs {
     pub command: Vec<OsString>,
 }
 
+impl TraceArgs {
+    /// Whether a filter needs names of tenants, and not only their ids.
+    pub fn by_name(&self) -> bool {
+        !self.container.is_empty() || !self.pod.is_empty()
+    }
+}
+
 /// Roots of the kernel's trees.
 #[derive(Clone, Debug, Args)]
 pub struct Roots {

@@ -135,7 +135,7 @@ async fn run_until_end(
     let mut meters = tokio::time::interval_at(start + METER_PERIOD, METER_PERIOD);
     meters.set_missed_tick_behavior(MissedTickBehavior::Skip);
     // A shorter interval sees them itself.
-    let names_matter = args.interval > CGROUP_PERIOD && !(args.container.is_empty() && args.pod.is_empty());
+    let names_matter = args.interval > CGROUP_PERIOD && args.by_name();
     let mut cgroups = tokio::time::interval_at(start + CGROUP_PERIOD, CGROUP_PERIOD);
     cgroups.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let end = args.duration.map(|duration| start + duration);

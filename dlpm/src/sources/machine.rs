@@ -48,6 +48,8 @@ pub struct MachineConfig {
     pub sysfs: PathBuf,
     /// Root of the file system whose container runtimes and users tenants are named by.
     pub rootfs: PathBuf,
+    /// Whether anybody wants names of tenants.
+    pub names: bool,
     /// The kernel side; its siblings are filled in from the topology.
     pub cpu_time: Config,
     /// How memory is read.
@@ -142,7 +144,7 @@ impl Machine {
         let mut machine = Self {
             cpu_time,
             processes,
-            tenants: Tenants::start(roots, &cgroups),
+            tenants: Tenants::start(roots, config.names, &cgroups),
             cgroups,
             topology,
             meter,
@@ -312,27 +314,8 @@ impl Machine {
         interval.cgroups = self.name_more_cgroups(interval.cgroups, of_gpus);
         interval.gpus = gpus;
         interval.gpu_owners = owners;
-        self.add_tenants(&mut interval);
+        self.tenants.add_to(&mut interval);
         interval
-    }
-
-    /// Whose the cgroups are, and the processes of which cgroups do not tell it.
-    fn add_tenants(&mut self, interval: &mut Interval) {
-        self.tenants.settle();
-        for path in interval.cgroups.values() {
-            interval.tenants.insert(path.clone(), self.tenants.of_path(path));
-        }
-        for (id, cgroup_id) in places(interval) {
-            let (Some(process), Some(path)) = (interval.processes.get(&id), interval.cgroups.get(&cgroup_id)) else {
-                continue;
-            };
-            let Some(of_path) = interval.tenants.get(path) else {
-                continue;
-            };
-            if let Some(tenant) = self.tenants.of_process(id, process, of_path) {
-                interval.process_tenants.insert(id, tenant);
-            }
-        }
     }
 
     /// Who some processes are, those that are known.
@@ -478,17 +461,6 @@ impl Machine {
         self.dropped.cgroups_lost = self.cpu_time.counter(Counter::CgroupsLost);
         self.dropped.nameless = self.processes.nameless();
     }
-}
-
-/// The processes of an interval with a cgroup of each, each pair once.
-fn places(interval: &Interval) -> Vec<(ProcessId, u64)> {
-    let of_usage = interval.usage.iter().map(|usage| (usage.process, usage.cgroup_id));
-    let of_memory = interval.memory.iter().map(|(id, (cgroup_id, _))| (*id, *cgroup_id));
-    let of_gpus = interval.gpu_owners.values().copied();
-    let mut places: Vec<_> = of_usage.chain(of_memory).chain(of_gpus).collect();
-    places.sort_unstable();
-    places.dedup();
-    places
 }
 
 /// The processes of usage records, each once, by their start time.

@@ -127,6 +127,7 @@ pub fn plan(args: &TraceArgs) -> Result<Plan> {
             procfs: roots.procfs.clone(),
             sysfs: roots.sysfs.clone(),
             rootfs: roots.rootfs.clone(),
+            names: args.by_name(),
             cpu_time: Config {
                 sizes: MapSizes {
                     spill: args.spill_entries,

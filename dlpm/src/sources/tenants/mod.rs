@@ -25,7 +25,7 @@ pub use names::Roots;
 pub use path::tenant_of;
 
 use crate::{
-    interval::{Process, ProcessId},
+    interval::{Interval, Process, ProcessId},
     sources::cgroups::CgroupTree,
     tenants::{Kind, Label, Labels, Node, Tenant, label},
 };
@@ -37,6 +37,9 @@ const KEEP_INTERVALS: u64 = 64;
 
 /// How long an interval waits for the first answer about a tenant: a name that is there is read within a millisecond.
 const PATIENCE: Duration = Duration::from_millis(20);
+
+/// Cgroups whose names are read before any of their processes has run, at most.
+const MOST_UNUSED: usize = 10_000;
 
 struct Known {
     tenant: Arc<Tenant>,
@@ -50,7 +53,7 @@ pub struct Tenants {
     roots: Roots,
     mount: PathBuf,
     hierarchies: Hierarchies,
-    /// `None` where its threads could not be started: then there are no names.
+    /// `None` where nobody wants names, or the threads could not be started.
     names: Option<Names>,
     generation: u64,
     by_path: HashMap<String, Known>,
@@ -61,11 +64,13 @@ pub struct Tenants {
 }
 
 impl Tenants {
-    /// Starts the threads that read names.
-    pub fn start(roots: Roots, cgroups: &CgroupTree) -> Self {
-        let names = Names::start(&roots)
-            .inspect_err(|error| log::warn!("tenants have no names, the threads cannot be started: {error}"))
-            .ok();
+    /// Starts the threads that read names, if anybody wants names.
+    pub fn start(roots: Roots, with_names: bool, cgroups: &CgroupTree) -> Self {
+        let names = with_names.then(|| Names::start(&roots)).and_then(|names| {
+            names
+                .inspect_err(|error| log::warn!("tenants have no names, the threads cannot be started: {error}"))
+                .ok()
+        });
         Self {
             hierarchies: Hierarchies::read(&roots.procfs),
             mount: cgroups.mount_point().to_owned(),
@@ -86,6 +91,25 @@ impl Tenants {
         self.by_path.retain(|_, known| known.used_in >= oldest);
         self.labels.retain(|_, (_, used_in)| *used_in >= oldest);
         self.hierarchies.forget(oldest);
+    }
+
+    /// Says whose the cgroups of an interval are, and the processes whose cgroup does not tell it.
+    pub fn add_to(&mut self, interval: &mut Interval) {
+        self.settle();
+        for path in interval.cgroups.values() {
+            interval.tenants.insert(path.clone(), self.of_path(path));
+        }
+        for (id, cgroup_id) in places(interval) {
+            let (Some(process), Some(path)) = (interval.processes.get(&id), interval.cgroups.get(&cgroup_id)) else {
+                continue;
+            };
+            let Some(of_path) = interval.tenants.get(path) else {
+                continue;
+            };
+            if let Some(tenant) = self.of_process(id, process, of_path) {
+                interval.process_tenants.insert(id, tenant);
+            }
+        }
     }
 
     /// The tenant of a cgroup, with the names that are known by now. The first question is what makes them known.
@@ -116,7 +140,8 @@ impl Tenants {
 
     /// A cgroup has just been made: its names are looked for at once, since their files may soon be gone.
     pub fn created(&mut self, path: &str) {
-        if self.by_path.contains_key(path) {
+        // Of very many the name is read when one of their processes has run.
+        if self.names.is_none() || self.by_path.len() >= MOST_UNUSED || self.by_path.contains_key(path) {
             return;
         }
         let tenant = self.resolve(path);
@@ -261,6 +286,17 @@ impl Tenants {
             self.labels.insert(answer.node, (labels, self.generation));
         }
     }
+}
+
+/// The processes of an interval with a cgroup of each, each pair once.
+fn places(interval: &Interval) -> Vec<(ProcessId, u64)> {
+    let of_usage = interval.usage.iter().map(|usage| (usage.process, usage.cgroup_id));
+    let of_memory = interval.memory.iter().map(|(id, (cgroup_id, _))| (*id, *cgroup_id));
+    let of_gpus = interval.gpu_owners.values().copied();
+    let mut places: Vec<_> = of_usage.chain(of_memory).chain(of_gpus).collect();
+    places.sort_unstable();
+    places.dedup();
+    places
 }
 
 fn is_by_sluid(node: &Node) -> bool {

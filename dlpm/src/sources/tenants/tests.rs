@@ -51,7 +51,7 @@ impl Node {
             rootfs: self.path("root"),
             procfs: self.path("proc"),
         };
-        Tenants::start(roots, &CgroupTree::at(&self.path("cgroup")))
+        Tenants::start(roots, true, &CgroupTree::at(&self.path("cgroup")))
     }
 
     /// The tenant of a path once its names were looked for, as `kind:id` and labels in the order of their names.
