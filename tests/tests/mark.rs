@@ -99,7 +99,7 @@ fn clients_that_say_nothing_or_nonsense_hold_up_nobody() {
         (b"end x\n", "no phase `x` is open"),
         (b"mark \xff\n", "UTF-8"),
         (b"begin a\x1bb\n", "control character"),
-        (&[b'x'; 100_000], "bytes at most"),
+        (&[b'x'; 100_000], "a request has at most"),
     ] {
         let answer = ask(folder, request);
         assert!(answer.starts_with("error ") && answer.contains(says), "{answer}");
