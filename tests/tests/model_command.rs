@@ -132,7 +132,7 @@ fn a_model_that_cannot_be_read_is_an_error_with_a_next_step() {
     assert_eq!(said.matches("No such file").count(), 1, "{said}");
     model("dynamic.onnx")
         .run()
-        .fails(1, &["open in the input `image`", "--input image=N,3,N,N"]);
+        .fails(1, &["open in the inputs `image`: 0 (`s40`)", "fix with --dim s4=N --dim s40=N"]);
     let wrong = model("encoder.onnx").args(["--input", "2,7,17"]);
     wrong
         .run()
@@ -152,7 +152,7 @@ fn a_traced_model_lies_beside_the_log() {
     // Before anything starts.
     let marker = directory.path().join("started");
     let open = trace(&[]).args(["--", "/bin/touch"]).arg(&marker);
-    open.run().fails(125, &["open in the input `image`", "dynamic.onnx"]);
+    open.run().fails(125, &["open in the inputs `image`", "dynamic.onnx"]);
     assert!(!marker.exists() && !output.exists());
 
     let inputs = ["--input", "3,3,33,14", "--input", "3,5"];

@@ -205,7 +205,7 @@ pub fn resolve(
     if open.is_empty() {
         Ok((resolved, named))
     } else {
-        Err(ModelError::Input(open.join("; ")))
+        Err(ModelError::Input(all_open(open)))
     }
 }
 
@@ -278,8 +278,43 @@ fn agree(input: &Declared, dims: &[Dim], given: &[u64], named: &mut HashMap<Stri
     Ok(())
 }
 
-fn left_open(input: &Declared, dims: &[Dim], named: &HashMap<String, u64>) -> String {
+/// The open dimensions of an input.
+struct Open {
+    /// `x`: 0 (`batch`), 2
+    places: String,
+    /// Their names, as options.
+    options: Vec<String>,
+    /// Whether each has a name.
+    is_named: bool,
+    /// What to say where no other input has some.
+    alone: String,
+}
+
+/// What is open, and how it is fixed: once for each name, where that is enough.
+fn all_open(open: Vec<Open>) -> String {
+    let is_named = open.iter().all(|input| input.is_named);
+    if open.len() < 2 || !is_named {
+        let each: Vec<String> = open.into_iter().map(|input| input.alone).collect();
+        return each.join("; ");
+    }
+    let places: Vec<&str> = open.iter().map(|input| input.places.as_str()).collect();
+    let mut options: Vec<&str> = open
+        .iter()
+        .flat_map(|input| &input.options)
+        .map(String::as_str)
+        .collect();
+    options.sort_unstable();
+    options.dedup();
+    format!(
+        "dimensions are open in the inputs {}; fix with {}, a number for each N",
+        places.join("; "),
+        options.join(" ")
+    )
+}
+
+fn left_open(input: &Declared, dims: &[Dim], named: &HashMap<String, u64>) -> Open {
     let mut open = Vec::new();
+    let mut is_named = true;
     let mut example = Vec::new();
     let mut names: Vec<String> = Vec::new();
     for (at, dim) in dims.iter().enumerate() {
@@ -296,6 +331,7 @@ fn left_open(input: &Declared, dims: &[Dim], named: &HashMap<String, u64>) -> St
                 }
             },
             Dim::Open => {
+                is_named = false;
                 open.push(at.to_string());
                 example.push("N".to_owned());
             }
@@ -304,17 +340,22 @@ fn left_open(input: &Declared, dims: &[Dim], named: &HashMap<String, u64>) -> St
     let (name, is_are) = (printable(&input.name), if open.len() == 1 { " is" } else { "s are" });
     names.sort_unstable();
     names.dedup();
-    let all_named = names.iter().map(|dim| format!(" --dim {dim}=N"));
-    let or = if names.is_empty() {
+    let options: Vec<String> = names.iter().map(|dim| format!("--dim {dim}=N")).collect();
+    let or = if options.is_empty() {
         String::new()
     } else {
-        format!(", or{}", all_named.collect::<String>())
+        format!(", or {}", options.join(" "))
     };
-    format!(
-        "dimension{is_are} open in the input `{name}`: {}; fix with --input {name}={}{or}, a number for each N",
-        open.join(", "),
-        example.join(",")
-    )
+    let places = format!("`{name}`: {}", open.join(", "));
+    Open {
+        alone: format!(
+            "dimension{is_are} open in the input {places}; fix with --input {name}={}{or}, a number for each N",
+            example.join(",")
+        ),
+        places,
+        options,
+        is_named,
+    }
 }
 
 /// The numbers that the user gave for names.

@@ -113,7 +113,10 @@ fn a_size_for_each_name_is_enough() {
             "is called `pats`; the open ones have `batch`, `past`",
         ),
         (&["batch=3", "batch=4"], "two sizes"),
-        (&["batch=3"], "1 (`past`); fix with --input x=3,N, or --dim past=N"),
+        (
+            &["batch=3"],
+            "in the inputs `x`: 1 (`past`); `y`: 0 (`past`), 2 (`past`); fix with --dim past=N, a number for each N",
+        ),
     ] {
         let sizes: Vec<NamedDim> = sizes.iter().map(|text| dim(text)).collect();
         let error = resolve(&declared, &[], &sizes, &[]).unwrap_err().to_string();
