@@ -119,7 +119,7 @@ impl<'m> Runner<'m> {
     ) -> Result<Vec<Tensor>> {
         let infos = graph.value_info.len() + graph.outputs.len() + inputs.len();
         let inherited = parent.map_or(0, |parent| parent.attributes.len());
-        self.spend(1 + 3 * graph.initializers.len() + infos + inherited)?;
+        self.spend(1 + 6 * graph.initializers.len() + infos + inherited)?;
         let mut scope = Scope::new(parent);
         let budget = self.budget;
         for constant in &graph.initializers {
