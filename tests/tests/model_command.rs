@@ -130,9 +130,13 @@ fn a_model_that_cannot_be_read_is_an_error_with_a_next_step() {
         .exited(1)
         .stderr;
     assert_eq!(said.matches("No such file").count(), 1, "{said}");
-    model("dynamic.onnx")
-        .run()
-        .fails(1, &["open in the inputs `image`: 0 (`s40`)", "fix with --dim s4=N --dim s40=N"]);
+    model("dynamic.onnx").run().fails(
+        1,
+        &[
+            "open in the inputs `image`: 0 (`s40`)",
+            "fix with --dim s4=N --dim s40=N",
+        ],
+    );
     let wrong = model("encoder.onnx").args(["--input", "2,7,17"]);
     wrong
         .run()
