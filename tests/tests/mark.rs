@@ -71,7 +71,27 @@ fn phases_from_the_command_line_nest_and_overlap() {
     mark(folder, &["begin", " a"])
         .run()
         .says(&["begins or ends with a space"]);
-    dlpm.end_with(libc::SIGTERM).exited(0);
+    let output = dlpm.end_with(libc::SIGTERM).exited(0);
+    // The summary has the phases as a report of the log has them.
+    let report = Dlpm::new(["report", "--by", "phase"])
+        .arg(folder)
+        .run()
+        .exited(0)
+        .stdout;
+    for label in ["epoch 1", "a", "b", "epoch 2", "(no phase)"] {
+        let times_and_seconds = |text: &str| -> Vec<String> {
+            let row = text
+                .lines()
+                .find_map(|line| line.strip_prefix(label)?.strip_prefix("  "));
+            let row = row.unwrap_or_else(|| panic!("no {label} in {text}"));
+            row.split_whitespace().take(2).map(str::to_owned).collect()
+        };
+        let (summary, report) = (times_and_seconds(&output.stdout), times_and_seconds(&report));
+        assert_eq!(summary[..summary.len() - 1], report[..report.len() - 1], "{label}");
+        if label != "(no phase)" {
+            assert_eq!(summary, report, "{label}");
+        }
+    }
     let log = traced.log();
     log.is_complete();
     let phases = phases(folder);

@@ -30,8 +30,9 @@ fn traced() -> TempDir {
         if append {
             trace = trace.arg("--append");
         }
-        trace
+        let output = trace
             .args([
+                "--each",
                 "--",
                 "/bin/sh",
                 "-c",
@@ -39,6 +40,17 @@ fn traced() -> TempDir {
             ])
             .run()
             .exited(0);
+        // The first line that is not a note.
+        let mut lines = output.stderr.lines().filter(|line| !line.starts_with("dlpm: "));
+        let headline = lines.find(|line| !line.is_empty()).unwrap();
+        assert!(
+            headline.starts_with("`sh -c i=0; while [ $i -lt 30000 ]; do i=$((i+1)); done; sle…` used ")
+                && headline.contains(" J: ")
+                && headline.contains(" of the "),
+            "{}",
+            output.stderr
+        );
+        assert!(output.stderr.contains("\nProcesses"), "{}", output.stderr);
     }
     folder
 }

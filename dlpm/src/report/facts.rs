@@ -10,10 +10,11 @@ use super::{
 use crate::{
     log::date,
     tables::{
+        Unit, Value, average, highest,
         phases::Inferences,
         record::{Cell, Record},
     },
-    totals::{Peak, Share, Totals},
+    totals::{Share, Totals},
 };
 
 /// Joules in a kilowatt-hour.
@@ -58,15 +59,9 @@ pub fn joules(energy_uj: u128) -> f64 {
     energy_uj as f64 / 1e6
 }
 
-/// Average power in W; `None` over no time.
-fn watts(energy_uj: u128, duration_ns: u128) -> Option<f64> {
-    (duration_ns > 0).then(|| energy_uj as f64 / duration_ns as f64 * 1000.0)
-}
-
-/// Highest power in W.
-fn peak_watts(peak: Peak) -> Option<f64> {
-    let (energy_uj, length_ns) = peak.interval()?;
-    watts(energy_uj, length_ns.into())
+/// Watts as a float.
+fn watts(power: &Value) -> Option<f64> {
+    power.number(Unit::Watts)
 }
 
 /// A list of words.
@@ -171,12 +166,12 @@ fn energy(totals: &Totals) -> Cell {
             .with("energy_uj", all_uj)
             .with("joules", all_uj.map(joules))
             .with("kwh", all_uj.map(kwh))
-            .with("average_w", all_uj.and_then(|uj| watts(uj, totals.known_ns)))
-            .with("peak_w", peak_watts(totals.peak))
+            .with("average_w", watts(&average(all_uj, totals.known_ns)))
+            .with("peak_w", watts(&highest(totals.peak)))
             .with("listed_uj", listed_uj)
             .with("listed_joules", listed_uj.map(joules))
             .with("listed_kwh", listed_uj.map(kwh))
-            .with("listed_peak_w", peak_watts(listed.peak))
+            .with("listed_peak_w", watts(&highest(listed.peak)))
             .with("known_ns", totals.known_ns)
             .with("unknown_intervals", listed.amount.unknown_intervals)
             .with("closes", all_uj.map(|_| difference_uj == 0))

@@ -14,8 +14,9 @@ use crate::{
     log::date,
     printable::printable,
     tables::{
-        answer::{self, peak_watts},
+        Unit, answer,
         figures::{counted, decimal, watts},
+        highest,
         phases::Inferences,
         summary::list,
     },
@@ -97,7 +98,7 @@ impl Text<'_> {
              {:.9} kWh\n",
             decimal(all_uj, 6, 3),
             watts(all_uj, totals.known_ns),
-            peak_watts(totals.peak),
+            highest(totals.peak).shown(Unit::Watts),
             kwh(all_uj),
             kwh(listed_uj),
         );

@@ -1,9 +1,13 @@
 //! The answer: what the user's processes used, in one line, and how that is known, in another.
 
-use super::figures::{decimal, percent, watts};
+use super::{
+    Unit,
+    figures::{decimal, percent, watts},
+    highest,
+};
 use crate::{
     printable::printable,
-    totals::{Peak, Totals},
+    totals::{Share, Totals},
 };
 
 /// Letters of a command line that are shown.
@@ -14,7 +18,7 @@ pub fn who(listed: Option<&str>, totals: &Totals) -> String {
     match listed {
         Some(listed) => printable(listed),
         // The row of the others exists under a filter only.
-        None if totals.shares.contains_key(&crate::totals::Share::Others) => "The listed processes".to_owned(),
+        None if totals.shares.contains_key(&Share::Others) => "The listed processes".to_owned(),
         None => "All processes".to_owned(),
     }
 }
@@ -55,10 +59,8 @@ pub fn headline(totals: &Totals, who: &str) -> String {
              in {seconds} s"
         );
     };
-    let peak = listed
-        .peak
-        .interval()
-        .map(|_| format!(", {} W at peak", peak_watts(listed.peak)));
+    let peak = listed.peak.interval();
+    let peak = peak.map(|_| format!(", {} W at peak", highest(listed.peak).shown(Unit::Watts)));
     format!(
         "{who} used {estimated}{} J: {} W on average{}, {} of the {} J that the node used, in {seconds} s",
         decimal(energy_uj, 6, 3),
@@ -66,14 +68,6 @@ pub fn headline(totals: &Totals, who: &str) -> String {
         peak.unwrap_or_default(),
         percent(energy_uj, all_uj),
         decimal(all_uj, 6, 3),
-    )
-}
-
-/// Power of the highest interval.
-pub fn peak_watts(peak: Peak) -> String {
-    peak.interval().map_or_else(
-        || "-".to_owned(),
-        |(energy_uj, length_ns)| watts(energy_uj, length_ns.into()),
     )
 }
 

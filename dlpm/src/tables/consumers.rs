@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::{Column, Depth, Kind, Look, Row, Table, Unit, Value, average, count, given, known, largest};
+use super::{Column, Depth, Kind, Look, Row, Table, Unit, Value, average, count, given, highest, known, largest};
 use crate::{
     interval::ZoneKind,
     totals::{
@@ -37,8 +37,8 @@ fn usage<'a>(totals: &'a Totals, depth: Depth) -> Vec<Field<'a>> {
     let several = depth.details && kinds.iter().filter(|has| **has).count() > 1;
     let [cpu, dram, gpu] = kinds.map(|has| has && several);
     let mut fields = vec![
-        field(Column::programs("cpu_ns", Unit::Ns), |used| count(used.amount.cpu_ns)),
-        field(Column::new("cpu_s", "CPU time s", Unit::Seconds), |used| {
+        field(Column::programs("cpu_ns", Unit::NS), |used| count(used.amount.cpu_ns)),
+        field(Column::new("cpu_s", "CPU time s", Unit::SECONDS), |used| {
             count(used.amount.cpu_ns)
         }),
     ];
@@ -55,20 +55,20 @@ fn usage<'a>(totals: &'a Totals, depth: Depth) -> Vec<Field<'a>> {
     }
     let energy = |part: fn(&Amount) -> Option<u128>| move |used: &Used| known(part(&used.amount), Value::Whole);
     fields.extend([
-        field(Column::new("energy_uj", "energy J", Unit::Uj), energy(Amount::energy)),
+        field(Column::new("energy_uj", "energy J", Unit::UJ), energy(Amount::energy)),
         field(
-            Column::new("cpu_uj", "CPU J", Unit::Uj).shown_if(cpu),
+            Column::new("cpu_uj", "CPU J", Unit::UJ).shown_if(cpu),
             energy(Amount::cpu),
         ),
         field(
-            Column::new("dram_uj", "DRAM J", Unit::Uj).shown_if(dram),
+            Column::new("dram_uj", "DRAM J", Unit::UJ).shown_if(dram),
             energy(Amount::dram),
         ),
         field(
-            Column::new("gpu_uj", "GPU J", Unit::Uj).shown_if(gpu),
+            Column::new("gpu_uj", "GPU J", Unit::UJ).shown_if(gpu),
             energy(Amount::gpu),
         ),
-        field(Column::programs("joules", Unit::Joules), energy(Amount::energy)),
+        field(Column::programs("joules", Unit::JOULES), energy(Amount::energy)),
         field(Column::new("average_w", "average W", Unit::Watts), |used| {
             average(used.amount.energy(), totals.known_ns)
         }),
@@ -88,14 +88,6 @@ fn usage<'a>(totals: &'a Totals, depth: Depth) -> Vec<Field<'a>> {
         }),
     ]);
     fields
-}
-
-/// The power of the highest interval.
-pub(super) fn highest(peak: Peak) -> Value {
-    known(peak.interval(), |(energy_uj, length_ns)| Value::Rate {
-        energy_uj,
-        length_ns: length_ns.into(),
-    })
 }
 
 /// What is in a table of groups.

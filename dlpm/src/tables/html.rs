@@ -49,7 +49,10 @@ impl Table {
                     td class=[class(column)] data-value=[number] data-title=(printable(title)) {
                         @match column.look {
                             _ if shown.is_empty() => {},
-                            Look::Bar => { span { (shown) } (bar(self.bar(row, *index, view.longest))) },
+                            Look::Bar => {
+                                span { (shown) }
+                                @if let Some(part) = self.bar(row, *index, view.longest) { (bar(part)) }
+                            },
                             Look::Number => (shown),
                             _ => bdi { (shown) },
                         }

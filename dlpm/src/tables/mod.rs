@@ -17,31 +17,34 @@ pub mod zones;
 
 use figures::{UNKNOWN, decimal, percent, watts};
 
-use crate::totals::Share;
+use crate::totals::{Peak, Share};
 
 /// What a column is of, which says how its values are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
     /// Words, numbers that count something, flags.
     Plain,
-    /// Nanoseconds; people read seconds.
-    Ns,
-    /// Nanoseconds that programs, too, read as seconds.
-    Seconds,
-    /// Microjoules; people read joules.
-    Uj,
-    /// Microjoules that programs, too, read as joules.
-    Joules,
+    /// Whole numbers of 10^-N; people read units with three decimals.
+    Exact(u32),
+    /// The same; programs, too, read units, as floats.
+    Float(u32),
     /// Energy by time; watts.
     Watts,
     /// A part of a whole; people read percent.
     Share,
-    /// Percent times microseconds of streaming multiprocessors; people read seconds of all of them.
-    Sm,
-    /// The same that programs, too, read as seconds.
-    SmSeconds,
     /// A number with this many decimals.
     Decimals(usize),
+}
+
+impl Unit {
+    /// Nanoseconds; people read seconds.
+    pub const NS: Self = Self::Exact(9);
+    /// Nanoseconds that everybody reads as seconds.
+    pub const SECONDS: Self = Self::Float(9);
+    /// Microjoules; people read joules.
+    pub const UJ: Self = Self::Exact(6);
+    /// Microjoules that everybody reads as joules.
+    pub const JOULES: Self = Self::Float(6);
 }
 
 /// One cell.
@@ -98,18 +101,24 @@ pub fn average(energy_uj: Option<u128>, length_ns: u128) -> Value {
     known(energy_uj, |energy_uj| Value::Rate { energy_uj, length_ns })
 }
 
+/// The power of the highest interval.
+pub fn highest(peak: Peak) -> Value {
+    known(peak.interval(), |(energy_uj, length_ns)| Value::Rate {
+        energy_uj,
+        length_ns: length_ns.into(),
+    })
+}
+
 impl Value {
     /// What people read.
     pub fn shown(&self, unit: Unit) -> String {
         match (self, unit) {
             (Self::None, _) => String::new(),
-            (Self::Unknown, Unit::Uj | Unit::Joules) => UNKNOWN.to_owned(),
+            (Self::Unknown, Unit::UJ | Unit::JOULES) => UNKNOWN.to_owned(),
             (Self::Unknown, _) => "-".to_owned(),
             (Self::Text(text), _) => text.clone(),
             (Self::Words(words), _) => words.join(", "),
-            (Self::Whole(number), Unit::Ns | Unit::Seconds) => decimal(*number, 9, 3),
-            (Self::Whole(number), Unit::Uj | Unit::Joules) => decimal(*number, 6, 3),
-            (Self::Whole(number), Unit::Sm | Unit::SmSeconds) => decimal(*number, 8, 3),
+            (Self::Whole(number), Unit::Exact(digits) | Unit::Float(digits)) => decimal(*number, digits, 3),
             (Self::Whole(number), _) => number.to_string(),
             (Self::Signed(number), _) => number.to_string(),
             (Self::Rate { energy_uj, length_ns }, _) => watts(*energy_uj, *length_ns),
@@ -123,9 +132,7 @@ impl Value {
     pub fn number(&self, unit: Unit) -> Option<f64> {
         Some(match (self, unit) {
             (Self::None | Self::Unknown | Self::Text(_) | Self::Words(_), _) => return None,
-            (Self::Whole(number), Unit::Seconds) => *number as f64 / 1e9,
-            (Self::Whole(number), Unit::Joules) => *number as f64 / 1e6,
-            (Self::Whole(number), Unit::SmSeconds) => *number as f64 / 1e8,
+            (Self::Whole(number), Unit::Float(digits)) => *number as f64 / 10_u64.pow(digits) as f64,
             (Self::Whole(number), _) => *number as f64,
             (Self::Signed(number), _) => *number as f64,
             // µJ over ns are kilowatts.
@@ -292,21 +299,16 @@ impl Table {
         let (mut columns, mut common, mut longest) = (Vec::new(), Vec::new(), 0.0_f64);
         for (index, column) in self.columns.iter().enumerate() {
             let Some(title) = column.title.as_deref() else { continue };
-            let values = || self.rows.iter().filter_map(|row| row.values.get(index));
-            let mut present = values().filter(|value| **value != Value::None);
-            if column.look == Look::Common {
-                match present.next() {
-                    None => continue,
-                    Some(first) if present.all(|value| value == first) => {
-                        common.push(format!("{title} {} in every row", first.shown(column.unit)));
-                        continue;
-                    }
-                    Some(_) => {}
-                }
+            let values = self.rows.iter().filter_map(|row| row.values.get(index));
+            let mut present = values.filter(|value| **value != Value::None);
+            // What no row has needs no column, and what all have alike is said once.
+            let Some(first) = present.next() else { continue };
+            if column.look == Look::Common && present.all(|value| value == first) {
+                common.push(format!("{title} {} in every row", first.shown(column.unit)));
+                continue;
             }
             if column.look == Look::Bar {
-                let rows = self.rows.iter().filter(|row| row.kind != Kind::Total);
-                let parts = rows.filter_map(|row| row.values.get(index)?.number(column.unit));
+                let parts = self.rows.iter().filter_map(|row| self.part(row, index));
                 longest = parts.fold(longest, f64::max);
             }
             columns.push((index, title, column));
@@ -318,13 +320,18 @@ impl Table {
         }
     }
 
-    /// How long the bar of a cell is, from 0 to 1; a total has none.
-    pub fn bar(&self, row: &Row, index: usize, longest: f64) -> f64 {
-        let cell = self.columns.get(index).zip(row.values.get(index));
-        let part = cell
-            .filter(|_| row.kind != Kind::Total)
-            .and_then(|(column, value)| value.number(column.unit));
-        part.filter(|_| longest > 0.0).map_or(0.0, |part| part / longest)
+    /// What the bar of a cell stands for. Consumers have one, so that they can be compared: what is idle or others' can be
+    /// many times as much.
+    fn part(&self, row: &Row, index: usize) -> Option<f64> {
+        let has_bar = matches!(row.kind, Kind::Named | Kind::Smaller);
+        let (column, value) = self.columns.get(index).zip(row.values.get(index))?;
+        value.number(column.unit).filter(|_| has_bar)
+    }
+
+    /// How long the bar of a cell is, from 0 to 1; `None` without one.
+    pub fn bar(&self, row: &Row, index: usize, longest: f64) -> Option<f64> {
+        self.part(row, index)
+            .map(|part| if longest > 0.0 { part / longest } else { 0.0 })
     }
 
     /// What people read in a cell, without what the row's kind says.

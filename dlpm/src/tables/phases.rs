@@ -1,6 +1,6 @@
 //! What was used while each phase was open.
 
-use super::{Column, Depth, Kind, Look, Row, Table, Unit, Value, average, consumers::highest, count, given, known};
+use super::{Column, Depth, Kind, Look, Row, Table, Unit, Value, average, count, given, highest, known};
 use crate::totals::{
     Totals,
     phases::{PhaseTotal, PhaseTotals},
@@ -56,18 +56,18 @@ pub fn phases(
         Column::people("phase", Unit::Plain).look(Look::Name),
         Column::new("count", "times", Unit::Plain),
         Column::programs("intervals", Unit::Plain),
-        Column::programs("duration_ns", Unit::Ns),
-        Column::new("duration_s", "s", Unit::Seconds),
-        Column::programs("cpu_ns", Unit::Ns),
-        Column::programs("listed_cpu_ns", Unit::Ns),
-        Column::new("listed_cpu_s", "CPU time s", Unit::Seconds).shown_if(details || !has_energy),
+        Column::programs("duration_ns", Unit::NS),
+        Column::new("duration_s", "s", Unit::SECONDS),
+        Column::programs("cpu_ns", Unit::NS),
+        Column::programs("listed_cpu_ns", Unit::NS),
+        Column::new("listed_cpu_s", "CPU time s", Unit::SECONDS).shown_if(details || !has_energy),
         Column::new("idle_time_share", "idle", Unit::Share).shown_if(details),
     ];
     if has_energy {
         columns.extend([
-            Column::programs("energy_uj", Unit::Uj),
-            Column::new("listed_uj", "energy J", Unit::Uj),
-            Column::programs("listed_joules", Unit::Joules),
+            Column::programs("energy_uj", Unit::UJ),
+            Column::new("listed_uj", "energy J", Unit::UJ),
+            Column::programs("listed_joules", Unit::JOULES),
             Column::people("average W", Unit::Watts),
             Column::people("peak W", Unit::Watts),
             Column::programs("average_w", Unit::Watts),
@@ -78,7 +78,7 @@ pub fn phases(
             let title = format!("{} J", zone.zone);
             Column {
                 title: Some(title).filter(|_| zones),
-                ..Column::programs(&zone.zone, Unit::Uj).inside("zones_uj")
+                ..Column::programs(&zone.zone, Unit::UJ).inside("zones_uj")
             }
         }));
         columns.push(Column::programs("unknown_intervals", Unit::Plain));

@@ -66,7 +66,7 @@ impl Table {
                     _ => printable(&shown),
                 });
                 if column.look == Look::Bar {
-                    cells.push(bar(self.bar(row, *index, view.longest), BAR));
+                    cells.push(bar(self.bar(row, *index, view.longest).unwrap_or(0.0), BAR));
                 }
             }
             grid.add_row(cells);

@@ -1,6 +1,6 @@
 //! What each zone of energy counted, and who got it.
 
-use super::{Column, Depth, Kind, Look, Row, Table, Unit, Value, average, consumers::highest, count, given, known};
+use super::{Column, Depth, Kind, Look, Row, Table, Unit, Value, average, count, given, highest, known};
 use crate::totals::{Share, Totals, ZoneTotal};
 
 /// Energy of each zone, and of the rows that share it.
@@ -11,10 +11,10 @@ pub fn zones(totals: &Totals, depth: Depth) -> Table {
         Column::programs("role", Unit::Plain),
         Column::programs("kind", Unit::Plain),
         Column::new("methods", "method", Unit::Plain).look(Look::Common),
-        Column::new("energy_uj", "J", Unit::Uj),
-        Column::programs("joules", Unit::Joules),
+        Column::new("energy_uj", "J", Unit::UJ),
+        Column::programs("joules", Unit::JOULES),
         Column::programs("known_intervals", Unit::Plain),
-        Column::programs("known_ns", Unit::Ns),
+        Column::programs("known_ns", Unit::NS),
         Column::new("average_w", "W", Unit::Watts),
         Column::new("peak_w", "peak W", Unit::Watts).shown_if(depth.details),
         Column::people("known", Unit::Plain).shown_if(partly),
@@ -28,7 +28,7 @@ pub fn zones(totals: &Totals, depth: Depth) -> Table {
             Share::Unattributed => "unattr.",
             share => share.as_str(),
         };
-        let column = Column::new(share.as_str(), title, Unit::Uj).inside("shares_uj");
+        let column = Column::new(share.as_str(), title, Unit::UJ).inside("shares_uj");
         // Those that are not among the rows got nothing.
         column.shown_if(totals.shares.contains_key(share))
     }));

@@ -18,7 +18,7 @@ use crate::{
 /// No file of the repository may be much larger.
 const LARGEST_BYTES: u64 = 300 << 10;
 
-/// Three phases of some seconds: one process, then two side by side in turns, then short ones.
+/// Three phases of some seconds: one process, then two side by side in turns, then 300 short ones.
 const WORK: &str = r#"
 work() { head -c "$1" /dev/urandom | gzip -1 | sha256sum >/dev/null; }
 "$DLPM" mark load; work 150M
@@ -27,7 +27,7 @@ for epoch in 1 2 3; do
     "$DLPM" mark validate; sleep 1; work 40M
 done
 "$DLPM" mark end validate
-for file in 1 2 3 4 5 6 7 8; do work 10M; sleep 0.2; done
+for file in $(seq 90); do work 1M; done
 "#;
 
 #[derive(Debug, clap::Args)]
@@ -38,6 +38,15 @@ pub struct Args {
     /// A log to take instead of tracing one
     #[arg(long, value_name = "DIR")]
     log: Option<PathBuf>,
+    /// Width of the window, in pixels
+    #[arg(long, default_value_t = 1280)]
+    width: u32,
+    /// Height of the window, in pixels
+    #[arg(long, default_value_t = 1180)]
+    height: u32,
+    /// On a dark screen
+    #[arg(long)]
+    dark: bool,
 }
 
 pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
@@ -61,7 +70,7 @@ pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
         .arg("--html")
         .arg(&page)
         .arg("--force"))?;
-    picture(&browser, &page, &folder, &args.output)?;
+    picture(&browser, &page, &folder, args)?;
     let bytes = fs::metadata(&args.output)
         .with_context(|| format!("Chromium made no {}", args.output.display()))?
         .len();
@@ -94,9 +103,9 @@ fn trace(program: &Path, log: &Path) -> Result<()> {
     run_announced(&mut command)
 }
 
-fn picture(browser: &Browser, page: &Path, folder: &Path, output: &Path) -> Result<()> {
+fn picture(browser: &Browser, page: &Path, folder: &Path, args: &Args) -> Result<()> {
     let page = page.canonicalize()?;
-    let output = std::path::absolute(output)?;
+    let output = std::path::absolute(&args.output)?;
     let profile = folder.join("profile");
     let argument = |name: &str, path: &Path| {
         let mut argument = std::ffi::OsString::from(name);
@@ -120,7 +129,13 @@ fn picture(browser: &Browser, page: &Path, folder: &Path, output: &Path) -> Resu
                 "--disable-component-update",
                 "--disable-sync",
             ])
-            .args(["--hide-scrollbars", "--window-size=1100,1560"])
+            .arg("--hide-scrollbars")
+            .arg(format!("--window-size={},{}", args.width, args.height))
+            // What Chromium calls dark is 0, and light 1.
+            .arg(format!(
+                "--blink-settings=preferredColorScheme={}",
+                u8::from(!args.dark)
+            ))
             .arg(argument("--user-data-dir=", &profile))
             .arg(argument("--screenshot=", &output))
             .arg(argument("file://", &page)),

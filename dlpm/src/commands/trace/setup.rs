@@ -246,3 +246,46 @@ fn tenants(args: &TraceArgs) -> Vec<Vec<Wanted>> {
         .map(|wanted| wanted.iter().cloned().map(|one| one.with_uid(uid_of)).collect())
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    #[track_caller]
+    fn says(words: &[&str]) -> Option<String> {
+        match Cli::try_parse_from([&["dlpm", "trace"], words].concat())
+            .unwrap()
+            .command
+        {
+            Command::Trace(args) => listed(&args),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn the_headline_names_what_was_asked_for() {
+        assert_eq!(says(&[]), None);
+        for (words, expected) in [
+            (&["--", "/usr/bin/python3", "train.py"][..], "`python3 train.py`"),
+            (&["--pid", "7"], "Process 7 with its descendants"),
+            (&["--pid", "7", "--pid", "8"], "Processes 7, 8 with their descendants"),
+            (
+                &["--cgroup", "a.slice", "--cgroup", "b"],
+                "Processes of cgroup a.slice or cgroup b",
+            ),
+            (&["--comm", "^py", "--uid", "bob"], "Processes of user bob and name ^py"),
+            (&["--job", "4711"], "Processes of job 4711"),
+            (
+                &["--comm", "gzip", "--", "sh", "x"],
+                "`sh x`, processes of name gzip only,",
+            ),
+        ] {
+            assert_eq!(says(words).as_deref(), Some(expected), "{words:?}");
+        }
+        let long = says(&["--", "sh", "-c", &"a b\n".repeat(100)]).unwrap();
+        assert!(long.ends_with("…`") && long.chars().count() == 62, "{long}");
+    }
+}
