@@ -176,7 +176,7 @@ fn a_dimension_that_is_open_is_named() {
         let error = model::read(&path, &Options::default()).unwrap_err().to_string();
         assert!(error.contains("open in the inputs `image`"), "{error}");
         assert!(names.iter().all(|name| error.contains(name)), "{error}");
-        assert!(error.contains("fix with --dim s4=N --dim s40=N"), "{error}");
+        assert!(error.contains("fix with --dim s40=N --dim s4=N"), "{error}");
     }
 }
 
