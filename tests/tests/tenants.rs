@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     os::unix::fs::chown,
     path::{Path, PathBuf},
@@ -14,12 +14,13 @@ use dlpm::sources::cgroups::CgroupTree;
 use dlpm_tests::{
     cgroup::Cgroup,
     command::{Dlpm, NOBODY},
-    log::Log,
+    log::{Log, number},
     powercap::{Powercap, node},
     require_dlpm,
     tenant::Tenant,
     tenant_program,
 };
+use serde_json::Value;
 
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 const POD: &str = "11111111_2222_3333_4444_555555555555";
@@ -67,7 +68,39 @@ fn lists(arguments: &[String], listed: &[&Tenant]) -> Log {
     let found: BTreeSet<u32> = log.listed().into_keys().collect();
     assert_eq!(found, expected, "{arguments:?}");
     assert!(log.cpu_ns("others") > 0 && log.energy_uj("process") > 0);
+    for row in log.rows("process") {
+        assert!(row["tenant"].is_string(), "{row}");
+    }
+    for (by, table) in [
+        ("tenant", "tenants"),
+        ("job", "jobs"),
+        ("unit", "units"),
+        ("user", "users"),
+    ] {
+        let rows = report(&folder, by, table);
+        let sum: u64 = rows.values().sum();
+        assert_eq!(sum, log.cpu_ns("process"), "{by}: {rows:?}");
+    }
+    let by_tenant = report(&folder, "tenant", "tenants");
+    let of_log: BTreeSet<String> = log.rows("process").map(|row| text(&row["tenant"])).collect();
+    assert_eq!(by_tenant.into_keys().collect::<BTreeSet<_>>(), of_log);
     log
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+/// CPU time by the name of the group, of a report of the log.
+fn report(folder: &Path, by: &str, table: &str) -> BTreeMap<String, u64> {
+    let ended = Dlpm::new(["report", "--format", "json", "--by", by])
+        .arg(folder)
+        .run()
+        .exited(0);
+    let report: Value = serde_json::from_str(&ended.stdout).unwrap();
+    let column = if by == "user" { "uid" } else { by };
+    let rows = report[table].as_array().unwrap().iter();
+    rows.map(|row| (text(&row[column]), number(&row["cpu_ns"]))).collect()
 }
 
 fn words(arguments: &[&str]) -> Vec<String> {
@@ -98,6 +131,11 @@ fn a_job_and_neither_its_neighbour_nor_a_lookalike() {
     let log = lists(&words(&["--job", &job.to_string()]), &[&batch, &task, &inside]);
     let used = of_job[0].0[3].usage_ns() - before;
     let listed = log.cpu_ns("process");
+    // The container in it is a tenant of its own, and the job's.
+    let tenants: BTreeSet<String> = log.rows("process").map(|row| text(&row["tenant"])).collect();
+    assert_eq!(tenants, [format!("slurm:{job}"), format!("podman:{ID}")].into());
+    let of_container = |row: &&Value| row["inside"] == serde_json::json!([format!("slurm:{job}")]);
+    assert!(log.rows("process").any(|row| of_container(&row)));
     // All that the kernel counted for the job lies around the trace.
     assert!(listed > 0 && listed <= used + used / 50, "{listed} of {used} ns");
     drop([batch, neighbour, task, inside, false_one]);

@@ -12,6 +12,7 @@ use procfs_core::process::MountInfo;
 use super::{names::open::beginning, path::tenant_of, trust};
 use crate::{
     interval::{Process, ProcessId},
+    sources::proc_fs,
     tenants::{Kind, Tenant},
 };
 
@@ -87,9 +88,9 @@ impl Hierarchies {
         }
         let before = self.seen.get(&id);
         let looks = before.map_or(0, |seen| seen.looks);
-        let tenant = match beginning(&procfs.join(format!("{}/cgroup", id.tgid)), LIST_BYTES) {
-            Ok(list) if !list.is_empty() => self.best(&String::from_utf8_lossy(&list), of_v2).map(Arc::new),
-            _ => match before {
+        let tenant = match list_of(procfs, id, process) {
+            Some(list) => self.best(&String::from_utf8_lossy(&list), of_v2).map(Arc::new),
+            None => match before {
                 Some(seen) => seen.tenant.clone(),
                 None => process.parent.and_then(|parent| self.seen.get(&parent)?.tenant.clone()),
             },
@@ -130,6 +131,17 @@ impl Hierarchies {
     }
 }
 
+/// The list of cgroups of a process, unless it has ended: then its number may be another's.
+fn list_of(procfs: &Path, id: ProcessId, process: &Process) -> Option<Vec<u8>> {
+    if process.exited {
+        return None;
+    }
+    let list = beginning(&procfs.join(format!("{}/cgroup", id.tgid)), LIST_BYTES).ok()?;
+    let started = || proc_fs::start_ticks(procfs, id.tgid) == Some(proc_fs::ticks_of(id.start_ns));
+    // Looked at after the list: a process that is still the same was so then. 0: the kernel gives no start times.
+    (!list.is_empty() && (id.start_ns == 0 || started())).then_some(list)
+}
+
 /// How much a tenant says.
 fn weight(tenant: &Tenant) -> usize {
     let inside = tenant
@@ -161,7 +173,7 @@ mod tests {
     }
 
     fn id(tgid: u32) -> ProcessId {
-        ProcessId { tgid, start_ns: 1 }
+        ProcessId { tgid, start_ns: 0 }
     }
 
     #[test]
@@ -198,6 +210,26 @@ mod tests {
         // Nothing is known of its child but that.
         let of_child = found.tenant(root, id(9), &process("sh", Some(7)), &of_v2, 5).unwrap();
         assert_eq!(of_child.to_string(), "slurm:8");
+        // Who has its number now is another.
+        write(in_job);
+        let mut stat = fs::read_to_string("/proc/self/stat").unwrap();
+        let ticks = proc_fs::start_ticks(Path::new("/proc"), std::process::id()).unwrap();
+        let own = ProcessId {
+            tgid: 7,
+            start_ns: ticks * 1_000_000_000 / rustix::param::clock_ticks_per_second(),
+        };
+        fs::write(root.join("7/stat"), &stat).unwrap();
+        let mut of = |id, process: &Process| found.tenant(root, id, process, &of_v2, 5).is_some();
+        assert!(of(own, &process("a", None)));
+        stat.clear();
+        fs::write(root.join("7/stat"), stat).unwrap();
+        let other = ProcessId { start_ns: 1, ..own };
+        assert!(!of(other, &process("a", None)));
+        let ended = Process {
+            exited: true,
+            ..process("a", None)
+        };
+        assert!(!of(ProcessId { start_ns: 2, ..own }, &ended));
         // A hierarchy that is not mounted says nothing, and a unit is known already.
         fs::write(
             root.join("8/cgroup"),
