@@ -21,6 +21,7 @@ pub use result::ResultArgs;
 
 use crate::{
     attribution::ledger::IdlePolicy,
+    log::rotation::Limit,
     sources::{
         calibration::DEFAULT_PATH,
         energy::{estimate::Estimate, meter::EnergySource},
@@ -192,6 +193,10 @@ pub struct TraceArgs {
     /// Replace the log of a folder.
     #[arg(long, requires = "output", help_heading = "Output")]
     pub overwrite: bool,
+    /// Close the file of the log when it has this size (100M, 1G) or age (10m, 1h), compress it, and go on in a new
+    /// one: for traces of days. All commands read the files as one log; AIPowerMeter reads the newest only.
+    #[arg(long, value_name = "SIZE|TIME", help_heading = "Output")]
+    pub rotate: Option<Limit>,
     /// What this experiment is; goes into metadata.json.
     #[arg(long, value_name = "TEXT", help_heading = "Output")]
     pub description: Option<String>,

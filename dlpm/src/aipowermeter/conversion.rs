@@ -119,6 +119,8 @@ impl Conversion {
             Kind::Event | Kind::Undated if !self.no_marker && !self.strip_exact => {
                 return Ok(Converted::Other(format!("{}\n", printable::json(line))));
             }
+            // Its files are one in the copy.
+            Kind::Continues => return Ok(Converted::Dropped),
             Kind::Event | Kind::Undated | Kind::Nothing | Kind::List => return Ok(Converted::Dropped),
             Kind::Foreign => return Err("it is neither a sample nor an event".to_owned()),
             Kind::Sample | Kind::Repeat => {}

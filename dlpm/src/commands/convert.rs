@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -17,6 +16,7 @@ use crate::{
     cli::ConvertArgs,
     files,
     log::{
+        chain::Lines,
         names::{LOG_NAME, METADATA_NAME, RESULTS_NAME},
         torn::looks_torn,
     },
@@ -53,18 +53,23 @@ fn convert(args: &ConvertArgs) -> Result<Vec<String>> {
         no_marker: args.no_marker,
         strip_exact: args.strip_exact,
     };
-    if conversion.is_nothing() && !args.split {
+    let log = args.folder.join(LOG_NAME);
+    let (log, input) = match Lines::open(&log) {
+        Ok(input) => (log, input),
+        Err((path, error)) => {
+            return Err(error).with_context(|| {
+                format!(
+                    "{} cannot be read; give the folder that `dlpm trace --output` wrote",
+                    path.display()
+                )
+            });
+        }
+    };
+    if conversion.is_nothing() && !args.split && !input.is_rotated() {
         bail!(
             "there is nothing to change: choose one or more of --naive-dates, --no-aliases, --no-marker, --strip-exact or --split"
         );
     }
-    let log = args.folder.join(LOG_NAME);
-    let input = files::open(&log).with_context(|| {
-        format!(
-            "{} cannot be read; give the folder that `dlpm trace --output` wrote",
-            log.display()
-        )
-    })?;
     if fs::read_dir(&args.output).is_ok_and(|mut entries| entries.next().is_some()) {
         bail!(
             "{} exists and is not empty; choose another folder with --output",
@@ -90,7 +95,7 @@ fn convert(args: &ConvertArgs) -> Result<Vec<String>> {
             open: None,
             notes: Vec::new(),
         };
-        let result = copy.run(BufReader::with_capacity(1 << 18, input));
+        let result = copy.run(input);
         if result.is_err() {
             copy.undo();
         }
@@ -112,11 +117,12 @@ struct Copy<'a> {
 }
 
 impl Copy<'_> {
-    fn run(&mut self, mut input: impl BufRead) -> Result<()> {
+    fn run(&mut self, mut input: Lines) -> Result<()> {
         let mut line = Vec::new();
         let mut segments_ended = 0u64;
-        for number in 1u64.. {
-            let read = files::next_line(&mut input, &mut line).with_context(|| self.log.display().to_string())?;
+        loop {
+            let read = input.next(&mut line);
+            let read = read.with_context(|| input.path().display().to_string())?;
             let converted = match read {
                 None => break,
                 Some(Err(beyond)) => Err(beyond.to_string()),
@@ -126,7 +132,7 @@ impl Copy<'_> {
             };
             let converted = match converted {
                 Ok(converted) => converted,
-                Err(_) if looks_torn(&line) && input.fill_buf()?.is_empty() => {
+                Err(_) if looks_torn(&line) && input.is_at_end()? => {
                     self.notes.push(format!(
                         "the last line of {} is not whole and was left out",
                         self.log.display()
@@ -134,8 +140,9 @@ impl Copy<'_> {
                     break;
                 }
                 Err(why) => bail!(
-                    "{}:{number}: {why}; `dlpm verify` shows all that is wrong with a log",
-                    self.log.display()
+                    "{}:{}: {why}; `dlpm verify` shows all that is wrong with a log",
+                    input.path().display(),
+                    input.number()
                 ),
             };
             match converted {

@@ -1,14 +1,13 @@
 //! `dlpm verify`: proves a log from its own numbers.
 
-use std::{fmt::Write as _, io::BufReader, path::Path, process::ExitCode};
+use std::{fmt::Write as _, path::Path, process::ExitCode};
 
 use crate::{
     cli::VerifyArgs,
-    files::open as open_log,
-    log::names::log_of,
+    log::{chain::Lines, names::log_of},
     printable::printable,
     sinks::terminal::{print, say},
-    verify::{Report, files, verify},
+    verify::{Report, files, verify_lines},
 };
 
 /// Nothing could be verified, or the result not be shown.
@@ -18,7 +17,9 @@ const NO_LOG: u8 = 2;
 pub fn run(args: &VerifyArgs) -> ExitCode {
     let path = log_of(&args.folder);
     let keep = usize::try_from(args.max_failures).unwrap_or(usize::MAX);
-    match open_log(&path).and_then(|file| verify(BufReader::new(file), keep)) {
+    let report = Lines::open(&args.folder)
+        .and_then(|mut lines| verify_lines(&mut lines, keep).map_err(|error| (lines.path().to_owned(), error)));
+    match report {
         Ok(report) => {
             let folder = path.parent().unwrap_or(Path::new("."));
             let files = files::check(folder);
@@ -34,7 +35,7 @@ pub fn run(args: &VerifyArgs) -> ExitCode {
                 report.failed_lines > 0 || !files.is_empty() || report.proves_nothing(),
             ))
         }
-        Err(error) => {
+        Err((path, error)) => {
             say(&format!(
                 "{} cannot be read: {error}; give the folder that `dlpm trace --output` wrote",
                 path.display()
@@ -48,10 +49,16 @@ fn text(path: &Path, report: &Report) -> String {
     let mut text = String::new();
     for failure in &report.failures {
         for what in &failure.what {
-            let _ = writeln!(text, "{}:{}: {}", path.display(), failure.line, printable(what));
+            let _ = writeln!(text, "{}:{}: {}", failure.path.display(), failure.line, printable(what));
         }
         if failure.more > 0 {
-            let _ = writeln!(text, "{}:{}: {} more", path.display(), failure.line, failure.more);
+            let _ = writeln!(
+                text,
+                "{}:{}: {} more",
+                failure.path.display(),
+                failure.line,
+                failure.more
+            );
         }
     }
     let unseen = report.failed_lines - report.failures.len() as u64;

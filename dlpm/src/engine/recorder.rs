@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use crate::{
     attribution::{Options, attribute, energy_tree::Carries, ledger::Ledger, selection::Selection},
     interval::Interval,
-    log::Line,
+    log::{Line, rotation::Limit},
     phases::{Border, Change, Phases, Request},
     sinks::segments::{Encoding, Segmenter, phase_events},
     totals::{Totals, phases::PhaseTotals},
@@ -26,14 +26,14 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// One that has recorded nothing.
-    pub fn new(options: Options, encoding: Encoding) -> Self {
+    /// One that has recorded nothing. `rotate` says when a file of the log ends.
+    pub fn new(options: Options, encoding: Encoding, rotate: Option<Limit>) -> Self {
         Self {
             options,
             carries: Carries::default(),
             phases: Phases::default(),
             border: Border { seq: 0, at_ns: 0 },
-            segmenter: Segmenter::new(encoding),
+            segmenter: Segmenter::new(encoding).rotating(rotate),
             totals: Totals::default(),
             phase_totals: PhaseTotals::default(),
             open: Vec::new(),

@@ -6,6 +6,9 @@ use jiff::{Timestamp, civil::DateTime, fmt::strtime, tz::TimeZone};
 /// are what Python 3.8 can read.
 const FORM: &str = "YYYY-MM-DD HH:MM:SS.ffffff±HH:MM";
 
+/// What reads it.
+const WRITTEN: &str = "%Y-%m-%d %H:%M:%S%.f%:z";
+
 /// `unix_ns` (nanoseconds since 1970) as `YYYY-MM-DD HH:MM:SS.ffffff±HH:MM`.
 pub fn date(unix_ns: i64, timezone: &TimeZone) -> String {
     // Every i64 is a time between 1677 and 2262, which a timestamp can hold.
@@ -34,11 +37,17 @@ pub fn unix_ns(date: &str, timezone: &TimeZone) -> Result<i64, String> {
 /// Nanoseconds since 1970 of a date in exactly the form that [`date`] gives it.
 pub fn as_written(text: &str) -> Option<i64> {
     let dot_in_place = text.as_bytes().get(19) == Some(&b'.');
-    let time = strtime::parse("%Y-%m-%d %H:%M:%S%.f%:z", text).ok()?;
+    let time = strtime::parse(WRITTEN, text).ok()?;
     let nanoseconds = time.to_timestamp().ok()?.as_nanosecond();
     (text.chars().count() == FORM.chars().count() && dot_in_place)
         .then_some(nanoseconds)
         .and_then(|nanoseconds| i64::try_from(nanoseconds).ok())
+}
+
+/// A date in that form, so many nanoseconds later.
+pub fn later(text: &str, ns: i64) -> Option<String> {
+    let offset = strtime::parse(WRITTEN, text).ok()?.offset()?;
+    Some(date(as_written(text)?.checked_add(ns)?, &TimeZone::fixed(offset)))
 }
 
 #[cfg(test)]
@@ -62,6 +71,11 @@ mod tests {
             as_written("2026-01-01 05:30:00.123456+05:30"),
             Some(1_767_225_600_123_456_000)
         );
+        assert_eq!(
+            later("2026-01-01 05:30:00.123456+05:30", 1_000_000).as_deref(),
+            Some("2026-01-01 05:30:00.124456+05:30")
+        );
+        assert_eq!(later("2026-01-01", 1), None);
         assert_eq!(date(-1, &utc), "1969-12-31 23:59:59.999999+00:00");
         for extreme in [i64::MIN, i64::MAX] {
             assert_eq!(date(extreme, &utc).len(), "1970-01-01 00:00:00.000000+00:00".len());

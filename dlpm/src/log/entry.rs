@@ -20,6 +20,8 @@ pub enum Kind {
     Repeat,
     /// Something that happened between intervals.
     Event,
+    /// The event that is the first line of a file of a log that was rotated.
+    Continues,
     /// Something without a date that is not an event.
     Undated,
     /// A line without meaning, such as another text.
@@ -109,6 +111,7 @@ impl Kind {
         match (metrics_empty, exact, dated) {
             (None, ..) => Self::Foreign,
             (_, Some(Some("repeat")), _) => Self::Repeat,
+            (_, Some(Some("continues")), _) => Self::Continues,
             (_, Some(Some(_)), _) => Self::Event,
             (_, _, true) => Self::Sample,
             (Some(true), None, false) => Self::Nothing,
@@ -213,7 +216,7 @@ pub fn read<'a>(line: &'a [u8], timezone: &TimeZone) -> Result<LogLine<'a>, Wron
     match Kind::of_line(text.as_bytes()) {
         Ok(Kind::SegmentEnd) => Ok(LogLine::SegmentEnd),
         Ok(Kind::Nothing | Kind::List) => Ok(LogLine::Nothing),
-        Ok(Kind::Event | Kind::Repeat) => match serde_json::from_str::<EventLine>(text) {
+        Ok(Kind::Event | Kind::Repeat | Kind::Continues) => match serde_json::from_str::<EventLine>(text) {
             Ok(event) => Ok(LogLine::Event(event.dlpm)),
             Err(error) => Err(Wrong::Line(format!("its event cannot be read: {error}"))),
         },

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::names::SCHEMA;
 
@@ -61,6 +62,15 @@ pub enum Event {
         /// Bytes that are gone.
         lost_bytes: u64,
     },
+    /// The first line of a file: the log goes on here from a file that was closed.
+    Continues {
+        /// Its number.
+        file: u64,
+        /// Lines that it has.
+        lines: u64,
+        /// SHA-256 of its bytes before they were compressed, in hexadecimal digits.
+        sha256: String,
+    },
     /// One of a later version.
     #[serde(other, skip_serializing)]
     Unknown,
@@ -96,6 +106,14 @@ pub struct Dropped {
     /// Events and segment ends, dropped where no sample was left to drop.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub other_lines: u64,
+}
+
+impl Event {
+    /// The first line of the file after a closed one, which has this number, this many lines, and these bytes.
+    pub fn continues(file: u64, lines: u64, bytes: Sha256) -> Self {
+        let sha256 = bytes.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        Self::Continues { file, lines, sha256 }
+    }
 }
 
 fn is_zero(number: &u64) -> bool {

@@ -19,6 +19,8 @@ pub enum LineKind {
     Event,
     /// The end of a segment.
     SegmentEnd,
+    /// Not a line: the file ends here, and the log goes on in another.
+    Rotation,
 }
 
 /// What remains of a sample that has to be dropped.
@@ -89,10 +91,29 @@ impl Line {
         }
     }
 
+    /// The place where a file ends.
+    pub fn rotation() -> Self {
+        Self {
+            kind: LineKind::Rotation,
+            text: String::new(),
+        }
+    }
+
     /// The line with its newline.
     pub fn text(&self) -> &str {
         &self.text
     }
+}
+
+/// A dated line.
+#[derive(Debug, Serialize)]
+pub struct SampleLine<M, E> {
+    /// End of the interval.
+    pub date: String,
+    /// AIPowerMeter's fields.
+    pub metrics: M,
+    /// The exact part.
+    pub dlpm: E,
 }
 
 #[derive(Serialize)]

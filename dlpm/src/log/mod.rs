@@ -1,8 +1,11 @@
 //! The format of a log: one description, for who writes it and who reads it.
 //!
 //! [`names`] has what is fixed, [`exact`] the exact part of a sample, [`event`] what happens between samples, [`entry`]
-//! decides what a line is. [`mod@line`] is a line to be written, [`reader`] reads a log line by line.
+//! decides what a line is. [`mod@line`] is a line to be written, [`reader`] reads a log line by line, from all of its
+//! files ([`chain`]); [`rotation`] says when a file ends.
 
+mod ahead;
+pub mod chain;
 pub mod date;
 pub mod entry;
 pub mod event;
@@ -11,6 +14,7 @@ pub mod line;
 pub mod names;
 pub mod phases;
 pub mod reader;
+pub mod rotation;
 pub mod torn;
 pub mod window;
 

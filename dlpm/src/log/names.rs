@@ -5,6 +5,12 @@ use std::path::{Path, PathBuf};
 /// Name of the log in its folder.
 pub const LOG_NAME: &str = "power_metrics.json";
 
+/// What the names of closed files of a log have before and after their number.
+const CLOSED: (&str, &str) = ("power_metrics.", ".json");
+
+/// What the name of a compressed file ends with.
+pub const COMPRESSED: &str = ".zst";
+
 /// Name of what is said about the trace, beside the log.
 pub const METADATA_NAME: &str = "metadata.json";
 
@@ -26,6 +32,18 @@ pub const REPEAT_AFTER_NS: i64 = 1_000_000;
 
 /// Dates are written in whole microseconds.
 pub const DATE_UNIT_NS: i64 = 1_000;
+
+/// Name of a file of a log that was closed, by its number, from 1. Compressed, it ends with [`COMPRESSED`].
+pub fn closed_name(number: u64) -> String {
+    format!("{}{number:06}{}", CLOSED.0, CLOSED.1)
+}
+
+/// The number of a closed file; `None` where the name is not that of one.
+pub fn closed_number(name: &str) -> Option<u64> {
+    let plain = name.strip_suffix(COMPRESSED).unwrap_or(name);
+    let number = plain.strip_prefix(CLOSED.0)?.strip_suffix(CLOSED.1)?.parse().ok()?;
+    (number > 0 && closed_name(number) == plain).then_some(number)
+}
 
 /// The log that `path` means: of that folder, or the file itself.
 pub fn log_of(path: &Path) -> PathBuf {

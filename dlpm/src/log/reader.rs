@@ -4,20 +4,19 @@
 //! dlpm adds is passed over and counted; what makes no sense is an error that names its line.
 
 use std::{
-    fs::File,
-    io::{self, BufRead, BufReader},
+    io::{self, BufRead},
     path::{Path, PathBuf},
 };
 
 use jiff::tz::TimeZone;
 
 use super::{
+    chain::Lines,
     entry::{self, LogLine, Wrong},
     event::Event,
-    names::log_of,
     torn::looks_torn,
 };
-use crate::{files, printable::printable, sources::timezone::local};
+use crate::{printable::printable, sources::timezone::local};
 
 /// Why a log cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -51,59 +50,58 @@ pub struct PassedOver {
     pub unknown_events: u64,
     /// Lines that say nothing, empty ones too.
     pub other_lines: u64,
+    /// Files of a log that was rotated, before the first one that is there.
+    pub missing_files: u64,
 }
 
 /// Reads a log line by line.
 #[derive(Debug)]
-pub struct LogReader<R = BufReader<File>> {
-    path: PathBuf,
-    input: R,
+pub struct LogReader<'a> {
+    lines: Lines<'a>,
     timezone: TimeZone,
     buffer: Vec<u8>,
-    number: u64,
     passed_over: PassedOver,
 }
 
-impl LogReader {
-    /// Opens the log of a folder, or the log itself.
+impl LogReader<'static> {
+    /// Opens the log of a folder, with all of its files, or the log itself.
     ///
     /// # Errors
     ///
     /// [`LogError::Io`].
     pub fn open(path: &Path) -> Result<Self, LogError> {
-        let path = log_of(path);
-        match files::open(&path) {
-            Ok(file) => Ok(Self::new(
-                path,
-                BufReader::with_capacity(1 << 18, file),
-                local().timezone.clone(),
-            )),
-            Err(error) => Err(LogError::Io { path, error }),
-        }
+        let lines = Lines::open(path).map_err(|(path, error)| LogError::Io { path, error })?;
+        Ok(Self::of(lines, local().timezone.clone()))
     }
 }
 
-impl<R: BufRead> LogReader<R> {
+impl<'a> LogReader<'a> {
     /// Reads `input`, which messages call `path`. Dates without an offset are of `timezone`.
-    pub fn new(path: PathBuf, input: R, timezone: TimeZone) -> Self {
+    pub fn new(path: PathBuf, input: impl BufRead + Send + 'a, timezone: TimeZone) -> Self {
+        Self::of(Lines::new(path, input), timezone)
+    }
+
+    fn of(lines: Lines<'a>, timezone: TimeZone) -> Self {
+        let passed_over = PassedOver {
+            missing_files: lines.missing(),
+            ..PassedOver::default()
+        };
         Self {
-            path,
-            input,
+            lines,
             timezone,
             buffer: Vec::new(),
-            number: 0,
-            passed_over: PassedOver::default(),
+            passed_over,
         }
     }
 
-    /// The file, as messages call it.
+    /// The file of the newest line, as messages call it.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.lines.path()
     }
 
-    /// Number of the newest line, from 1.
+    /// Lines of all files until now.
     pub fn number(&self) -> u64 {
-        self.number
+        self.lines.total()
     }
 
     /// What was passed over until now.
@@ -114,9 +112,16 @@ impl<R: BufRead> LogReader<R> {
     /// An error about the newest line.
     pub fn error(&self, why: impl Into<String>) -> LogError {
         LogError::Line {
-            path: self.path.clone(),
-            number: self.number,
+            path: self.lines.path().to_owned(),
+            number: self.lines.number(),
             why: printable(&why.into()),
+        }
+    }
+
+    fn io_error(&self, error: io::Error) -> LogError {
+        LogError::Io {
+            path: self.lines.path().to_owned(),
+            error,
         }
     }
 
@@ -126,13 +131,11 @@ impl<R: BufRead> LogReader<R> {
     ///
     /// [`LogError`]. Reading on after one gives the lines after it.
     pub fn next_line(&mut self) -> Result<Option<LogLine<'_>>, LogError> {
-        let io_error = |path: &Path, error| LogError::Io {
-            path: path.to_owned(),
-            error,
-        };
-        let read = files::next_line(&mut self.input, &mut self.buffer).map_err(|error| io_error(&self.path, error))?;
+        let read = self
+            .lines
+            .next(&mut self.buffer)
+            .map_err(|error| self.io_error(error))?;
         let Some(read) = read else { return Ok(None) };
-        self.number += 1;
         if let Err(beyond) = read {
             return Err(self.error(beyond.to_string()));
         }
@@ -148,17 +151,12 @@ impl<R: BufRead> LogReader<R> {
                 Ok(Some(line))
             }
             Err(wrong) => {
-                let rest = self.input.fill_buf().map_err(|error| io_error(&self.path, error))?;
-                let may_be_torn = rest.is_empty() && matches!(wrong, Wrong::NotJson(_));
-                if may_be_torn && looks_torn(&self.buffer) {
+                let is_last = self.lines.is_at_end().map_err(|error| self.io_error(error))?;
+                if is_last && matches!(wrong, Wrong::NotJson(_)) && looks_torn(&self.buffer) {
                     self.passed_over.torn_bytes = length;
                     return Ok(None);
                 }
-                Err(LogError::Line {
-                    path: self.path.clone(),
-                    number: self.number,
-                    why: printable(&wrong.why()),
-                })
+                Err(self.error(wrong.why()))
             }
         }
     }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{Event, LogError, LogLine, LogReader, PassedOver, date::unix_ns, exact::Exact};
 use crate::verify::test_logs::{eventful, logs};
 
-fn reader(log: &str) -> LogReader<&[u8]> {
+fn reader(log: &str) -> LogReader<'_> {
     let paris = TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap();
     LogReader::new(PathBuf::from("log"), log.as_bytes(), paris)
 }

@@ -1,6 +1,6 @@
 //! From the lines of a log to sums, in bounded memory.
 
-use std::{collections::BTreeMap, io::BufRead};
+use std::collections::BTreeMap;
 
 use jiff::tz::TimeZone;
 
@@ -94,8 +94,8 @@ impl Collected {
     /// # Errors
     ///
     /// [`LogError`].
-    pub fn read<R: BufRead>(
-        mut reader: LogReader<R>,
+    pub fn read(
+        mut reader: LogReader,
         window: &Window,
         timezone: &TimeZone,
         results: Results,

@@ -1,6 +1,6 @@
 //! Which metrics a log has.
 
-use std::{collections::BTreeMap, io::BufRead};
+use std::collections::BTreeMap;
 
 use anyhow::Result;
 use serde_json::{Map, Value};
@@ -87,7 +87,7 @@ impl Listing {
 /// # Errors
 ///
 /// Where the log cannot be read.
-pub fn list<R: BufRead>(mut reader: LogReader<R>) -> Result<Listing> {
+pub fn list(mut reader: LogReader) -> Result<Listing> {
     let mut metrics: BTreeMap<(u8, String), Metric> = BTreeMap::new();
     let mut add = |rank: u8, name: &str, unit: &'static str, per: &'static str| {
         let metric = metrics

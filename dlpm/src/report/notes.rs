@@ -83,6 +83,13 @@ pub fn notes(collected: &Collected) -> Vec<String> {
         ),
     );
     say(
+        passed_over.missing_files > 0,
+        format!(
+            "{} earlier files of the log are missing: nothing of them is in these sums",
+            passed_over.missing_files
+        ),
+    );
+    say(
         passed_over.unknown_events > 0,
         format!(
             "{} events are of a later version of dlpm and were passed over",

@@ -4,6 +4,8 @@
 //! without following a link, and used only if it is a regular file with no other name.
 
 mod changed;
+mod compress;
+mod rotate;
 
 use std::{
     fs::{DirBuilder, File},
@@ -15,6 +17,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rotate::Rotation;
 use rustix::{
     fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, flock, openat, renameat, statat, unlinkat},
     io::Errno,
@@ -22,10 +25,7 @@ use rustix::{
 
 use crate::{
     files,
-    log::{
-        Line,
-        names::{LOG_NAME, RESULTS_NAME},
-    },
+    log::names::{LOG_NAME, RESULTS_NAME},
     sinks::{
         repair::{self, Foreign},
         socket::{self, Listening, SOCKET_NAME},
@@ -104,6 +104,10 @@ pub struct OutputFolder {
     length: u64,
     /// Whether the log is known to be elsewhere.
     moved: bool,
+    /// The first line of a file of a log that was rotated, until it is written.
+    first_line: Option<String>,
+    /// Of a log that is rotated.
+    rotation: Option<Rotation>,
     notes: Vec<String>,
 }
 
@@ -117,7 +121,7 @@ impl OutputFolder {
         let folder = open_folder(path)?;
         let log_path = path.join(LOG_NAME);
         let mut log = open_log(&folder, &log_path, mode)?;
-        let mut open_segment = false;
+        let mut missing = Vec::new();
         let mut notes = Vec::new();
         let log_failed = |what| {
             let path = log_path.clone();
@@ -126,6 +130,7 @@ impl OutputFolder {
         match mode {
             FolderMode::New => {}
             FolderMode::Overwrite => {
+                rotate::remove_closed(&folder).map_err(log_failed("remove the closed files of"))?;
                 log.set_len(0).map_err(log_failed("empty"))?;
                 let left = |name: &&&str| statat(&folder, **name, AtFlags::SYMLINK_NOFOLLOW).is_ok();
                 let stays = |name: &&str| {
@@ -142,10 +147,16 @@ impl OutputFolder {
                             why,
                         })?;
                 notes = found.apply(&log).map_err(log_failed("repair"))?;
-                open_segment = found.open_segment;
+                missing = found.missing();
             }
         }
         let length = log.metadata().map_err(log_failed("examine"))?.len();
+        // Killed between the two, a trace has closed a file, and not said in the next one that it continues it.
+        let first_line = if length == 0 {
+            rotate::first_line(&folder).map_err(log_failed("read what is before"))?
+        } else {
+            None
+        };
         let mut folder = Self {
             path: path.to_owned(),
             folder,
@@ -153,11 +164,14 @@ impl OutputFolder {
             torn_at: None,
             length,
             moved: false,
+            first_line,
+            rotation: None,
             notes,
         };
-        if open_segment {
-            let end = Line::segment_end();
-            folder.write_line(end.text()).map_err(log_failed("repair"))?;
+        if !missing.is_empty() {
+            for line in missing {
+                folder.write_line(line.text()).map_err(log_failed("repair"))?;
+            }
             folder
                 .notes
                 .push("added the missing end of the last segment".to_owned());
@@ -181,6 +195,23 @@ impl OutputFolder {
     ///
     /// The system's, `StorageFull` where only a part could be written, `NotFound` where the log was deleted.
     pub fn write_line(&mut self, line: &str) -> io::Result<()> {
+        self.write_first()?;
+        self.append(line)
+    }
+
+    /// Writes the line that names the file before, if that is due.
+    fn write_first(&mut self) -> io::Result<()> {
+        let Some(line) = self.first_line.take() else {
+            return Ok(());
+        };
+        let written = self.append(&line);
+        if written.is_err() {
+            self.first_line = Some(line);
+        }
+        written
+    }
+
+    fn append(&mut self, line: &str) -> io::Result<()> {
         self.cut()?;
         let status = self.log.metadata()?;
         if status.nlink() == 0 {
@@ -194,6 +225,9 @@ impl OutputFolder {
         };
         if written == Ok(line.len()) {
             self.length = status.len() + line.len() as u64;
+            if let Some(rotation) = &mut self.rotation {
+                rotation.add(line);
+            }
             return Ok(());
         }
         self.torn_at = Some(status.len());
@@ -392,7 +426,8 @@ fn open_log(folder: &OwnedFd, path: &Path, mode: FolderMode) -> Result<File, Fol
     }
     // An empty one is left where a trace could not start, for want of space or otherwise.
     let length = log.metadata().map_err(|source| failed("examine", source))?.len();
-    if mode == FolderMode::New && length > 0 {
+    let has_closed = rotate::has_closed(folder).map_err(|source| failed("list the folder of", source))?;
+    if mode == FolderMode::New && (length > 0 || has_closed) {
         let folder = path.parent().unwrap_or(path);
         return Err(FolderError::Holds(folder.to_owned()));
     }

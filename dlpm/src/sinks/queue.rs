@@ -9,7 +9,7 @@ impl Dropped {
         match &line.kind {
             LineKind::Sample(Some(facts)) => self.add_sample(facts),
             // Repeats a sample that has lines of its own.
-            LineKind::Sample(None) => {}
+            LineKind::Sample(None) | LineKind::Rotation => {}
             LineKind::Event | LineKind::SegmentEnd => self.other_lines += 1,
         }
     }

@@ -37,6 +37,7 @@ fn trace(folder: &Path, mode: FolderMode, ledgers: &[Ledger]) -> String {
         identity: None,
         metadata: metadata(),
         backlog_bytes: BACKLOG_BYTES,
+        rotates: false,
     };
     let writer = LogWriter::start(options).unwrap();
     let mut segmenter = segmenter();

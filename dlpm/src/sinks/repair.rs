@@ -8,7 +8,10 @@ use std::{
 
 use crate::{
     files::{self, Beyond},
-    log::{Kind, torn::looks_torn},
+    log::{
+        Kind, Line,
+        torn::{again, looks_torn},
+    },
 };
 
 /// Empty lines that are closed at most.
@@ -31,7 +34,9 @@ impl fmt::Display for Foreign {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Repair {
     /// Whether samples follow the last segment end.
-    pub open_segment: bool,
+    open_segment: bool,
+    /// The sample that is alone after it, said again.
+    again: Option<Line>,
     /// Length of the part that is kept.
     keep: u64,
     /// Bytes after it.
@@ -58,6 +63,8 @@ pub fn examine(log: &mut File) -> io::Result<Result<Repair, Foreign>> {
     let (mut offset, mut number) = (0u64, 0u64);
     let mut torn: Option<Foreign> = None;
     let mut blank = Vec::new();
+    // Samples since the last segment end, and the first while it is the only one.
+    let (mut samples, mut alone) = (0u64, Vec::new());
     while let Some(read) = files::next_line(&mut reader, &mut line)? {
         number += 1;
         if let Err(beyond) = read {
@@ -87,8 +94,14 @@ pub fn examine(log: &mut File) -> io::Result<Result<Repair, Foreign>> {
             Err(_) => NOT_JSON,
             Ok(kind) => {
                 match kind {
-                    Kind::SegmentEnd => found.open_segment = false,
-                    Kind::Sample | Kind::Repeat => found.open_segment = true,
+                    Kind::SegmentEnd => (found.open_segment, samples) = (false, 0),
+                    Kind::Sample | Kind::Repeat => {
+                        (found.open_segment, samples) = (true, samples + 1);
+                        alone.clear();
+                        if samples == 1 {
+                            alone.extend_from_slice(&line);
+                        }
+                    }
                     _ => {}
                 }
                 // Only the blank lines before a kept line stay in the file.
@@ -105,12 +118,19 @@ pub fn examine(log: &mut File) -> io::Result<Result<Repair, Foreign>> {
         torn = Some(foreign);
     }
     found.torn = offset - found.keep;
+    found.again = again(&alone).filter(|_| found.open_segment);
     Ok(Ok(found))
 }
 
 const NOT_JSON: &str = "is not JSON";
 
 impl Repair {
+    /// What the log lacks at its end, after the changes: the end of a segment.
+    pub fn missing(&self) -> Vec<Line> {
+        let end = self.open_segment.then(Line::segment_end);
+        self.again.iter().cloned().chain(end).collect()
+    }
+
     /// Makes the changes; says each in a sentence.
     ///
     /// # Errors

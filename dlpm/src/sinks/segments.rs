@@ -20,7 +20,9 @@ use crate::{
         date::date,
         event::EventPart,
         exact::Exact,
+        line::SampleLine,
         names::{CLOCK_STEP_NS, REPEAT_AFTER_NS},
+        rotation::{Filled, Limit},
     },
     phases::{Border, Change},
 };
@@ -42,6 +44,7 @@ pub struct Segmenter {
     encoding: Encoding,
     machine: Option<MachineMemory>,
     open: Option<OpenSegment>,
+    filled: Option<Filled>,
 }
 
 /// The segment that the next sample may belong to.
@@ -85,13 +88,6 @@ fn states(ledger: &Ledger) -> Vec<ZoneState> {
 }
 
 #[derive(Serialize)]
-struct SampleLine<'a, T> {
-    date: String,
-    metrics: Metrics<'a>,
-    dlpm: T,
-}
-
-#[derive(Serialize)]
 struct Metrics<'a> {
     cpu: &'a CpuMetrics,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -122,6 +118,15 @@ impl Segmenter {
             encoding,
             machine: None,
             open: None,
+            filled: None,
+        }
+    }
+
+    /// The same, with the places where files of the log end.
+    pub fn rotating(self, limit: Option<Limit>) -> Self {
+        Self {
+            filled: limit.map(Filled::new),
+            ..self
         }
     }
 
@@ -141,10 +146,13 @@ impl Segmenter {
         let mut tells_power = ledger.tells_power();
 
         let mut lines = Vec::new();
-        if let Some(event) = self.break_before(ledger, &zones, tells_power, metrics.cpu.power_keys())? {
+        let event = self.break_before(ledger, &zones, tells_power, metrics.cpu.power_keys())?;
+        let rotates = self.filled.as_mut().is_some_and(|filled| filled.ends_before(ledger));
+        if event.is_some() || rotates {
             lines.extend(self.end()?);
-            lines.push(event);
         }
+        lines.extend(rotates.then(Line::rotation));
+        lines.extend(event);
         let mut samples = 1;
         if let Some(open) = self.open.take() {
             samples += open.samples;
@@ -157,7 +165,11 @@ impl Segmenter {
             metrics: metrics.borrow(),
             dlpm: Exact::of(ledger, self.encoding.identity),
         };
-        lines.push(Line::new(LineKind::Sample(Some(SampleFacts::of(ledger))), &line)?);
+        let line = Line::new(LineKind::Sample(Some(SampleFacts::of(ledger))), &line)?;
+        if let Some(filled) = &mut self.filled {
+            filled.add(line.text().len());
+        }
+        lines.push(line);
         self.open = Some(OpenSegment {
             seq: ledger.seq,
             end_ns: ledger.end_ns,

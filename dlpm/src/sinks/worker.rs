@@ -90,7 +90,7 @@ pub(super) fn open(options: &LogOptions) -> Result<OutputFolder, StartError> {
 
 fn open_folder(options: &LogOptions) -> Result<OutputFolder, FolderError> {
     let had_log = fs::symlink_metadata(options.folder.join(LOG_NAME)).is_ok();
-    let folder = OutputFolder::create(&options.folder, options.mode)?;
+    let mut folder = OutputFolder::create(&options.folder, options.mode)?;
     let existing = match options.mode {
         FolderMode::Overwrite => Ok(Map::new()),
         FolderMode::New | FolderMode::Append => existing_metadata(&folder),
@@ -111,6 +111,13 @@ fn open_folder(options: &LogOptions) -> Result<OutputFolder, FolderError> {
             path: options.folder.join(METADATA_NAME),
             source,
         })?;
+    if options.rotates {
+        folder.start_rotating().map_err(|source| FolderError::Io {
+            what: "list",
+            path: options.folder.clone(),
+            source,
+        })?;
+    }
     Ok(folder)
 }
 
@@ -150,7 +157,7 @@ impl Worker {
         let finish = self.shared.lock().finish.clone();
         let deadline = finish.as_ref().map_or_else(Instant::now, |finish| finish.deadline);
         self.flush(deadline);
-        self.close(finish.and_then(|finish| finish.metadata))
+        self.close(finish.and_then(|finish| finish.metadata), deadline)
     }
 
     /// Waits for something to write; `None` when the trace ends.
@@ -215,6 +222,10 @@ impl Worker {
         self.settle()?;
         match line.kind {
             LineKind::SegmentEnd => self.end_segment(),
+            LineKind::Rotation => {
+                self.end_segment()?;
+                self.folder.rotate()
+            }
             LineKind::Sample(_) | LineKind::Event => {
                 self.folder.write_line(line.text())?;
                 self.open_segment |= matches!(line.kind, LineKind::Sample(_));
@@ -259,7 +270,7 @@ impl Worker {
     }
 
     /// Ends the log, with what little space there may be.
-    fn close(&mut self, metadata: Option<Box<Metadata>>) -> Report {
+    fn close(&mut self, metadata: Option<Box<Metadata>>, deadline: Instant) -> Report {
         let mut problems = Vec::new();
         let (unwritten_lines, rest) = {
             let mut state = self.shared.lock();
@@ -289,6 +300,7 @@ impl Worker {
             let result = self.folder.replace(METADATA_NAME, &metadata.to_json(existing, true));
             note(format!("cannot write {METADATA_NAME}"), result.map(|()| false));
         }
+        problems.extend(self.folder.stop_rotating(deadline));
         let mut state = self.shared.lock();
         state.status.written_lines += lines;
         let kind = state.status.blocked.as_ref().map(|blocked| blocked.kind);

@@ -57,6 +57,8 @@ pub struct LogOptions {
     pub metadata: Metadata,
     /// Bytes of lines that wait for the disk at most ([`BACKLOG_BYTES`]).
     pub backlog_bytes: usize,
+    /// Whether files are closed where a line of [`LineKind::Rotation`](crate::log::LineKind::Rotation) says so.
+    pub rotates: bool,
 }
 
 /// Why a log cannot be written.

@@ -4,6 +4,7 @@
 //! microjoule that moved from one row to another is found, because the leaf is split again under the recorded policy
 //! and weights. One line is held at a time, so that a log may be of any length.
 
+pub mod chain;
 mod events;
 pub mod files;
 mod laws;
@@ -20,7 +21,10 @@ pub(crate) mod test_logs;
 #[cfg(test)]
 mod tests;
 
-use std::io::{self, BufRead};
+use std::{
+    io::{self, BufRead},
+    path::PathBuf,
+};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -28,9 +32,10 @@ use serde_json::Value;
 use crate::{
     aipowermeter::rules::{self, ReaderRules},
     attribution::ledger::Ledger,
-    files::{Beyond, next_line},
-    log::{Event, Kind, exact::Exact},
+    files::Beyond,
+    log::{Event, Kind, chain::Lines, exact::Exact},
 };
+use chain::Chain;
 use sequence::{Expected, Sequence};
 
 /// Failures that are kept of one line: one wrong number makes several sums wrong.
@@ -39,7 +44,9 @@ const PER_LINE: usize = 4;
 /// A line that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// Number of the line, from 1.
+    /// The file.
+    pub path: PathBuf,
+    /// Number of the line in it, from 1.
     pub line: u64,
     /// What is wrong, with what was expected and what was found: a sentence each, the first few.
     pub what: Vec<String>,
@@ -76,21 +83,31 @@ impl Report {
 /// # Errors
 ///
 /// If `log` cannot be read.
-pub fn verify(mut log: impl BufRead, keep: usize) -> io::Result<Report> {
+pub fn verify(log: impl BufRead + Send, keep: usize) -> io::Result<Report> {
+    verify_lines(&mut Lines::new(PathBuf::new(), log), keep)
+}
+
+/// The same for the lines of all files of a log.
+///
+/// # Errors
+///
+/// If they cannot be read; [`Lines::path`] is the file.
+pub fn verify_lines(lines: &mut Lines, keep: usize) -> io::Result<Report> {
     let mut verifier = Verifier::default();
     let mut line = Vec::new();
-    while let Some(read) = next_line(&mut log, &mut line)? {
+    while let Some(read) = lines.next(&mut line)? {
+        verifier.report.lines += 1;
         let failures = match read {
-            Ok(()) => verifier.line(&line),
+            Ok(()) => verifier.line(&line, lines),
             Err(beyond) => verifier.beyond(beyond),
         };
-        verifier.keep(failures, keep);
+        verifier.keep(failures, keep, lines);
         if read == Err(Beyond::Length) {
             break;
         }
     }
     let failures = verifier.rules.end();
-    verifier.keep(failures, keep);
+    verifier.keep(failures, keep, lines);
     Ok(verifier.report)
 }
 
@@ -99,12 +116,12 @@ struct Verifier {
     report: Report,
     rules: ReaderRules,
     sequence: Sequence,
+    chain: Chain,
 }
 
 impl Verifier {
     /// The next line goes beyond a limit.
     fn beyond(&mut self, beyond: Beyond) -> Vec<String> {
-        self.report.lines += 1;
         self.sequence.lose_track();
         let rest = match beyond {
             Beyond::Length => ", so that the log is not read to its end",
@@ -114,8 +131,7 @@ impl Verifier {
     }
 
     /// What is wrong with the next line.
-    fn line(&mut self, line: &[u8]) -> Vec<String> {
-        self.report.lines += 1;
+    fn line(&mut self, line: &[u8], lines: &Lines) -> Vec<String> {
         let mut failures = Vec::new();
         if !line.ends_with(b"\n") {
             failures.push("the last line is not whole; `dlpm trace --append` repairs that".to_owned());
@@ -129,15 +145,18 @@ impl Verifier {
         };
         let kind = Kind::of_value(&value);
         failures.extend(self.rules.line(kind, &value));
+        let event = (kind != Kind::Sample).then(|| Event::deserialize(&value["dlpm"]));
+        let known = event.as_ref().and_then(|event| event.as_ref().ok());
+        failures.extend(self.chain.line(line, lines.number() == 1, lines.path(), known));
         match kind {
             Kind::SegmentEnd => {
                 self.report.segments += 1;
                 self.sequence.segment_end();
             }
-            Kind::Event | Kind::Repeat => match Event::deserialize(&value["dlpm"]) {
-                Ok(Event::Repeat { seq }) => failures.extend(self.sequence.repeat(seq, &value)),
-                Ok(event) => failures.extend(self.sequence.event(event)),
-                Err(_) => {
+            Kind::Event | Kind::Repeat | Kind::Continues => match event {
+                Some(Ok(Event::Repeat { seq })) => failures.extend(self.sequence.repeat(seq, &value)),
+                Some(Ok(event)) => failures.extend(self.sequence.event(event)),
+                _ => {
                     let event = value["dlpm"]["event"].as_str().unwrap_or_default();
                     failures.push(format!("event {event} lacks a field"));
                 }
@@ -182,7 +201,7 @@ impl Verifier {
         failures
     }
 
-    fn keep(&mut self, mut what: Vec<String>, keep: usize) {
+    fn keep(&mut self, mut what: Vec<String>, keep: usize, lines: &Lines) {
         if what.is_empty() {
             return;
         }
@@ -191,7 +210,8 @@ impl Verifier {
             let more = what.len().saturating_sub(PER_LINE);
             what.truncate(PER_LINE);
             self.report.failures.push(Failure {
-                line: self.report.lines,
+                path: lines.path().to_owned(),
+                line: lines.number(),
                 what,
                 more,
             });

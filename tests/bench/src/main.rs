@@ -47,6 +47,19 @@ enum Benchmark {
         /// Rows of each
         rows: u32,
     },
+    /// Write the log of the same benchmark with --rotated
+    #[command(hide = true)]
+    WriteNode {
+        /// The folder
+        path: PathBuf,
+        /// Intervals
+        lines: u64,
+        /// Rows of each
+        rows: u32,
+        /// `plain`, or `rotated`
+        #[arg(value_parser = ["plain", "rotated"])]
+        files: String,
+    },
     /// Reading a model of 100 MB beside reading and hashing its bytes
     Model(ModelArgs),
     /// Mutated folders through every reader: no panic, no hang, bounded memory, nothing that controls a terminal
@@ -167,6 +180,10 @@ struct ReportArgs {
     /// Rows of each interval
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(5..=2_000))]
     rows: u32,
+    /// The log of a node with --rows processes, four fixed rows included, in one file and rotated: what they take, and how
+    /// fast they are read; fails above 2.5 MB a process and day, or where the rotated one is read slower
+    #[arg(long)]
+    rotated: bool,
     /// Alternating rounds
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = at_least_one)]
     rounds: usize,
@@ -210,6 +227,15 @@ fn run(cli: Cli) -> Result<bool> {
     }
     if let Benchmark::WriteLog { path, lines, rows } = &cli.benchmark {
         return report::write(path, *lines, *rows).map(|()| true);
+    }
+    if let Benchmark::WriteNode {
+        path,
+        lines,
+        rows,
+        files,
+    } = &cli.benchmark
+    {
+        return report::write_node(path, *lines, *rows, files == "rotated").map(|()| true);
     }
     if let Benchmark::Report(args) = cli.benchmark {
         return run_report(cli.program, args);
@@ -311,7 +337,11 @@ fn run(cli: Cli) -> Result<bool> {
             }
             Ok(within)
         }
-        Benchmark::Model(_) | Benchmark::WriteLog { .. } | Benchmark::Report(_) | Benchmark::Hostile(_) => {
+        Benchmark::Model(_)
+        | Benchmark::WriteLog { .. }
+        | Benchmark::WriteNode { .. }
+        | Benchmark::Report(_)
+        | Benchmark::Hostile(_) => {
             bail!("it needs no kernel")
         }
     }
@@ -339,15 +369,22 @@ fn run_hostile(dlpm: &Path, args: &HostileArgs) -> bool {
 }
 
 fn run_report(dlpm: PathBuf, args: ReportArgs) -> Result<bool> {
-    let within = report::run(
-        &dlpm,
-        &report::Options {
-            lines: args.lines,
-            rows: args.rows,
-            rounds: args.rounds,
-            folder: args.folder,
-        },
-    )?;
+    let options = report::Options {
+        lines: args.lines,
+        rows: args.rows,
+        rounds: args.rounds,
+        folder: args.folder,
+    };
+    if args.rotated {
+        let within = report::run_rotated(&dlpm, &options)?;
+        if !within {
+            eprintln!(
+                "error: a rotated log took more than 2.5 MB for a process and day, or more time than a plain one"
+            );
+        }
+        return Ok(within);
+    }
+    let within = report::run(&dlpm, &options)?;
     if !within {
         eprintln!(
             "error: dlpm was slower than Python, or held more than {} MiB",

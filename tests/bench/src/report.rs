@@ -15,7 +15,11 @@ use dlpm::{
         CpuInterval, Identity, Interval, MachineMemory, MemoryReading, MeterSource, Process, ProcessId, Usage,
         ZoneKind, ZoneReading,
     },
-    sinks::segments::{Encoding, Segmenter},
+    log::{Line, LineKind, rotation::Limit},
+    sinks::{
+        folder::{FolderMode, OutputFolder},
+        segments::{Encoding, Segmenter},
+    },
 };
 
 use super::{machine, stats::Spread};
@@ -42,6 +46,137 @@ pub struct Options {
     pub rounds: usize,
     /// Where the log is written for a while; the directory for temporary files if nothing is said.
     pub folder: Option<PathBuf>,
+}
+
+/// Most bytes that a day of a node with 100 processes may take, compressed.
+pub const LARGEST_DAY_BYTES: u64 = 250_000_000;
+
+/// Bytes of a file before it is closed.
+const ROTATE_BYTES: u64 = 1 << 30;
+
+const DAY_S: u64 = 86_400;
+
+/// How long the compression of the last file may take.
+const COMPRESSION: Duration = Duration::from_secs(600);
+
+/// Writes the log of a node twice, in one file and rotated; prints what both take and how long `dlpm report` reads
+/// them; says whether the rotated one takes no more than [`LARGEST_DAY_BYTES`] in proportion, and no more time.
+///
+/// # Errors
+///
+/// Where there is no room for the logs.
+pub fn run_rotated(dlpm: &Path, options: &Options) -> Result<bool> {
+    let parent = options.folder.clone().unwrap_or_else(std::env::temp_dir);
+    let folder = tempfile::tempdir_in(&parent).with_context(|| format!("no folder in {}", parent.display()))?;
+    let (plain, rotated) = (folder.path().join("plain"), folder.path().join("rotated"));
+    for (path, name) in [(&plain, "plain"), (&rotated, "rotated")] {
+        let written = Command::new(std::env::current_exe()?)
+            .arg("write-node")
+            .arg(path)
+            .args([options.lines.to_string(), options.rows.to_string(), name.to_owned()])
+            .status()?;
+        ensure!(written.success(), "the log could not be written ({written})");
+    }
+    let verified = Command::new(dlpm)
+        .arg("verify")
+        .arg(&rotated)
+        .stdout(Stdio::null())
+        .status()?;
+    ensure!(
+        verified.success(),
+        "`dlpm verify` finds fault with the rotated log ({verified})"
+    );
+    let (plain_bytes, rotated_bytes) = (bytes_in(&plain)?, bytes_in(&rotated)?);
+    let processes = u64::from(options.rows.saturating_sub(FIXED_ROWS)).max(1);
+    let of_day = |bytes: u64| bytes * DAY_S / options.lines;
+    println!("{}\n", machine()?);
+    println!(
+        "A log of {} lines (one a second) of a node with {processes} processes; {} alternating rounds, median (min to max).\n",
+        options.lines, options.rounds
+    );
+    let (mut of_plain, mut of_rotated) = (Vec::new(), Vec::new());
+    for round in 1..=options.rounds {
+        eprintln!("round {round}");
+        for (path, times) in [(&plain, &mut of_plain), (&rotated, &mut of_rotated)] {
+            let mut report = Command::new(dlpm);
+            report.arg("report").arg(path);
+            times.push(measure(&mut report)?.0.as_secs_f64());
+        }
+    }
+    let ratios: Vec<f64> = of_rotated
+        .iter()
+        .zip(&of_plain)
+        .map(|(rotated, plain)| rotated / plain)
+        .collect();
+    let spread = |values: Vec<f64>| Spread::of(values).context("no rounds");
+    let ratio = spread(ratios)?;
+    println!("| | plain | rotated and compressed |\n|---|---|---|");
+    println!(
+        "| MB a day | {} | {} |",
+        of_day(plain_bytes) / 1_000_000,
+        of_day(rotated_bytes) / 1_000_000
+    );
+    println!(
+        "| MB per process and day | {:.2} | {:.2} |",
+        megabytes_of(of_day(plain_bytes) / processes),
+        megabytes_of(of_day(rotated_bytes) / processes)
+    );
+    println!(
+        "| `dlpm report`, s | {} | {} |",
+        spread(of_plain)?.show(1.0, 2),
+        spread(of_rotated)?.show(1.0, 2)
+    );
+    println!("| rotated against plain | | {} |", ratio.show(1.0, 2));
+    let allowed = LARGEST_DAY_BYTES * processes / 100;
+    Ok(of_day(rotated_bytes) <= allowed && ratio.median <= 1.0)
+}
+
+fn bytes_in(folder: &Path) -> Result<u64> {
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(folder)? {
+        bytes += entry?.metadata()?.len();
+    }
+    Ok(bytes)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "shown with two decimals")]
+fn megabytes_of(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
+}
+
+/// Writes the log of a node into a folder, as `dlpm trace` does: in one file, or in several.
+///
+/// # Errors
+///
+/// Where it cannot be written.
+pub fn write_node(path: &Path, lines: u64, rows: u32, rotated: bool) -> Result<()> {
+    let mut folder = OutputFolder::create(path, FolderMode::New)?;
+    let mut generator = Generator::node(rows);
+    if rotated {
+        folder.start_rotating()?;
+        generator.segmenter = generator.segmenter.rotating(Some(Limit::Bytes(ROTATE_BYTES)));
+    }
+    for number in 0..=lines {
+        let lines = if number < lines {
+            generator.lines()?
+        } else {
+            generator.segmenter.end()?
+        };
+        for line in lines {
+            if line.kind == LineKind::Rotation {
+                folder.rotate()?;
+            } else {
+                folder.write_line(line.text())?;
+            }
+        }
+    }
+    if rotated {
+        // What is open at the end of a day would be closed soon.
+        folder.rotate()?;
+    }
+    let problems = folder.stop_rotating(Instant::now() + COMPRESSION);
+    ensure!(problems.is_empty(), "{}", problems.join("; "));
+    Ok(())
 }
 
 /// Writes the log, measures, prints; says whether dlpm was faster, and within [`LARGEST_BYTES`].
@@ -162,8 +297,13 @@ pub fn write(path: &Path, lines: u64, rows: u32) -> Result<()> {
     Ok(())
 }
 
-/// Makes the lines that `dlpm trace` would write on a machine where processes come and go.
+/// Rows that are there beside the processes: kernel, self, idle and unattributed.
+const FIXED_ROWS: u32 = 4;
+
+/// Makes the lines that `dlpm trace` would write on a machine where processes come and go, or on a node: a third of
+/// its processes compute, a third run in every tenth interval, and a third sleep; memory is read every 10 s.
 struct Generator {
+    is_node: bool,
     rows: u32,
     seq: u64,
     random: u64,
@@ -175,6 +315,7 @@ struct Generator {
 impl Generator {
     fn new(rows: u32) -> Self {
         Self {
+            is_node: false,
             rows,
             seq: 0,
             random: 0x9E37_79B9_7F4A_7C15,
@@ -188,6 +329,20 @@ impl Generator {
         }
     }
 
+    fn node(rows: u32) -> Self {
+        Self {
+            is_node: true,
+            ..Self::new(rows)
+        }
+    }
+
+    /// Whether a process of a node runs in this interval.
+    fn runs(&self, number: u32) -> bool {
+        !self.is_node
+            || number.is_multiple_of(3)
+            || (number % 3 == 1 && (self.seq + u64::from(number)).is_multiple_of(10))
+    }
+
     fn below(&mut self, limit: u64) -> u64 {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
@@ -196,27 +351,29 @@ impl Generator {
     }
 
     fn next(&mut self) -> Result<String> {
+        Ok(self.lines()?.iter().map(Line::text).collect())
+    }
+
+    fn lines(&mut self) -> Result<Vec<Line>> {
         let interval = self.interval();
         let ledger = attribute(&interval, &Attribution::default(), &self.carries);
         self.carries = self.carries.after(&ledger);
         self.seq += 1;
-        let lines = self.segmenter.next(&ledger)?;
-        Ok(lines.iter().map(dlpm::log::Line::text).collect())
+        Ok(self.segmenter.next(&ledger)?)
     }
 
     fn interval(&mut self) -> Interval {
         let seq = self.seq;
         let begin_ns = 5 * SECOND_NS + seq * SECOND_NS;
         let end_ns = begin_ns + SECOND_NS;
-        // kernel, self, idle and unattributed are rows as well.
-        let processes = self.rows.saturating_sub(4).max(1);
+        let processes = self.rows.saturating_sub(FIXED_ROWS).max(1);
         let mut left = [SECOND_NS - 50_000_000; CPUS as usize];
         let mut usage = Vec::new();
         let mut described = std::collections::BTreeMap::new();
         let mut memory = std::collections::BTreeMap::new();
         for number in 0..processes {
             // Most stay; one in ten is another one in each interval.
-            let tgid = if number % 10 == 9 {
+            let tgid = if number % 10 == 9 && !self.is_node {
                 100_000 + u32::try_from(seq % 1_000_000).unwrap_or(0) * processes + number
             } else {
                 1_000 + number
@@ -228,13 +385,17 @@ impl Generator {
             let cpu = usize::try_from(self.below(u64::from(CPUS))).unwrap_or(0);
             let ns = self.below(left[cpu] / 3);
             left[cpu] -= ns;
-            usage.push(Usage {
-                process,
-                cgroup_id: u64::from(number % 7),
-                cpu: u32::try_from(cpu).unwrap_or(0),
-                ns,
-                shared_ns: ns / 4,
-            });
+            if self.runs(number) {
+                usage.push(Usage {
+                    process,
+                    cgroup_id: u64::from(number % 7),
+                    cpu: u32::try_from(cpu).unwrap_or(0),
+                    ns,
+                    shared_ns: ns / 4,
+                });
+            } else {
+                left[cpu] += ns;
+            }
             let named = Process {
                 comm: format!("worker-{}", number % 12).into(),
                 exec_comm: "python3.11".into(),
@@ -243,12 +404,22 @@ impl Generator {
                 ..Process::default()
             };
             described.insert(process, named);
-            let bytes = 100_000_000 + 4096 * self.below(100_000);
+            let (pages, read_at_ns) = if self.is_node {
+                let reading = seq / 10;
+                let of_process = (u64::from(number) * 7_919 + reading * 104_729) % 1_000;
+                (
+                    1_000 * u64::from(number) + of_process,
+                    3 * SECOND_NS + reading * 10 * SECOND_NS,
+                )
+            } else {
+                (self.below(100_000), end_ns - 2_000_000_123)
+            };
+            let bytes = 100_000_000 + 4096 * pages;
             let reading = MemoryReading {
                 pss_bytes: Some(bytes),
                 uss_bytes: Some(bytes / 2),
                 rss_bytes: bytes * 2,
-                read_at_ns: end_ns - 2_000_000_123,
+                read_at_ns,
             };
             memory.insert(process, (u64::from(number % 7), reading));
         }

@@ -10,6 +10,7 @@ use crate::{
     attribution::{Options, selection::Selection},
     cli::{IdleChoice, TraceArgs},
     commands::caller::Caller,
+    log::rotation::Limit,
     sinks::folder::FolderMode,
     sources::{
         cgroups::CgroupTree,
@@ -41,6 +42,8 @@ pub struct Plan {
     pub folder: PathBuf,
     pub mode: FolderMode,
     pub description: Option<String>,
+    /// When the log goes on in a new file.
+    pub rotate: Option<Limit>,
     pub interval: Duration,
     pub aliases: bool,
     pub quiet: bool,
@@ -158,6 +161,7 @@ pub fn plan(args: &TraceArgs) -> Result<Plan> {
             _ => FolderMode::New,
         },
         description: args.description.clone(),
+        rotate: args.rotate,
         interval: args.interval,
         aliases: !args.no_aliases,
         quiet: args.quiet,

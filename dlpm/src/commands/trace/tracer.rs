@@ -127,6 +127,7 @@ impl Tracer {
             }),
             metadata: metadata.clone(),
             backlog_bytes: BACKLOG_BYTES,
+            rotates: plan.rotate.is_some(),
         })?;
         for note in writer.notes() {
             say(&format!("note: {note}"));
@@ -138,7 +139,7 @@ impl Tracer {
         };
         Ok(Self {
             engine,
-            recorder: Recorder::new(plan.options, encoding),
+            recorder: Recorder::new(plan.options, encoding, plan.rotate),
             mark_rate: MarkRate::default(),
             writer: Some(writer),
             metadata,

@@ -46,6 +46,9 @@ impl OutputFolder {
         if found == expected {
             return Ok(None);
         }
+        if let Some(rotation) = &mut self.rotation {
+            rotation.changed = true;
+        }
         if found > expected {
             self.log.set_len(expected)?;
         }
@@ -65,8 +68,8 @@ impl OutputFolder {
                 found.saturating_sub(expected)
             ))));
         }
-        if repair.open_segment {
-            self.write_line(Line::segment_end().text())?;
+        for line in repair.missing() {
+            self.write_line(line.text())?;
         }
         self.write_line(Line::event(&Event::Cut { lost_bytes })?.text())?;
         let what = format!(

@@ -25,6 +25,7 @@ fn options(folder: &Path) -> LogOptions {
         identity: None,
         metadata: metadata(),
         backlog_bytes: BACKLOG_BYTES,
+        rotates: false,
     }
 }
 
