@@ -149,6 +149,7 @@ fn what_is_not_a_size_or_a_time_is_refused() {
         Dlpm::trace(&folder.path().join("log"))
             .arg(format!("--rotate={wrong}"))
             .run()
-            .fails(2, &["--rotate", wrong]);
+            .exited(2)
+            .says(&["--rotate", wrong]);
     }
 }
