@@ -71,6 +71,14 @@ impl Model {
         language.sweep.first().filter(|_| language.kind != "encoder")
     }
 
+    /// What its multiply-adds are those of.
+    pub fn unit(&self) -> &'static str {
+        match self.step() {
+            Some(_) => "one new token of each sequence",
+            None => "one inference",
+        }
+    }
+
     /// Multiply-adds of a new token, if the model makes tokens.
     pub fn mult_adds_per_token(&self) -> Option<f64> {
         let step = self.step().filter(|step| step.batch > 0)?;

@@ -234,10 +234,11 @@ fn carbon_line(carbon: &Carbon, who: &str, energy_uj: u128) -> String {
 fn model_line(model: &Model) -> String {
     let known = |number: Option<u64>| number.map_or_else(|| "an unknown number of".to_owned(), |n| n.to_string());
     format!(
-        "Model: {} parameters, {}{} multiply-adds for one inference{}\n",
+        "Model: {} parameters, {}{} multiply-adds for {}{}\n",
         known(model.total_params),
         if model.is_lower_bound() { "at least " } else { "" },
         known(model.total_mult_adds),
+        model.unit(),
         if model.is_lower_bound() {
             " (some operations were not counted)"
         } else {

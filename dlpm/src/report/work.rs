@@ -147,6 +147,7 @@ mod tests {
         let json = serde_json::to_value(&record).unwrap();
         assert_eq!(json["joules_per_token"], 0.008);
         assert_eq!(json["share_of_peak"], 0.5);
+        assert_eq!(decoder.unit(), "one new token of each sequence");
     }
 
     #[test]
@@ -161,6 +162,7 @@ mod tests {
         };
         assert_eq!((work.picojoules(1), work.peak_share(1)), (None, None));
         assert!(work.text(None, 1).contains("is not known"));
+        assert_eq!(encoder.unit(), "one inference");
         let by_inference = Work {
             inferences: Some(500),
             ..work
