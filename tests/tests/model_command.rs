@@ -134,7 +134,7 @@ fn a_model_that_cannot_be_read_is_an_error_with_a_next_step() {
         1,
         &[
             "open in the inputs `image`: 0 (`s40`)",
-            "fix with --dim s4=N --dim s40=N",
+            "fix with --dim s40=N --dim s4=N",
         ],
     );
     let wrong = model("encoder.onnx").args(["--input", "2,7,17"]);
