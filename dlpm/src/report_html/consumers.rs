@@ -6,6 +6,7 @@ use super::survey::Survey;
 use crate::{
     attribution::ledger::{Ledger, Row, RowKey},
     interval::ProcessId,
+    tables::SMALLER,
     totals::{Amount, Share},
 };
 
@@ -31,7 +32,7 @@ pub struct Areas {
 
 /// What stands above the chosen ones, with its name.
 const REST: [(Option<Share>, &str); 5] = [
-    (None, "smaller ones"),
+    (None, SMALLER),
     (Some(Share::Others), "others (filtered out)"),
     (Some(Share::Kernel), "kernel threads"),
     (Some(Share::SelfDlpm), "dlpm itself"),

@@ -223,6 +223,9 @@ impl Column {
     }
 }
 
+/// What people call the listed processes that have no row of their own.
+pub const SMALLER: &str = "smaller ones";
+
 /// What a row is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -251,7 +254,7 @@ impl Kind {
     pub fn label(self) -> Option<String> {
         match self {
             Self::Named => None,
-            Self::Smaller => Some("(smaller ones)".to_owned()),
+            Self::Smaller => Some(format!("({SMALLER})")),
             Self::Fixed(share) => Some(format!("({})", share.as_str())),
             Self::Total => Some("total".to_owned()),
         }
