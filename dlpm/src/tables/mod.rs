@@ -305,10 +305,13 @@ impl Table {
             let values = self.rows.iter().filter_map(|row| row.values.get(index));
             let mut present = values.filter(|value| **value != Value::None);
             // What no row has needs no column, and what all have alike is said once.
-            let Some(first) = present.next() else { continue };
-            if column.look == Look::Common && present.all(|value| value == first) {
-                common.push(format!("{title} {} in every row", first.shown(column.unit)));
-                continue;
+            match present.next() {
+                None if column.look != Look::Name => continue,
+                Some(first) if column.look == Look::Common && present.all(|value| value == first) => {
+                    common.push(format!("{title} {} in every row", first.shown(column.unit)));
+                    continue;
+                }
+                _ => {}
             }
             if column.look == Look::Bar {
                 let parts = self.rows.iter().filter_map(|row| self.part(row, index));
