@@ -5,7 +5,8 @@
     python3 examples/analyse.py run1
 
 The exact part of each line is used (docs/log-format.md): integers, in microjoules and nanoseconds. Energy that is not
-known is null in the log and NaN here: sums skip it, and this program says how much of it there is.
+known is null in the log and NaN here: sums skip it, and this program says how much of it there is. A log that was
+rotated has several files: `dlpm convert run1 -o run1-whole` makes one of them.
 """
 
 import json

@@ -101,6 +101,7 @@ pub const LEFT_OUT: &[(&str, &str)] = &[
     ),
     ("meters", "the meters are files of the test, and not the kernel's"),
     ("messages", "what is said does not depend on the kernel"),
+    ("rotate", "the files of the log do not depend on the kernel"),
     ("tenants", "names and paths of cgroups do not depend on the kernel"),
 ];
 
