@@ -328,7 +328,7 @@ fn results_are_related_to_energy() {
         .run()
         .fails(1, &["cannot be called `intel_power`", "choose another name"]);
     add(&["a=1", "a=2"]).run().fails(1, &["given twice"]);
-    add(&["a=1", "--date", "+10m"]).run().fails(1, &["--date is a date"]);
+    add(&["a=1", "--date", "+10m"]).run().fails(1, &["give --date a date"]);
     assert_eq!(fs::read(&file).unwrap(), before);
     fs::write(&file, "{\"date\": \"2026-01-01\", \"metrics\": {}}\n").unwrap();
     let parts = ["results_exp.json cannot be continued", "move it away"];
