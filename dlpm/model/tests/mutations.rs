@@ -66,7 +66,6 @@ fn single(folder: &Path, name: &'static str, bytes: Vec<u8>) -> Seed {
 
 fn seeds(folder: &Path) -> Vec<Vec<Seed>> {
     let sharded = folder.join("folder");
-    fs::create_dir(&sharded).unwrap();
     let (config, tensors) = llama("llama", "LlamaForCausalLM");
     write_sharded(&sharded, &config, &tensors);
     let damaged = [
@@ -117,6 +116,8 @@ fn damaged_files_neither_panic_nor_hang_nor_fill_the_memory_nor_open_others() {
     // The names that are put into files lead here.
     fs::write(outside.path().join("x"), "foreign").unwrap();
     symlink(outside.path().join("x"), folder.path().join("x")).unwrap();
+    fs::create_dir(folder.path().join("folder")).unwrap();
+    symlink(outside.path().join("x"), folder.path().join("folder/x")).unwrap();
     let opened = inotify::init(CreateFlags::NONBLOCK).unwrap();
     inotify::add_watch(&opened, outside.path(), WatchFlags::OPEN).unwrap();
     let cases = env::var("PROPTEST_CASES").map_or(CASES, |cases| cases.parse().unwrap());

@@ -18,6 +18,8 @@ pub enum Mutation {
     Delete(f64, u8),
     Copy(f64, f64, u8),
     Cut(f64),
+    /// What stands in the next quotes becomes this: a name of a file, or a path.
+    Text(f64, &'static str),
 }
 
 /// Any damage, more often near the begin, where headers are, and with ends of ranges as binary formats, JSON and pickles
@@ -50,6 +52,7 @@ pub fn mutation() -> impl Strategy<Value = Mutation> {
         1 => (at(), any::<u8>()).prop_map(|(at, count)| Mutation::Delete(at, count)),
         1 => (at(), at(), any::<u8>()).prop_map(|(from, to, count)| Mutation::Copy(from, to, count)),
         1 => at().prop_map(Mutation::Cut),
+        3 => (at(), prop::sample::select(vec!["../x", "x", "/etc/passwd", ""])).prop_map(|(at, text)| Mutation::Text(at, text)),
     ]
 }
 
@@ -93,6 +96,15 @@ pub fn apply(mutation: &Mutation, bytes: &mut Vec<u8>) {
             bytes.splice(to..to, copied);
         }
         Mutation::Cut(at) => bytes.truncate(place(*at)),
+        Mutation::Text(at, text) => {
+            let is_quote = |at: &usize| bytes.get(*at) == Some(&b'"');
+            // Within a text, the next quotes end it.
+            let within = (0..place(*at)).filter(is_quote).count() % 2;
+            let mut quotes = (place(*at)..length).filter(is_quote).skip(within);
+            if let (Some(begin), Some(end)) = (quotes.next(), quotes.next()) {
+                bytes.splice(begin + 1..end, text.bytes());
+            }
+        }
     }
 }
 
