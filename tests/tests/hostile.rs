@@ -3,7 +3,7 @@
 use std::{env, path::PathBuf};
 
 use dlpm_tests::{
-    hostile::{Limits, check_all},
+    hostile::{Good, Limits, check_all},
     require_program,
 };
 
@@ -14,6 +14,9 @@ const FOLDERS: u64 = 200;
 fn every_reader_answers_whatever_is_in_a_folder() {
     require_program!();
     let dlpm = PathBuf::from(env::var_os("DLPM_BIN").unwrap());
-    let (_, failures) = check_all(&dlpm, 0..FOLDERS, Limits::default());
+    let good = Good::new();
+    let (_, failures) = check_all(&dlpm, 0..FOLDERS, Limits::default(), &|folder, number| {
+        good.write(folder, number);
+    });
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }

@@ -2,7 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::ExitCode,
+    process::{Command, ExitCode},
     time::Duration,
 };
 
@@ -241,7 +241,7 @@ fn run(cli: Cli) -> Result<bool> {
         return run_report(cli.program, args);
     }
     if let Benchmark::Hostile(args) = &cli.benchmark {
-        return Ok(run_hostile(&cli.program, args));
+        return run_hostile(&cli.program, args);
     }
     if let Err(reason) = kernel::available() {
         bail!("dlpm cannot trace here: {reason}");
@@ -347,13 +347,24 @@ fn run(cli: Cli) -> Result<bool> {
     }
 }
 
-fn run_hostile(dlpm: &Path, args: &HostileArgs) -> bool {
+fn run_hostile(dlpm: &Path, args: &HostileArgs) -> Result<bool> {
     if let Some(folder) = &args.write {
         hostile::Good::new().write(folder, args.first);
-        return true;
+        return Ok(true);
     }
     let numbers = args.first..args.first.saturating_add(args.folders);
-    let (used, failures) = hostile::check_all(dlpm, numbers, hostile::Limits::default());
+    let this = std::env::current_exe()?;
+    let write = |folder: &Path, number: u64| {
+        let mut command = Command::new(&this);
+        command
+            .args(["hostile", "--first", &number.to_string(), "--write"])
+            .arg(folder);
+        match command.status() {
+            Ok(status) if status.success() => {}
+            result => eprintln!("error: folder {number} was not made: {result:?}"),
+        }
+    };
+    let (used, failures) = hostile::check_all(dlpm, numbers, hostile::Limits::default(), &write);
     for failure in &failures {
         println!("{failure}");
     }
@@ -365,7 +376,7 @@ fn run_hostile(dlpm: &Path, args: &HostileArgs) -> bool {
         used.peak_kib >> 10,
         failures.len()
     );
-    failures.is_empty()
+    Ok(failures.is_empty())
 }
 
 fn run_report(dlpm: PathBuf, args: ReportArgs) -> Result<bool> {

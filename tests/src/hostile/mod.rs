@@ -149,8 +149,15 @@ fn replace(folder: &Path, random: &mut Random) {
 }
 
 /// Tries the folders with these numbers, some at a time. The most that a run used, and what was not kept to.
-pub fn check_all(dlpm: &Path, numbers: Range<u64>, limits: Limits) -> (Used, Vec<String>) {
-    let good = Good::new();
+///
+/// `write` makes the folder with a number, by [`Good::write`] in another process where many are tried: the kernel counts
+/// the memory of a process from the peak of the one that started it, and some folders take much to make.
+pub fn check_all(
+    dlpm: &Path,
+    numbers: Range<u64>,
+    limits: Limits,
+    write: &(dyn Fn(&Path, u64) + Sync),
+) -> (Used, Vec<String>) {
     let next = AtomicU64::new(numbers.start);
     let found = Mutex::new((Used::default(), Vec::new()));
     let workers = 4 * thread::available_parallelism().map_or(1, NonZero::get);
@@ -163,7 +170,7 @@ pub fn check_all(dlpm: &Path, numbers: Range<u64>, limits: Limits) -> (Used, Vec
                         return;
                     }
                     let folder = tempfile::tempdir().unwrap();
-                    good.write(folder.path(), number);
+                    write(folder.path(), number);
                     let checked = check(dlpm, folder.path(), number, limits);
                     let mut found = found.lock().unwrap();
                     match checked {
