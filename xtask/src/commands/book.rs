@@ -17,9 +17,14 @@ pub fn main(workspace: &Workspace) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Where mdBook is.
+pub fn program(workspace: &Workspace) -> Result<PathBuf> {
+    pypi::program(workspace, "mdbook", &REQUIREMENTS)
+}
+
 /// Builds the book and returns the path of its first page.
 pub fn build(workspace: &Workspace) -> Result<PathBuf> {
-    let mdbook = pypi::program(workspace, "mdbook", &REQUIREMENTS)?;
+    let mdbook = program(workspace)?;
     let folder = workspace.target().join("book");
     docs::stage(workspace, &folder)?;
     run(Command::new(mdbook).arg("build").arg(&folder).env("MDBOOK_LOG", "warn"))?;
