@@ -70,6 +70,9 @@ impl Dlpm {
     }
 
     fn from_program<S: AsRef<OsStr>>(program: &Path, arguments: impl IntoIterator<Item = S>) -> Self {
+        // Under nohup hang-ups are ignored, and children inherit that: a test that sends one would wait forever.
+        // SAFETY: it sets what a signal does to this process, and to the children that it starts from now on.
+        unsafe { libc::signal(libc::SIGHUP, libc::SIG_DFL) };
         let mut command = Command::new(program);
         command.args(arguments);
         for name in [
