@@ -12,6 +12,7 @@ use crate::{
     browser::{self, Browser},
     process::{as_root, is_root, run},
     pypi,
+    toolchain::install::apt_install,
     workspace::Workspace,
 };
 
@@ -108,5 +109,12 @@ pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
 /// A Python with pandas, if a test with these filters needs one.
 fn pandas(workspace: &Workspace, filter: &[String]) -> Option<Result<PathBuf>> {
     let is_needed = filter.is_empty() || filter.iter().any(|part| PANDAS_TEST.contains(part.as_str()));
-    is_needed.then(|| Ok(pypi::environment(workspace, "pandas", &PANDAS)?.join("python3")))
+    is_needed.then(|| match pypi::environment(workspace, "pandas", &PANDAS) {
+        Ok(bin) => Ok(bin.join("python3")),
+        Err(error) => {
+            eprintln!("{error:#}. Debian's pandas is tried instead.");
+            apt_install(&["python3-pandas"])?;
+            Ok(PathBuf::from("/usr/bin/python3"))
+        }
+    })
 }
