@@ -90,7 +90,7 @@ impl<C> Engine<C> {
         Ok(())
     }
 
-    /// What has to be done after an interval and is no part of any: chooses whose memory is read, and looks for what hooks
+    /// What has to be done between two intervals: chooses whose memory is read, and looks for what hooks
     /// did not tell.
     ///
     /// # Errors

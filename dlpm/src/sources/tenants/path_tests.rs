@@ -375,7 +375,7 @@ proptest! {
         }
     }
 
-    /// Text that is no path at all.
+    /// Text that is not a path at all.
     #[test]
     fn any_text(path in ".{0,300}", by_root in 0..70usize) {
         tenant_of(&path, by_root);
