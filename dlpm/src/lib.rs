@@ -6,6 +6,7 @@
 //! users type; [`printable`] keeps foreign text from controlling a terminal. The crate `dlpm-model` counts what a model file asks for.
 #![warn(clippy::print_stderr, clippy::print_stdout)]
 
+pub mod agent;
 pub mod aipowermeter;
 pub mod attribution;
 mod causes;

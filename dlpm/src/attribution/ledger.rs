@@ -12,6 +12,7 @@ use crate::{
 
 words! {
     /// How a figure of energy was made.
+    #[derive(PartialOrd, Ord)]
     pub enum Method {
         /// Read from a meter.
         Measured = "measured",

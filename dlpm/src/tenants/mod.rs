@@ -8,7 +8,12 @@ mod wanted;
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use crate::{printable::is_printable, words::words};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    printable::{is_printable, printable},
+    words::words,
+};
 
 pub use name::{id, label};
 pub use wanted::{Wanted, WantedError};
@@ -89,39 +94,42 @@ impl Kind {
     }
 }
 
-/// What may be known of a tenant beside its identity. The set is fixed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Label {
-    /// Number of the Slurm job, from the path or from the title of a process of root's.
-    SlurmJobId,
-    /// Name of the job, as its user gave it.
-    JobName,
-    /// Partition of the job.
-    Partition,
-    /// Account that the job is charged to.
-    Account,
-    /// Name of the container.
-    ContainerName,
-    /// Image of the container.
-    Image,
-    /// Project of Docker Compose.
-    ComposeProject,
-    /// Service of Docker Compose.
-    ComposeService,
-    /// Name of the pod.
-    PodName,
-    /// Namespace of the pod.
-    PodNamespace,
-    /// UID of the pod, from the path.
-    PodUid,
-    /// Unit of systemd that it runs in, from the path.
-    Unit,
-    /// Name or number of the user that it runs for, as far as the path says.
-    User,
+words! {
+    /// What may be known of a tenant beside its identity. The set is fixed.
+    #[derive(PartialOrd, Ord, Hash)]
+    pub enum Label {
+        /// Number of the Slurm job, from the path or from the title of a process of root's.
+        SlurmJobId = "slurm_job_id",
+        /// Name of the job, as its user gave it.
+        JobName = "job_name",
+        /// Partition of the job.
+        Partition = "partition",
+        /// Account that the job is charged to.
+        Account = "account",
+        /// Name of the container.
+        ContainerName = "container_name",
+        /// Image of the container.
+        Image = "image",
+        /// Project of Docker Compose.
+        ComposeProject = "compose_project",
+        /// Service of Docker Compose.
+        ComposeService = "compose_service",
+        /// Name of the pod.
+        PodName = "pod_name",
+        /// Namespace of the pod.
+        PodNamespace = "pod_namespace",
+        /// UID of the pod, from the path.
+        PodUid = "pod_uid",
+        /// Unit of systemd that it runs in, from the path.
+        Unit = "unit",
+        /// Name or number of the user that it runs for, as far as the path says.
+        User = "user",
+    }
 }
 
-/// A recognised directory on the path of a cgroup.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// A recognised directory on the path of a cgroup. In files it is the word that [`Node::from_word`] reads.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Node {
     /// What it is.
     pub kind: Kind,
@@ -201,6 +209,20 @@ impl Tenant {
 impl fmt::Display for Node {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}:{}", self.kind.as_str(), self.id)
+    }
+}
+
+impl From<Node> for String {
+    fn from(node: Node) -> Self {
+        node.to_string()
+    }
+}
+
+impl TryFrom<String> for Node {
+    type Error = String;
+
+    fn try_from(word: String) -> Result<Self, String> {
+        Self::from_word(&word).ok_or_else(|| format!("`{}` is not a tenant", printable(&word)))
     }
 }
 

@@ -1,10 +1,10 @@
 //! Sums by tenant: a ledger goes in, integers come out, and nothing is dropped.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     attribution::ledger::{Ledger, Row, RowKey},
-    tenants::Node,
+    tenants::{Node, Tenant},
 };
 
 /// Whose the energy of a row is.
@@ -35,6 +35,8 @@ pub struct Used {
     pub cpu_ns: u64,
     /// Processes.
     pub processes: u64,
+    /// The tenant with its names, if it is one.
+    pub tenant: Option<Arc<Tenant>>,
     /// µJ by leaf, in the order of [`Ledger::leaves`]; 0 where the leaf is invalid.
     pub energy_uj: Vec<u64>,
 }
@@ -45,6 +47,7 @@ pub fn by_owner(ledger: &Ledger) -> BTreeMap<Owner, Used> {
     for row in &ledger.rows {
         let sum = sums.entry(Owner::of(row)).or_insert_with(|| Used {
             energy_uj: vec![0; ledger.leaves.len()],
+            tenant: row.tenant.clone(),
             ..Used::default()
         });
         // Never more than the interval has, and the leaf, which are u64.
