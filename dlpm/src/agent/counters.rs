@@ -58,8 +58,8 @@ pub enum Group {
 pub struct End {
     /// Wall clock, ns since 1970.
     pub unix_ns: i64,
-    /// The first interval whose snapshot has its final value.
-    pub seq: u64,
+    /// The first snapshot that has its final value, by [`Counters::intervals`].
+    pub snapshot: u64,
 }
 
 /// What one tenant has used.
@@ -119,7 +119,7 @@ pub struct Zone {
 
 /// The sums. A clone is cheap, since tenants are shared with it until they use something: it is the snapshot that is
 /// served and kept.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// What is split: leaves of all ledgers, in the order of their first appearance.
     pub devices: Vec<String>,
@@ -145,22 +145,22 @@ pub struct Counters {
     pub refused_count: u64,
     /// Intervals in which a group was not told apart, since there were too many.
     pub groups_left_out: u64,
-    /// Intervals that were added.
+    /// Intervals that were added: the number of the newest snapshot.
     pub intervals: u64,
     /// Intervals in which the time of a CPU did not add up.
     pub time_law_broken: u64,
     /// Intervals in which it did not add up to the meter.
     pub energy_law_broken: u64,
-    /// The newest interval that was added.
-    pub seq: u64,
-    /// Its end: wall clock, ns since 1970.
+    /// End of the newest interval: CLOCK_MONOTONIC.
+    pub end_ns: u64,
+    /// The same by the wall clock, ns since 1970.
     pub end_unix_ns: i64,
 }
 
 impl Counters {
     /// Adds one interval.
     pub fn add(&mut self, ledger: &Ledger, admission: &mut Admission) {
-        self.seq = ledger.seq;
+        self.end_ns = ledger.end_ns;
         self.end_unix_ns = ledger.end_unix_ns;
         self.intervals += 1;
         self.time_law_broken += u64::from(!ledger.cpus.iter().all(|cpu| cpu.time_law_holds()));
@@ -228,7 +228,10 @@ impl Counters {
             return;
         };
         let account = Arc::make_mut(account);
-        account.end = Some(End { unix_ns, seq: self.seq });
+        account.end = Some(End {
+            unix_ns,
+            snapshot: self.intervals,
+        });
         self.finished_count += 1;
         self.finished.push_back(Arc::new(Finished {
             number: self.finished_count,

@@ -1,8 +1,11 @@
-//! The agent: counts for months what every tenant of a machine uses.
+//! What `dlpm agent` counts for months, tenant by tenant. Pure: files, threads and the network are in `sinks` and `web`.
 
 pub mod admission;
 pub mod amounts;
 pub mod counters;
+pub mod line;
+pub mod record;
+pub mod scrapers;
 pub mod unobserved;
 
 #[cfg(test)]

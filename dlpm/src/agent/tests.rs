@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use proptest::{collection::vec, prelude::*};
 
-use super::{admission::Admission, amounts::Amounts, counters::*, unobserved::Unobserved};
+use super::{admission::Admission, amounts::Amounts, counters::*, record::Change, unobserved::Unobserved};
 use crate::{
     attribution::{
         Options, attribute,
@@ -77,6 +77,7 @@ proptest! {
     fn every_device_adds_up_to_its_meter(steps in vec(step(), 1..40), cap in 1..7usize) {
         let (mut counters, mut admission) = (Counters::default(), Admission::new(cap));
         let (mut seq, mut lines) = (0, Vec::new());
+        let mut kept = Counters::default();
         for step in steps {
             let before = counters.clone();
             match step {
@@ -100,6 +101,10 @@ proptest! {
             for (remainder, used) in &before.remainders {
                 prop_assert!(counters.remainders[remainder].cpu_ns >= used.cpu_ns);
             }
+            // The change since the last record, by way of its text, makes the same counters.
+            let change = serde_json::to_string(&Change::between(&kept, &counters)).unwrap();
+            serde_json::from_str::<Change>(&change).unwrap().apply(&mut kept);
+            prop_assert_eq!(&kept, &counters);
             lines.extend(counters.finished.iter().cloned());
             counters.written(counters.finished_count);
         }
