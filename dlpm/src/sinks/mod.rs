@@ -3,6 +3,7 @@
 //! A ledger becomes lines ([`segments::Segmenter`]), which a thread of its own writes to the output folder
 //! ([`writer::LogWriter`]), and is added to the totals that the summary shows ([`crate::totals`]).
 
+pub mod agent;
 pub mod beside;
 mod credentials;
 pub mod folder;
