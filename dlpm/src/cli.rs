@@ -159,27 +159,9 @@ pub struct TraceArgs {
     /// End the trace after this time (30s, 10m, 2h). A traced command goes on, and dlpm waits for it.
     #[arg(long, value_name = "T", value_parser = duration, allow_hyphen_values = true)]
     pub duration: Option<Duration>,
-    /// Where energy is read. `auto` takes the first that is available: powercap, perf, the watts of --estimate.
-    #[arg(long, value_name = "SOURCE", value_enum, default_value_t)]
-    pub energy_source: EnergySource,
-    /// Energy without a meter: the watts of the idle machine, and further watts for each busy CPU, as in
-    /// `idle=40,busy=12`. Every figure is then labelled as an estimate. A meter that measures what can be split is
-    /// preferred, unless --energy-source says otherwise.
-    #[arg(long, value_name = "idle=W,busy=W")]
-    pub estimate: Option<Estimate>,
-    /// What becomes of idle energy. auto: separate if the power of the idle machine is known (from a calibration, or the
-    /// idle watts of --estimate), otherwise proportional; separate: that power goes to the row `idle`, and the tasks
-    /// share the rest; proportional: all of it goes to the tasks by their weight; capacity: a task gets its share of all
-    /// CPU time, and `idle` the rest. Energy of DRAM is split by memory under each policy.
-    #[arg(long, value_name = "POLICY", default_value = AUTO, value_parser = idle_policy(), help_heading = "Attribution")]
-    pub idle_policy: IdleChoice,
-    /// The machine's idle floor, written by `dlpm calibrate`; for the idle policy separate.
-    #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH, help_heading = "Attribution")]
-    pub calibration: PathBuf,
-    /// Weight of CPU time during which the core's other hardware thread was busy too: from 0.5 (two such threads draw
-    /// what one draws alone) to 1 (twice as much).
-    #[arg(long, value_name = "S", default_value = "0.55", value_parser = smt_weight, help_heading = "Attribution")]
-    pub smt_weight: u32,
+    /// How energy is read and split.
+    #[command(flatten)]
+    pub machine: MachineArgs,
     /// Maximum number of process rows in a line; the smallest are merged by cgroup.
     #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub max_rows: u32,
@@ -213,20 +195,6 @@ pub struct TraceArgs {
     /// The model that is traced.
     #[command(flatten)]
     pub model: TracedModel,
-    /// Which GPUs are measured.
-    #[command(flatten)]
-    pub gpus: GpuArgs,
-    /// Where /sys and /proc are.
-    #[command(flatten)]
-    pub roots: Roots,
-    /// Number of usage records (process, cgroup, CPU) that the kernel side can keep in addition to its slots.
-    #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..=16_777_216),
-        hide_short_help = true, help_heading = "Machine")]
-    pub spill_entries: u32,
-    /// Number of processes whose names the kernel side can keep.
-    #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..=16_777_216),
-        hide_short_help = true, help_heading = "Machine")]
-    pub process_entries: u32,
 
     /// Run the traced command as root. Otherwise, under sudo, it runs as the calling user.
     #[arg(long, requires = "trace_command")]
@@ -241,6 +209,46 @@ impl TraceArgs {
     pub fn by_name(&self) -> bool {
         !self.container.is_empty() || !self.pod.is_empty()
     }
+}
+
+/// How the energy of a machine is read and split.
+#[derive(Clone, Debug, Args)]
+pub struct MachineArgs {
+    /// Where energy is read. `auto` takes the first that is available: powercap, perf, the watts of --estimate.
+    #[arg(long, value_name = "SOURCE", value_enum, default_value_t)]
+    pub energy_source: EnergySource,
+    /// Energy without a meter: the watts of the idle machine, and further watts for each busy CPU, as in
+    /// `idle=40,busy=12`. Every figure is then labelled as an estimate. A meter that measures what can be split is
+    /// preferred, unless --energy-source says otherwise.
+    #[arg(long, value_name = "idle=W,busy=W")]
+    pub estimate: Option<Estimate>,
+    /// What becomes of idle energy. auto: separate if the power of the idle machine is known (from a calibration, or the
+    /// idle watts of --estimate), otherwise proportional; separate: that power goes to the row `idle`, and the tasks
+    /// share the rest; proportional: all of it goes to the tasks by their weight; capacity: a task gets its share of all
+    /// CPU time, and `idle` the rest. Energy of DRAM is split by memory under each policy.
+    #[arg(long, value_name = "POLICY", default_value = AUTO, value_parser = idle_policy(), help_heading = "Attribution")]
+    pub idle_policy: IdleChoice,
+    /// The machine's idle floor, written by `dlpm calibrate`; for the idle policy separate.
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH, help_heading = "Attribution")]
+    pub calibration: PathBuf,
+    /// Weight of CPU time during which the core's other hardware thread was busy too: from 0.5 (two such threads draw
+    /// what one draws alone) to 1 (twice as much).
+    #[arg(long, value_name = "S", default_value = "0.55", value_parser = smt_weight, help_heading = "Attribution")]
+    pub smt_weight: u32,
+    /// Which GPUs are measured.
+    #[command(flatten)]
+    pub gpus: GpuArgs,
+    /// Where /sys and /proc are.
+    #[command(flatten)]
+    pub roots: Roots,
+    /// Number of usage records (process, cgroup, CPU) that the kernel side can keep in addition to its slots.
+    #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..=16_777_216),
+        hide_short_help = true, help_heading = "Machine")]
+    pub spill_entries: u32,
+    /// Number of processes whose names the kernel side can keep.
+    #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..=16_777_216),
+        hide_short_help = true, help_heading = "Machine")]
+    pub process_entries: u32,
 }
 
 /// Roots of the kernel's trees.

@@ -30,7 +30,7 @@ fn filters_can_be_given_several_times() {
 
 #[test]
 fn gpus_are_named_one_by_one_or_with_commas() {
-    let selection = |args: &[&str]| trace(args).map(|args| args.gpus.options(&args.roots).selection);
+    let selection = |args: &[&str]| trace(args).map(|args| args.machine.gpus.options(&args.machine.roots).selection);
     let named = |names: &[&str]| GpuSelection::Named(names.iter().map(|name| (*name).to_owned()).collect());
     assert_eq!(selection(&[]), Ok(GpuSelection::All));
     assert_eq!(selection(&["--gpu", "none"]), Ok(GpuSelection::None));
@@ -68,7 +68,7 @@ fn durations_need_a_unit_and_a_sensible_size() {
 #[test]
 fn smt_weights_are_thousandths_from_a_half_to_one() {
     for (text, permille) in [("0.5", 500), ("0.55", 550), ("0.625", 625), ("1", 1000), ("1.0", 1000)] {
-        assert_eq!(trace(&["--smt-weight", text]).unwrap().smt_weight, permille);
+        assert_eq!(trace(&["--smt-weight", text]).unwrap().machine.smt_weight, permille);
     }
     for bad in ["0.49", "1.001", "0.5555", "55%", "nan", "-1", ""] {
         let message = trace(&[&format!("--smt-weight={bad}")]).unwrap_err();
@@ -78,10 +78,13 @@ fn smt_weights_are_thousandths_from_a_half_to_one() {
 
 #[test]
 fn idle_policies_have_the_words_of_the_log() {
-    assert_eq!(trace(&[]).unwrap().idle_policy, IdleChoice::Auto);
-    assert_eq!(trace(&["--idle-policy", "auto"]).unwrap().idle_policy, IdleChoice::Auto);
+    assert_eq!(trace(&[]).unwrap().machine.idle_policy, IdleChoice::Auto);
+    assert_eq!(
+        trace(&["--idle-policy", "auto"]).unwrap().machine.idle_policy,
+        IdleChoice::Auto
+    );
     for policy in IdlePolicy::ALL {
-        let typed = trace(&["--idle-policy", policy.as_str()]).unwrap().idle_policy;
+        let typed = trace(&["--idle-policy", policy.as_str()]).unwrap().machine.idle_policy;
         assert_eq!(typed, IdleChoice::Named(policy));
     }
     let message = trace(&["--idle-policy", "fair"]).unwrap_err();
@@ -110,9 +113,9 @@ fn calibrations_have_a_length_and_a_limit() {
 
 #[test]
 fn the_energy_source_has_four_words() {
-    assert_eq!(trace(&[]).unwrap().energy_source, EnergySource::Auto);
+    assert_eq!(trace(&[]).unwrap().machine.energy_source, EnergySource::Auto);
     assert_eq!(
-        trace(&["--energy-source", "perf"]).unwrap().energy_source,
+        trace(&["--energy-source", "perf"]).unwrap().machine.energy_source,
         EnergySource::Perf
     );
     let message = trace(&["--energy-source", "nvml"]).unwrap_err();

@@ -9,6 +9,7 @@ pub mod manual;
 pub mod mark;
 pub mod model;
 pub mod plot;
+mod prepare;
 mod progress;
 pub mod report;
 pub mod result;

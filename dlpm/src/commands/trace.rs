@@ -1,7 +1,7 @@
 //! `dlpm trace`: from the command line to a log.
 
 mod control;
-mod idle;
+pub mod idle;
 mod mark_rate;
 mod setup;
 mod tracer;

@@ -9,7 +9,7 @@ use crate::{
         floors, gpus,
         ledger::{IdlePolicy, Method},
     },
-    cli::{IdleChoice, TraceArgs},
+    cli::{IdleChoice, MachineArgs},
     commands::calibrate,
     sources::{
         calibration::{Calibration, CalibrationError, MachineId},
@@ -42,7 +42,7 @@ struct Leaves {
 /// # Errors
 ///
 /// If the user named `separate`, and a leaf has no floor.
-pub fn choose(args: &TraceArgs, meter: &mut Meter, gpus: &Gpus) -> Result<Idle> {
+pub fn choose(args: &MachineArgs, meter: &mut Meter, gpus: &Gpus) -> Result<Idle> {
     match args.idle_policy {
         IdleChoice::Named(IdlePolicy::Separate) => separate(args, Leaves::of(meter, gpus)),
         IdleChoice::Named(policy) => Ok(Idle {
@@ -73,7 +73,7 @@ impl Leaves {
     }
 }
 
-fn separate(args: &TraceArgs, leaves: Leaves) -> Result<Idle> {
+fn separate(args: &MachineArgs, leaves: Leaves) -> Result<Idle> {
     let mut idle = Idle {
         policy: IdlePolicy::Separate,
         ..Idle::default()
@@ -99,7 +99,7 @@ fn separate(args: &TraceArgs, leaves: Leaves) -> Result<Idle> {
 
 /// `separate` where the floor of all that is split by time is known, or at least that of a GPU where there is nothing
 /// else; otherwise `proportional`.
-fn auto(args: &TraceArgs, leaves: Leaves) -> Idle {
+fn auto(args: &MachineArgs, leaves: Leaves) -> Idle {
     if leaves.measured.is_empty() && leaves.of_gpus.is_empty() {
         return match leaves.estimated_mw.is_empty() {
             true => Idle::default(),
@@ -156,7 +156,7 @@ fn auto(args: &TraceArgs, leaves: Leaves) -> Idle {
 
 const ESTIMATED: &str = "the idle floor is the estimate's idle watts; nothing measured it, and it goes to the row idle (idle policy separate)";
 
-fn measured_on(args: &TraceArgs, calibration: &Calibration) -> String {
+fn measured_on(args: &MachineArgs, calibration: &Calibration) -> String {
     format!(
         "the idle floor was measured on {} ({}); it goes to the row idle (idle policy separate)",
         calibration.date,
@@ -187,7 +187,7 @@ fn why(error: &CalibrationError) -> String {
     }
 }
 
-fn load(args: &TraceArgs) -> Result<Calibration, CalibrationError> {
+fn load(args: &MachineArgs) -> Result<Calibration, CalibrationError> {
     Calibration::load(&args.calibration, &MachineId::read(&args.roots.procfs))
 }
 
@@ -200,11 +200,11 @@ mod tests {
     use super::*;
     use crate::cli::{Cli, Command};
 
-    fn args(calibration: &Path) -> TraceArgs {
+    fn args(calibration: &Path) -> MachineArgs {
         let words = ["dlpm", "trace", "--calibration"].map(str::to_owned);
         let words = words.into_iter().chain([calibration.display().to_string()]);
         match Cli::try_parse_from(words).unwrap().command {
-            Command::Trace(args) => *args,
+            Command::Trace(args) => args.machine,
             _ => unreachable!(),
         }
     }

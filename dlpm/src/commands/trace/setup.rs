@@ -5,25 +5,13 @@ use std::{path::PathBuf, time::Duration};
 use anyhow::{Context, Result, bail};
 use jiff::{Timestamp, tz::TimeZone};
 
-use super::idle;
 use crate::{
     attribution::{Options, selection::Selection},
     cli::{IdleChoice, TraceArgs},
-    commands::caller::Caller,
+    commands::{caller::Caller, prepare::Prepared},
     log::rotation::Limit,
     sinks::folder::FolderMode,
-    sources::{
-        cgroups::CgroupTree,
-        cpu_time::{Config, MapSizes},
-        energy::meter::{Meter, find_meter},
-        gpu::Gpus,
-        host::HostFacts,
-        machine::MachineConfig,
-        memory::MemoryOptions,
-        proc_fs,
-        timezone::local,
-        topology::Topology,
-    },
+    sources::{cgroups::CgroupTree, energy::meter::Meter, gpu::Gpus, machine::MachineConfig, proc_fs, timezone::local},
     tables::answer,
     tenants::Wanted,
 };
@@ -67,56 +55,11 @@ pub struct Plan {
 ///
 /// One paragraph that names the next step.
 pub fn plan(args: &TraceArgs) -> Result<Plan> {
-    let roots = &args.roots;
-    for (option, root) in [
-        ("--procfs", &roots.procfs),
-        ("--sysfs", &roots.sysfs),
-        ("--rootfs", &roots.rootfs),
-    ] {
-        if !root.is_dir() {
-            bail!(
-                "{option} {} is not a directory: give the root of a mounted tree, as /proc or /sys",
-                root.display()
-            );
-        }
-    }
-    let host = HostFacts::read(&roots.procfs, &roots.sysfs);
-    if let Some(error) = host.errors().into_iter().next() {
-        return Err(error.into());
-    }
-    let cgroups = CgroupTree::find(&roots.procfs)?;
-    let selection = selection(args, &cgroups)?;
-    let (processes, thread_notes) = processes(args);
-    let topology = Topology::read(&roots.sysfs);
-    let found = find_meter(&roots.sysfs, args.energy_source, args.estimate, &topology)?;
-    let (mut meter, mut notes) = (found.meter, host.limits());
-    notes.extend(thread_notes);
-    let (mut start_notes, mut summary_notes) = (found.ignored, Vec::new());
-    if meter.estimate().is_some() {
-        // The summary says it in its own words.
-        start_notes.insert(0, found.choice);
-    } else if meter.is_measured() {
-        start_notes.insert(0, found.choice);
-        summary_notes.clone_from(&start_notes);
-    } else {
-        notes.push(found.choice);
-    }
-    notes.extend(found.problems);
-    let gpus = Gpus::start(&args.gpus.options(roots))?;
-    let idle = idle::choose(args, &mut meter, &gpus)?;
-    if args.idle_policy == IdleChoice::Auto {
-        // What was chosen is told like the meter that was chosen: with --quiet in the log alone.
-        start_notes.extend_from_slice(&idle.notes);
-        summary_notes.extend(idle.notes);
-    } else {
-        notes.extend(idle.notes);
-    }
-    if gpus.is_empty() {
-        start_notes.extend_from_slice(gpus.notes());
-    } else {
-        notes.extend_from_slice(gpus.notes());
-    }
-    notes.extend(local().note.clone());
+    let prepared = Prepared::of(&args.machine, args.by_name())?;
+    let selection = selection(args, &prepared.cgroups)?;
+    let (processes, mut notes) = processes(args);
+    notes.splice(0..0, prepared.limits);
+    notes.extend(prepared.notes);
     let timezone = local().timezone.clone();
     let folder = match &args.output {
         Some(folder) => folder.clone(),
@@ -126,32 +69,18 @@ pub fn plan(args: &TraceArgs) -> Result<Plan> {
         }
     };
     Ok(Plan {
-        machine: MachineConfig {
-            procfs: roots.procfs.clone(),
-            sysfs: roots.sysfs.clone(),
-            rootfs: roots.rootfs.clone(),
-            names: args.by_name(),
-            cpu_time: Config {
-                sizes: MapSizes {
-                    spill: args.spill_entries,
-                    processes: args.process_entries,
-                    ..MapSizes::default()
-                },
-                ..Config::default()
-            },
-            memory: MemoryOptions::default(),
-        },
-        cgroups,
-        meter,
-        gpus,
+        machine: prepared.machine,
+        cgroups: prepared.cgroups,
+        meter: prepared.meter,
+        gpus: prepared.gpus,
         options: Options {
             selection,
             max_rows: usize::try_from(args.max_rows)?,
-            smt_weight_permille: args.smt_weight,
-            idle_policy: idle.policy,
-            idle_floors_mw: idle.floors_mw,
+            smt_weight_permille: args.machine.smt_weight,
+            idle_policy: prepared.idle.policy,
+            idle_floors_mw: prepared.idle.floors_mw,
         },
-        policy_by_user: args.idle_policy != IdleChoice::Auto,
+        policy_by_user: args.machine.idle_policy != IdleChoice::Auto,
         roots: processes,
         caller: Caller::of_sudo()?,
         folder,
@@ -169,8 +98,8 @@ pub fn plan(args: &TraceArgs) -> Result<Plan> {
         listed: listed(args),
         each: args.each,
         timezone,
-        start_notes,
-        summary_notes,
+        start_notes: prepared.start_notes,
+        summary_notes: prepared.summary_notes,
         notes,
     })
 }
@@ -203,7 +132,7 @@ fn listed(args: &TraceArgs) -> Option<String> {
 fn processes(args: &TraceArgs) -> (Vec<u32>, Vec<String>) {
     let (mut processes, mut notes) = (Vec::new(), Vec::new());
     for &pid in &args.pid {
-        let process = proc_fs::process_of(&args.roots.procfs, pid).unwrap_or(pid);
+        let process = proc_fs::process_of(&args.machine.roots.procfs, pid).unwrap_or(pid);
         if process != pid {
             notes.push(format!(
                 "--pid {pid} is a thread of process {process}: the whole process is traced"
@@ -216,7 +145,7 @@ fn processes(args: &TraceArgs) -> (Vec<u32>, Vec<String>) {
 
 fn selection(args: &TraceArgs, cgroups: &CgroupTree) -> Result<Selection> {
     for pid in &args.pid {
-        if proc_fs::start_ticks(&args.roots.procfs, *pid).is_none() {
+        if proc_fs::start_ticks(&args.machine.roots.procfs, *pid).is_none() {
             bail!(
                 "there is no process {pid}: it is gone, or its number is one of another pid namespace; `pgrep -a NAME` \
                  finds processes, and `dlpm trace -- COMMAND` traces one from its start"
