@@ -6,7 +6,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -38,6 +38,9 @@ pub type ListedTenant<'a> = &'a dyn Fn(&Process, &str, &Tenant) -> bool;
 
 /// Intervals between two looks at `/proc` for processes that went without a word, where hooks do not tell.
 const SWEEP_EVERY: u64 = 30;
+
+/// New cgroups that are kept for whoever asks for them; of the others tenants are known when their processes run.
+const MOST_CREATED: usize = 20_000;
 
 /// What the sources need to know at start.
 #[derive(Clone, Debug)]
@@ -87,6 +90,8 @@ pub struct Machine {
     seq: u64,
     dropped: Dropped,
     needs_sweep: bool,
+    /// Paths of cgroups that were made, for whoever asks; `None` if nobody does.
+    created: Option<Vec<String>>,
 }
 
 /// An interval that has just ended, and what the meters said at that moment.
@@ -156,6 +161,7 @@ impl Machine {
             seq: 0,
             dropped: Dropped::default(),
             needs_sweep: false,
+            created: None,
         };
         // What lies between the attach and the first seal belongs to no interval.
         machine.begin()?;
@@ -373,9 +379,38 @@ impl Machine {
                 && let Some(path) = self.cgroups.learn(id, &path)
             {
                 self.tenants.created(&path);
+                if let Some(created) = &mut self.created
+                    && created.len() < MOST_CREATED
+                {
+                    created.push(path);
+                }
             }
         }
         Ok(())
+    }
+
+    /// Paths and tenants of the cgroups that were made since the last call, before anything in them has run. The first
+    /// call gives those that exist.
+    pub fn new_tenants(&mut self) -> Vec<(String, Arc<Tenant>)> {
+        let paths = match self.created.replace(Vec::new()) {
+            Some(created) => created,
+            None => self.cgroups.paths(MOST_CREATED),
+        };
+        let mut new = Vec::with_capacity(paths.len());
+        for path in &paths {
+            self.tenants.of_path(path);
+        }
+        self.tenants.settle();
+        for path in paths {
+            let tenant = self.tenants.of_path(&path);
+            new.push((path, tenant));
+        }
+        new
+    }
+
+    /// Where the tree of cgroups is mounted.
+    pub fn cgroup_mount(&self) -> &Path {
+        self.cgroups.mount_point()
     }
 
     /// The source of CPU time: hooks and identity.

@@ -7,6 +7,7 @@
 mod escape;
 pub mod names;
 mod path;
+pub mod places;
 mod recognise;
 mod trust;
 mod v1;
