@@ -133,6 +133,15 @@ impl MemoryReading {
     }
 }
 
+/// Memory that the kernel charged to the directory of a cgroup, and to all below it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CgroupMemory {
+    /// Anonymous memory, files (page cache and shared memory), and what the kernel and sockets hold for it.
+    pub bytes: u64,
+    /// CLOCK_MONOTONIC time of the reading.
+    pub read_at_ns: u64,
+}
+
 /// Memory of the machine, from `/proc/meminfo`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MachineMemory {
@@ -142,6 +151,18 @@ pub struct MachineMemory {
     pub available_bytes: u64,
     /// `MemTotal - MemFree - Buffers - Cached - SReclaimable`: what psutil calls "used".
     pub used_bytes: u64,
+    /// `MemFree`: told where memory is read by cgroup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub free_bytes: Option<u64>,
+}
+
+impl MachineMemory {
+    /// The memory that DRAM energy is split over. Where cgroups are read, files count, so it is all that is not free;
+    /// else it is what the kernel could not make available, since no reading of a process has the files that it read.
+    pub fn in_use_bytes(&self) -> u64 {
+        self.total_bytes
+            .saturating_sub(self.free_bytes.unwrap_or(self.available_bytes))
+    }
 }
 
 words! {
@@ -295,13 +316,15 @@ pub struct Interval {
     pub processes: foldhash::HashMap<ProcessId, Arc<Process>>,
     /// Paths of the cgroups that `usage` names, from the root of the cgroup v2 tree (`/train.slice/a`).
     pub cgroups: HashMap<u64, String>,
-    /// Tenants by those paths; a path that is missing has none that is known.
+    /// Tenants by those paths and by those of `cgroup_memory`; a path that is missing has none that is known.
     pub tenants: HashMap<String, Arc<Tenant>>,
     /// Tenants of processes whose cgroup does not tell it (on machines with version 1 hierarchies). In a cgroup that is a
     /// job's or a container's they do not count.
     pub process_tenants: foldhash::HashMap<ProcessId, Arc<Tenant>>,
     /// Newest readings of the processes that memory is read for, with the cgroup (id) each was in.
     pub memory: BTreeMap<ProcessId, (u64, MemoryReading)>,
+    /// Newest readings of the directories of tenants, by path. They contain one another, as the paths do.
+    pub cgroup_memory: BTreeMap<Arc<str>, CgroupMemory>,
     /// Memory of the machine at the end.
     pub machine_memory: Option<MachineMemory>,
     /// Every energy zone that was found at start.

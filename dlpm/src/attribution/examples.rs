@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use regex::Regex;
 
-use super::*;
+use super::{
+    ledger::{Method, RowKey},
+    *,
+};
 use crate::interval::{
     CpuInterval, MachineMemory, MemoryReading, MeterSource, Process, ProcessId, Usage, ZoneKind, ZoneReading,
 };
@@ -285,6 +288,7 @@ fn with_dram() -> Interval {
         total_bytes: 5000,
         available_bytes: 4000,
         used_bytes: 900,
+        free_bytes: None,
     });
     interval
 }
@@ -340,6 +344,7 @@ fn readings_beyond_the_used_memory_share_all_dram() {
         total_bytes: 5000,
         available_bytes: 4900,
         used_bytes: 90,
+        free_bytes: None,
     });
     let ledger = attribute(&interval, &Options::default(), &Carries::default());
     assert_eq!(energy(&ledger, &process(100, "/train.slice/a")), [7500]);

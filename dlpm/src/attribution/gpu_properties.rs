@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use proptest::{collection::vec, prelude::*};
 
 use super::{
+    ledger::{Method, RowKey},
     properties::{interval, number, options, process_id},
     *,
 };

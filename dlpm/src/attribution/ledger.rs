@@ -20,6 +20,8 @@ words! {
         CpuTime = "cpu_time",
         /// Split by resident memory.
         Memory = "memory",
+        /// Split by the memory that is charged to the cgroups of tenants.
+        CgroupMemory = "cgroup_memory",
         /// Made from watts that the user gave.
         Estimate = "estimate",
         /// Split by SM time.
@@ -30,6 +32,13 @@ words! {
         NoProcess = "no_process",
         /// Several used it, and how much of it each is not known: unattributed.
         NotSplit = "not_split",
+    }
+}
+
+impl Method {
+    /// Split by memory, whoever says how much that is: idle time has no part in it.
+    pub fn is_by_memory(self) -> bool {
+        matches!(self, Self::Memory | Self::CgroupMemory)
     }
 }
 
@@ -210,6 +219,8 @@ pub enum RowKey {
     Process(ProcessId, Arc<str>),
     /// The processes of one cgroup (the path) that `--max-rows` leaves out.
     Merged(Arc<str>),
+    /// The memory of a tenant: what is charged to the cgroup (the path) and to no tenant inside of it.
+    Memory(Arc<str>),
     /// All that the filters leave out.
     Others,
     /// kthreadd and its descendants.
@@ -237,6 +248,7 @@ impl RowKey {
         match self {
             Self::Process(..) => "process",
             Self::Merged(_) => "merged",
+            Self::Memory(_) => "memory",
             Self::Others => "others",
             Self::Kernel => "kernel",
             Self::SelfDlpm => "self",
@@ -264,7 +276,7 @@ pub struct Shown {
 pub struct Row {
     /// Who.
     pub key: RowKey,
-    /// For process and merged rows: whose they are; `None` where that is not known.
+    /// For rows of processes and of memory: whose they are; `None` where that is not known.
     ///
     /// A merged row is the tenant's that its cgroup belongs to.
     pub tenant: Option<Arc<Tenant>>,
@@ -277,12 +289,23 @@ pub struct Row {
     /// Newest memory reading, on one row per process.
     pub memory: Option<MemoryReading>,
     /// Resident memory that this row has in the split of DRAM energy: of its readings, and for the row that takes the
-    /// remainder (`others` under a filter, else `unattributed`) also the used memory that no reading covers.
+    /// remainder (`others` under a filter, else `unattributed`) also the used memory that no reading covers. A process
+    /// whose cgroup's memory is known weighs nothing itself.
     pub resident_bytes: u64,
     /// What it did on GPUs, by the name of the leaf.
     pub gpus: BTreeMap<String, GpuUse>,
     /// µJ per leaf, in the order of [`Ledger::leaves`]; 0 where the leaf is invalid.
     pub energy_uj: Vec<u64>,
+}
+
+impl RowKey {
+    /// The cgroup (the path) of a row that is of one: all but the fixed rows.
+    pub fn cgroup(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Process(_, cgroup) | Self::Merged(cgroup) | Self::Memory(cgroup) => Some(cgroup),
+            _ => None,
+        }
+    }
 }
 
 impl Row {
@@ -294,7 +317,7 @@ impl Row {
     }
 }
 
-/// The sum of the listed processes (process and merged rows) of one cgroup, without its children.
+/// The sum of the listed rows of one cgroup (processes, merged ones, memory), without its children.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CgroupSum {
     /// Path from the root of the cgroup v2 tree.

@@ -3,6 +3,7 @@
 //! No file, no clock, no log message and no error: any [`Interval`] gives a [`Ledger`]. What is not known (an invalid
 //! zone) stays not known, and the rows of every leaf that is known add up to it.
 
+pub mod cgroup_memory;
 pub mod energy_tree;
 pub mod floors;
 pub mod gpus;
@@ -26,7 +27,7 @@ use std::collections::BTreeMap;
 use crate::{
     attribution::{
         energy_tree::{Carries, Span},
-        ledger::{CgroupSum, IdlePolicy, Ledger, Method, Row, RowKey},
+        ledger::{CgroupSum, IdlePolicy, Ledger, Row},
         selection::Selection,
         share::Rules,
     },
@@ -75,6 +76,9 @@ pub fn attribute(interval: &Interval, options: &Options, carries: &Carries) -> L
     let gpus = gpus::facts(&interval.gpus, interval.end_ns);
     tree.leaves
         .extend(gpus::leaves(&interval.gpus, &gpus, &rows, options.idle_policy));
+    for leaf in &mut tree.leaves {
+        leaf.method = cgroup_memory::method(leaf.method, &rows);
+    }
     let rules = Rules {
         length_ns: span.length_ns,
         smt_weight_permille: options.smt_weight_permille,
@@ -85,7 +89,7 @@ pub fn attribute(interval: &Interval, options: &Options, carries: &Carries) -> L
         let floor_mw = |at| floors::floor_mw(&options.idle_floors_mw, &tree.leaves, at);
         let floors_mw: Vec<Option<u64>> = (0..tree.leaves.len()).map(floor_mw).collect();
         for (leaf, floor_mw) in tree.leaves.iter_mut().zip(floors_mw) {
-            leaf.idle_floor_mw = floor_mw.filter(|_| leaf.method != Method::Memory);
+            leaf.idle_floor_mw = floor_mw.filter(|_| !leaf.method.is_by_memory());
         }
     }
     for leaf in &tree.leaves {
@@ -130,13 +134,11 @@ fn smt_shared_ns(interval: &Interval) -> BTreeMap<u32, u64> {
     shared
 }
 
-/// The listed processes of `rows` summed by cgroup, for so many leaves.
+/// The listed rows summed by cgroup, for so many leaves.
 pub fn cgroup_sums(rows: &[Row], leaves: usize) -> Vec<CgroupSum> {
     let mut sums: BTreeMap<&str, CgroupSum> = BTreeMap::new();
     for row in rows {
-        let (RowKey::Process(_, cgroup) | RowKey::Merged(cgroup)) = &row.key else {
-            continue;
-        };
+        let Some(cgroup) = row.key.cgroup() else { continue };
         let sum = sums.entry(cgroup).or_insert_with(|| CgroupSum {
             cgroup: cgroup.to_string(),
             cpu_ns: 0,

@@ -4,9 +4,13 @@ use std::{collections::HashSet, sync::Arc};
 
 use proptest::{collection::vec, prelude::*, sample::Index};
 
-use super::*;
+use super::{
+    ledger::{Method, RowKey},
+    *,
+};
 use crate::interval::{
-    CpuInterval, MachineMemory, MemoryReading, MeterSource, Process, ProcessId, Usage, ZoneKind, ZoneReading,
+    CgroupMemory, CpuInterval, MachineMemory, MemoryReading, MeterSource, Process, ProcessId, Usage, ZoneKind,
+    ZoneReading,
 };
 use crate::{
     tenants::{Kind, Tenant, Wanted},
@@ -96,6 +100,7 @@ prop_compose! {
         known in vec((process_id(), any::<bool>(), any::<bool>()), 0..8),
         tenants in vec(tenant(), 2),
         of_processes in vec((process_id(), tenant()), 0..4),
+        charged in vec((prop::sample::select(vec!["/a", "/a/b", "/a-b", "/c"]), number()), 0..4),
         end_ns in number(),
     ) -> Interval {
         Interval {
@@ -107,7 +112,7 @@ prop_compose! {
             machine_memory: machine_memory.map(|(total_bytes, available_bytes)| MachineMemory {
                 total_bytes,
                 available_bytes,
-                used_bytes: 0,
+                used_bytes: 0, free_bytes: (available_bytes % 2 == 0).then_some(available_bytes / 2),
             }),
             processes: known
                 .into_iter()
@@ -126,6 +131,10 @@ prop_compose! {
                 .into_iter()
                 .zip(tenants)
                 .filter_map(|(path, tenant)| Some((path.to_owned(), tenant?)))
+                .collect(),
+            cgroup_memory: charged
+                .into_iter()
+                .map(|(path, bytes)| (path.into(), CgroupMemory { bytes, read_at_ns: 0 }))
                 .collect(),
             process_tenants: of_processes.into_iter().filter_map(|(id, tenant)| Some((id, tenant?))).collect(),
             ..Interval::default()
@@ -225,7 +234,7 @@ proptest! {
         for (owner, used) in &owners {
             let is_owners = |row: &&Row| match owner {
                 Owner::Tenant(node) => row.tenant.as_ref().is_some_and(|tenant| tenant.node == *node),
-                Owner::Untold => row.tenant.is_none() && matches!(row.key, RowKey::Process(..) | RowKey::Merged(_)),
+                Owner::Untold => row.tenant.is_none() && row.key.cgroup().is_some(),
                 Owner::Row(key) => row.key == *key,
             };
             let rows = ledger.rows.iter().filter(is_owners);
@@ -299,7 +308,7 @@ proptest! {
                 .iter()
                 .any(|row| row.key != RowKey::Idle && row.by_package.iter().any(of_package));
             match (options.idle_policy, others_ran) {
-                _ if leaf.method == Method::Memory => prop_assert_eq!(idle_uj, 0),
+                _ if leaf.method.is_by_memory() => prop_assert_eq!(idle_uj, 0),
                 // A package without any known CPU was not seen to be idle.
                 (_, false) if !ledger.rows.iter().any(|row| row.by_package.iter().any(of_package)) && leaf.package.is_some() => {
                     prop_assert_eq!(idle_uj, 0);

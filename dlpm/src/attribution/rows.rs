@@ -10,6 +10,7 @@ use foldhash::HashMap;
 
 use crate::{
     attribution::{
+        cgroup_memory::Charged,
         gpus,
         ledger::{CpuUse, GpuUse, Row, RowKey, Shown},
         selection::Selection,
@@ -37,6 +38,8 @@ struct Claim<'a> {
     pieces: &'a [Piece],
     cpu_ns: u64,
     memory: Option<MemoryReading>,
+    /// Its memory is in that of its cgroup.
+    is_charged: bool,
     /// By the name of the GPU's leaf.
     gpus: BTreeMap<String, GpuUse>,
 }
@@ -50,12 +53,14 @@ impl<'a> Claim<'a> {
                 .iter()
                 .fold(0, |sum: u64, piece| sum.saturating_add(piece.time.cpu_ns)),
             memory: None,
+            is_charged: false,
             gpus: BTreeMap::new(),
         }
     }
 
     fn resident_bytes(&self) -> u64 {
-        self.memory.as_ref().map_or(0, MemoryReading::resident_bytes)
+        let reading = self.memory.as_ref().filter(|_| !self.is_charged);
+        reading.map_or(0, MemoryReading::resident_bytes)
     }
 }
 
@@ -111,7 +116,9 @@ pub fn claimants(interval: &Interval, selection: &Selection, max_rows: usize) ->
     let paths = Paths::of(interval);
     let pieces = pieces(interval, &paths);
     let mut listed = Vec::new();
-    for claim in claims(interval, &paths, &pieces) {
+    let charged = Charged::of(&interval.cgroup_memory);
+    for mut claim in claims(interval, &paths, &pieces) {
+        claim.is_charged = claim.memory.is_some() && charged.covers(&paths.sorted[claim.place.1]);
         match class(interval, selection, claim.place.0, &paths.sorted[claim.place.1]) {
             Some(key) => add(fixed.entry(key.clone()).or_insert_with(|| empty_row(key)), &claim),
             None => listed.push(claim),
@@ -128,15 +135,6 @@ pub fn claimants(interval: &Interval, selection: &Selection, max_rows: usize) ->
             }
         }
     }
-    let remainder = if selection.is_filtered() {
-        RowKey::Others
-    } else {
-        RowKey::Unattributed
-    };
-    if let Some(row) = fixed.get_mut(&remainder) {
-        row.resident_bytes = row.resident_bytes.saturating_add(unread_bytes(interval));
-    }
-
     let mut merged: BTreeMap<usize, Row> = BTreeMap::new();
     if listed.len() > max_rows {
         listed.select_nth_unstable_by_key(max_rows, |claim| {
@@ -156,8 +154,40 @@ pub fn claimants(interval: &Interval, selection: &Selection, max_rows: usize) ->
     let mut rows = Vec::with_capacity(listed.len() + merged.len() + fixed.len());
     rows.extend(listed.into_iter().map(|claim| process_row(interval, &paths, claim)));
     rows.extend(merged.into_values());
+    let mut left_out_bytes: u64 = 0;
+    for (path, own_bytes) in charged.own_bytes() {
+        let tenant = interval.tenants.get(path);
+        if selection.matches_unknown(path, tenant.map(AsRef::as_ref)) {
+            rows.push(Row {
+                tenant: tenant.cloned(),
+                resident_bytes: own_bytes,
+                ..empty_row(RowKey::Memory(path.into()))
+            });
+        } else {
+            left_out_bytes = left_out_bytes.saturating_add(own_bytes);
+        }
+    }
     rows.extend(fixed.into_values());
+    add_unread(interval, selection, left_out_bytes, &mut rows);
     rows
+}
+
+/// Gives the row that takes the remainder what filters leave out, and the memory in use that no reading covers: the part
+/// of max(in use, sum of the readings) beyond that sum.
+fn add_unread(interval: &Interval, selection: &Selection, left_out_bytes: u64, rows: &mut [Row]) {
+    let read_bytes = rows
+        .iter()
+        .fold(left_out_bytes, |sum: u64, row| sum.saturating_add(row.resident_bytes));
+    let in_use_bytes = interval.machine_memory.map_or(0, |machine| machine.in_use_bytes());
+    let remainder = if selection.is_filtered() {
+        RowKey::Others
+    } else {
+        RowKey::Unattributed
+    };
+    if let Some(row) = rows.iter_mut().find(|row| row.key == remainder) {
+        let beyond_bytes = left_out_bytes.saturating_add(in_use_bytes.saturating_sub(read_bytes));
+        row.resident_bytes = row.resident_bytes.saturating_add(beyond_bytes);
+    }
 }
 
 /// CPU time by place and package, in this order, each once.
@@ -260,20 +290,6 @@ fn tenant_of<'a>(interval: &'a Interval, id: ProcessId, cgroup: &str) -> Option<
     // A process that was moved into a container has time of both kinds.
     let of_process = interval.process_tenants.get(&id);
     of_path.filter(|tenant| tenant.is_workload()).or(of_process).or(of_path)
-}
-
-/// Used memory that no reading covers: the part of max(MemTotal - MemAvailable, sum of the readings) beyond that sum.
-fn unread_bytes(interval: &Interval) -> u64 {
-    let read_bytes = interval
-        .memory
-        .values()
-        .fold(0, |sum: u64, (_, reading)| sum.saturating_add(reading.resident_bytes()));
-    interval.machine_memory.map_or(0, |machine| {
-        machine
-            .total_bytes
-            .saturating_sub(machine.available_bytes)
-            .saturating_sub(read_bytes)
-    })
 }
 
 fn process_row(interval: &Interval, paths: &Paths, claim: Claim<'_>) -> Row {

@@ -2,7 +2,7 @@
 
 use crate::attribution::{
     gpus,
-    ledger::{CpuUse, IdlePolicy, LeafZone, Method, Row, RowKey},
+    ledger::{CpuUse, IdlePolicy, LeafZone, Row, RowKey},
     split::split,
 };
 
@@ -22,7 +22,7 @@ pub struct Rules {
 /// The part of `energy_uj` that each row gets, in the order of `rows`; adds up to `energy_uj` if the rows include
 /// those that take what is left (`idle`; `unattributed`, which also has the energy of a package without any known CPU).
 pub fn share(energy_uj: u64, leaf: &LeafZone, rows: &[Row], rules: &Rules) -> Vec<u64> {
-    if leaf.method == Method::Memory {
+    if leaf.method.is_by_memory() {
         let weights: Vec<u128> = rows
             .iter()
             .map(|row| {

@@ -3,7 +3,7 @@
 
 use std::{fmt::Write as _, fs, path::Path};
 
-use super::*;
+use super::{ledger::RowKey, *};
 use crate::{
     interval::{CpuInterval, Process, ProcessId, Usage, ZoneReading},
     sources::{energy::powercap::Powercap, topology::Topology},

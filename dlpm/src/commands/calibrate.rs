@@ -10,7 +10,7 @@ use crate::{
     attribution::{
         energy_tree::{self, Carries, EnergyTree, Span},
         gpus,
-        ledger::{Method, RootZone},
+        ledger::RootZone,
     },
     cli::CalibrateArgs,
     interval::{GpuReading, ZoneKind, ZoneReading},
@@ -204,7 +204,7 @@ fn floors(
         match power_mw(&leaf.zone, kind, &leaf.energy_uj) {
             Ok(floor_mw) => drop(calibration.floors_mw.insert(leaf.zone.clone(), floor_mw)),
             // No policy makes use of it, and a package without memory modules may have such a zone.
-            Err(error) if leaf.method == Method::Memory => say(&format!("note: no floor for this zone: {error}")),
+            Err(error) if leaf.method.is_by_memory() => say(&format!("note: no floor for this zone: {error}")),
             Err(error) => return Err(error),
         }
     }

@@ -105,6 +105,7 @@ impl Prepared {
                     ..Config::default()
                 },
                 memory: MemoryOptions::default(),
+                tenant_memory: false,
             },
             cgroups,
             meter,

@@ -156,7 +156,9 @@ impl Areas {
             share => return rest(Some(share)),
         }
         let known = match &row.key {
-            RowKey::Process(_, cgroup) | RowKey::Merged(cgroup) if self.cgroups => self.by_cgroup.get(&**cgroup),
+            RowKey::Process(_, cgroup) | RowKey::Merged(cgroup) | RowKey::Memory(cgroup) if self.cgroups => {
+                self.by_cgroup.get(&**cgroup)
+            }
             RowKey::Process(id, _) => self.by_process.get(id).or_else(|| {
                 let comm = &row.shown.as_ref()?.comm;
                 self.by_command.get(&**comm)

@@ -130,6 +130,7 @@ pub fn interval(seq: u64, mut zones: Vec<ZoneReading>) -> Interval {
             total_bytes: 16_000_000_000,
             available_bytes: 6_000_000_000,
             used_bytes: 9_000_000_000,
+            free_bytes: None,
         }),
         zones,
         gpus: Vec::new(),

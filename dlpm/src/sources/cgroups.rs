@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io;
+use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirEntryExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -183,7 +184,10 @@ impl CgroupTree {
             return Err(unknown(Vec::new()));
         }
         let mut all = Vec::new();
-        walk(&self.mounts.v2, &mut |path, _| all.push(path.to_owned()));
+        walk(&self.mounts.v2, &mut |path, _| {
+            all.push(path.to_owned());
+            ControlFlow::Continue(())
+        });
         all.sort_unstable();
         if !wanted.starts_with('/') {
             let ending = format!("/{parts}");
@@ -221,6 +225,20 @@ impl CgroupTree {
             .filter_map(normal_parts)
             .find(|parts| self.mounts.v2.join(parts).is_dir())
             .map(|parts| format!("/{parts}"))
+    }
+
+    /// The paths that there are now, at most that many, and whether these are all.
+    pub fn paths(&self, most: usize) -> (Vec<String>, bool) {
+        let (mut paths, mut all) = (Vec::new(), true);
+        walk(&self.mounts.v2, &mut |path, _| {
+            if paths.len() == most {
+                all = false;
+                return ControlFlow::Break(());
+            }
+            paths.push(path.to_owned());
+            ControlFlow::Continue(())
+        });
+        (paths, all)
     }
 
     /// Begins an interval: paths that nobody asked for during the last 64 are forgotten, and one more walk of the
@@ -298,6 +316,7 @@ impl CgroupTree {
             let mut found = HashMap::new();
             walk(&self.mounts.v2, &mut |path, id| {
                 found.insert(id, path.to_owned());
+                ControlFlow::Continue(())
             });
             self.walked = found;
             self.walked_in = Some(self.generation);
@@ -323,10 +342,13 @@ pub fn inside(path: &str, root: &str) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// Calls `visit` with path and id of every cgroup, the root first. Groups that vanish meanwhile are left out.
-fn walk(mount: &Path, visit: &mut dyn FnMut(&str, u64)) {
-    if let Ok(root) = fs::metadata(mount) {
-        visit("/", root.ino());
+/// Calls `visit` with path and id of every cgroup, the root first, until it breaks off. Groups that vanish meanwhile are
+/// left out.
+fn walk(mount: &Path, visit: &mut dyn FnMut(&str, u64) -> ControlFlow<()>) {
+    if let Ok(root) = fs::metadata(mount)
+        && visit("/", root.ino()).is_break()
+    {
+        return;
     }
     let mut open = vec![(mount.to_owned(), String::new())];
     while let Some((directory, path)) = open.pop() {
@@ -336,7 +358,9 @@ fn walk(mount: &Path, visit: &mut dyn FnMut(&str, u64)) {
         for entry in entries.flatten() {
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 let below = format!("{path}/{}", entry.file_name().to_string_lossy());
-                visit(&below, entry.ino());
+                if visit(&below, entry.ino()).is_break() {
+                    return;
+                }
                 open.push((entry.path(), below));
             }
         }

@@ -14,7 +14,7 @@ use dlpm_common::Counter;
 use rustix::time::ClockId;
 
 use crate::{
-    interval::{GpuReading, Interval, Process, ProcessId, SwitchCost, Usage, ZoneReading},
+    interval::{GpuReading, Interval, MachineMemory, Process, ProcessId, SwitchCost, Usage, ZoneKind, ZoneReading},
     phases::Border,
     sources::{
         cgroups::CgroupTree,
@@ -27,6 +27,7 @@ use crate::{
         memory_watch::{self, Listed, MemoryWatch},
         processes::ProcessTable,
         suspend::{self, Suspended},
+        tenant_memory::TenantMemory,
         tenants::{self, Tenants},
         topology::Topology,
     },
@@ -57,6 +58,9 @@ pub struct MachineConfig {
     pub cpu_time: Config,
     /// How memory is read.
     pub memory: MemoryOptions,
+    /// Whether the memory of tenants is read from their cgroups, where the energy of DRAM is measured and the controller
+    /// is enabled. Of processes in them, it is not read then.
+    pub tenant_memory: bool,
 }
 
 /// What was dropped since the start.
@@ -85,6 +89,7 @@ pub struct Machine {
     gpus: Gpus,
     gpu_owners: GpuOwners,
     memory: MemoryWatch,
+    tenant_memory: Option<TenantMemory>,
     procfs: PathBuf,
     previous: Reading,
     seq: u64,
@@ -150,6 +155,7 @@ impl Machine {
             cpu_time,
             processes,
             tenants: Tenants::start(roots, config.names, &cgroups),
+            tenant_memory: config.tenant_memory.then(|| TenantMemory::start(&cgroups)),
             cgroups,
             topology,
             meter,
@@ -265,6 +271,12 @@ impl Machine {
         let memory = self.memory.readings(&self.processes);
         let named = ran.iter().chain(memory.keys());
         let processes = self.describe(named).collect();
+        let cgroup_memory = match &mut self.tenant_memory {
+            Some(tenants) if zones.iter().any(|zone| zone.kind == ZoneKind::Dram) => {
+                tenants.read(cgroups.values(), reading.monotonic_ns)
+            }
+            _ => BTreeMap::new(),
+        };
         let of_memory = memory.values().map(|(cgroup_id, _)| *cgroup_id);
         let cgroups = self.name_more_cgroups(cgroups, of_memory);
         let interval = Interval {
@@ -281,7 +293,11 @@ impl Machine {
             tenants: HashMap::new(),
             process_tenants: foldhash::HashMap::default(),
             memory,
-            machine_memory: machine_memory(&self.procfs),
+            machine_memory: machine_memory(&self.procfs).map(|machine| MachineMemory {
+                free_bytes: machine.free_bytes.filter(|_| !cgroup_memory.is_empty()),
+                ..machine
+            }),
+            cgroup_memory,
             zones,
             gpus: Vec::new(),
             gpu_owners: BTreeMap::new(),
@@ -365,7 +381,10 @@ impl Machine {
             listed(process, cgroup, &own.unwrap_or(tenant))
         };
         let listed: Option<Listed<'_>> = listed.is_some().then_some(&with_tenant);
-        self.memory.choose(&self.processes, &mut self.cgroups, listed);
+        let tenant_memory = self.tenant_memory.as_ref();
+        let is_known = |cgroup: &str| tenant_memory.is_some_and(|tenants| tenants.covers(cgroup));
+        self.memory
+            .choose(&self.processes, &mut self.cgroups, listed, &is_known);
     }
 
     /// Looks whether cgroups were made since, so that their names are read before they are gone.

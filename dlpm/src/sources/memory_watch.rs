@@ -91,8 +91,15 @@ impl MemoryWatch {
     }
 
     /// Chooses anew: of all processes that `listed` accepts, or of all that ran, the largest consumers (see [`places`]). A
-    /// process that has not run since the last choice is judged anew within [`ALL_EVERY`] only.
-    pub fn choose(&mut self, processes: &ProcessTable, cgroups: &mut CgroupTree, listed: Option<Listed<'_>>) {
+    /// process that has not run since the last choice is judged anew within [`ALL_EVERY`] only. Where the memory of a cgroup
+    /// `is_known`, none of its processes is chosen.
+    pub fn choose(
+        &mut self,
+        processes: &ProcessTable,
+        cgroups: &mut CgroupTree,
+        listed: Option<Listed<'_>>,
+        is_known: &dyn Fn(&str) -> bool,
+    ) {
         if self.reader.is_none() {
             return;
         }
@@ -106,7 +113,7 @@ impl MemoryWatch {
             }
         }
         for id in changed {
-            self.judge(id, processes, cgroups, listed);
+            self.judge(id, processes, cgroups, listed, is_known);
         }
         let most = if listed.is_some() { LISTED } else { LARGEST };
         let rank_of = |id: &ProcessId| Some((self.seen.get(id)?.rank?, *id));
@@ -119,7 +126,14 @@ impl MemoryWatch {
     }
 
     /// Ranks a process by its CPU time, or takes it out where it is not to be chosen.
-    fn judge(&mut self, id: ProcessId, processes: &ProcessTable, cgroups: &mut CgroupTree, listed: Option<Listed<'_>>) {
+    fn judge(
+        &mut self,
+        id: ProcessId,
+        processes: &ProcessTable,
+        cgroups: &mut CgroupTree,
+        listed: Option<Listed<'_>>,
+        is_known: &dyn Fn(&str) -> bool,
+    ) {
         let alive = processes.get(&id).filter(|process| !process.exited && !process.kernel);
         let Some(process) = alive else {
             if let Some(rank) = self.seen.remove(&id).and_then(|seen| seen.rank) {
@@ -132,8 +146,8 @@ impl MemoryWatch {
             ..Seen::default()
         });
         seen.ran = false;
-        let is_listed =
-            listed.is_none_or(|listed| listed(id, process, &cgroups.path_of(seen.cgroup_id).unwrap_or_default()));
+        let cgroup = cgroups.path_of(seen.cgroup_id).unwrap_or_default();
+        let is_listed = !is_known(&cgroup) && listed.is_none_or(|listed| listed(id, process, &cgroup));
         let rank = is_listed.then(|| coarse(seen.cpu_ns));
         let before = std::mem::replace(&mut seen.rank, rank);
         if before == rank {

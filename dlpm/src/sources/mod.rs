@@ -14,6 +14,7 @@ pub mod memory_watch;
 pub mod proc_fs;
 pub mod processes;
 pub mod suspend;
+pub mod tenant_memory;
 pub mod tenants;
 pub mod timezone;
 pub mod topology;

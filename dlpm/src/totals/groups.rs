@@ -4,7 +4,7 @@ use std::{cmp::Reverse, collections::HashMap};
 
 use super::{Amount, Usage};
 use crate::{
-    attribution::ledger::{Ledger, Row, RowKey},
+    attribution::ledger::{Ledger, Row},
     tenants::{Kind, Node},
 };
 
@@ -77,7 +77,7 @@ impl Groups {
         let Some(grouping) = self.grouping else { return };
         let mut amounts: HashMap<Option<String>, Amount> = HashMap::new();
         for row in &ledger.rows {
-            if matches!(row.key, RowKey::Process(..) | RowKey::Merged(_)) {
+            if row.key.cgroup().is_some() {
                 let amount = amounts.entry(grouping.name(row)).or_default();
                 amount.add(Amount::of(row, ledger));
             }
@@ -99,6 +99,7 @@ impl Groups {
 mod tests {
     use super::*;
     use crate::{
+        attribution::ledger::RowKey,
         sinks::testing::{all_zones, ledger},
         tenants::Tenant,
     };

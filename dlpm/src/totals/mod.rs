@@ -83,7 +83,7 @@ impl Share {
     /// The kind of a row.
     pub fn of(key: &RowKey) -> Self {
         match key {
-            RowKey::Process(..) | RowKey::Merged(_) => Self::Listed,
+            RowKey::Process(..) | RowKey::Merged(_) | RowKey::Memory(_) => Self::Listed,
             RowKey::Others => Self::Others,
             RowKey::Kernel => Self::Kernel,
             RowKey::SelfDlpm => Self::SelfDlpm,

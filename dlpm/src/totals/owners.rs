@@ -21,8 +21,10 @@ pub enum Owner {
 impl Owner {
     fn of(row: &Row) -> Self {
         match (&row.key, &row.tenant) {
-            (RowKey::Process(..) | RowKey::Merged(_), Some(tenant)) => Self::Tenant(tenant.node.clone()),
-            (RowKey::Process(..) | RowKey::Merged(_), None) => Self::Untold,
+            (RowKey::Process(..) | RowKey::Merged(_) | RowKey::Memory(_), Some(tenant)) => {
+                Self::Tenant(tenant.node.clone())
+            }
+            (RowKey::Process(..) | RowKey::Merged(_) | RowKey::Memory(_), None) => Self::Untold,
             (fixed, _) => Self::Row(fixed.clone()),
         }
     }

@@ -4,13 +4,14 @@ use std::{collections::BTreeSet, fmt::Display};
 
 use crate::{
     attribution::{
+        cgroup_memory::{self, Charged},
         cgroup_sums,
         energy_tree::{self, Carries, Span},
         gpus,
-        ledger::{IdlePolicy, LeafZone, Ledger, Method, RootZone, Row, RowKey},
+        ledger::{IdlePolicy, LeafZone, Ledger, RootZone, Row, RowKey},
         share::{Rules, remainder_row, share},
     },
-    interval::{MeterSource, ZoneKind},
+    interval::{CgroupMemory, MeterSource, ZoneKind},
     log::{
         differs,
         exact::{Exact, name},
@@ -232,13 +233,14 @@ impl Checker<'_> {
         for (expected, found) in tree.leaves.iter().zip(&leaves_of_tree) {
             let what = |field: &'static str| move || format!("{field} of {}", expected.zone);
             self.equal(what("energy"), energy(expected), energy(found));
-            self.equal(what("method"), expected.method.as_str(), found.method.as_str());
+            let method = cgroup_memory::method(expected.method, &ledger.rows);
+            self.equal(what("method"), method.as_str(), found.method.as_str());
             self.holds(
                 (expected.kind, expected.rest, expected.package, expected.source)
                     == (found.kind, found.rest, found.package, found.source),
                 || format!("kind, package or source of {} is not that of its root", expected.zone),
             );
-            let may_have_floor = ledger.idle_policy == IdlePolicy::Separate && found.method != Method::Memory;
+            let may_have_floor = ledger.idle_policy == IdlePolicy::Separate && !found.method.is_by_memory();
             self.holds(may_have_floor || found.idle_floor_mw.is_none(), || {
                 format!(
                     "idle_floor_mw of {} does not go with idle_policy {}",
@@ -255,7 +257,7 @@ impl Checker<'_> {
         let mut leaves = ledger
             .leaves
             .iter()
-            .filter(|leaf| leaf.method != Method::Memory)
+            .filter(|leaf| !leaf.method.is_by_memory())
             .peekable();
         let needs_one = ledger.idle_policy == IdlePolicy::Separate && leaves.peek().is_some();
         self.holds(!needs_one || leaves.any(|leaf| leaf.idle_floor_mw.is_some()), || {
@@ -352,11 +354,33 @@ impl Checker<'_> {
         }
     }
 
-    /// What the shares of DRAM are of: all memory in use, or all readings if they are more.
+    /// What the shares of DRAM are of: all memory in use, or all readings if they are more. A process weighs its reading,
+    /// and nothing where its cgroup's memory is known.
     fn memory(&mut self) {
         let ledger = self.ledger;
+        let rows = ledger.rows.iter().filter(|row| matches!(row.key, RowKey::Memory(_)));
+        let directories = rows.filter_map(|row| Some((row.key.cgroup()?.clone(), CgroupMemory::default())));
+        let directories = directories.collect();
+        let charged = Charged::of(&directories);
+        let filtered = ledger.rows.iter().any(|row| row.key == RowKey::Others);
+        for row in ledger.rows.iter() {
+            let (RowKey::Process(_, cgroup), Some(reading)) = (&row.key, &row.memory) else {
+                continue;
+            };
+            let expected = match charged.covers(cgroup) {
+                true => 0,
+                // The memory of its cgroup may be in `others`.
+                false if filtered && row.resident_bytes == 0 => 0,
+                false => reading.resident_bytes(),
+            };
+            self.equal(
+                || format!("resident_bytes of {} against its reading", name(&row.key)),
+                expected,
+                row.resident_bytes,
+            );
+        }
         let Some(machine) = ledger.machine_memory else { return };
-        let used_bytes = u128::from(machine.total_bytes.saturating_sub(machine.available_bytes));
+        let used_bytes = u128::from(machine.in_use_bytes());
         let remainder = remainder_row(&ledger.rows);
         let weight = |wanted: bool| {
             let rows = ledger.rows.iter().filter(|row| (row.key == remainder) == wanted);

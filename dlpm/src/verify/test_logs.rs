@@ -3,8 +3,8 @@
 use crate::{
     attribution::{Options, attribute, energy_tree::Carries, ledger::IdlePolicy, selection::Selection},
     interval::{
-        CpuInterval, Interval, MachineMemory, MemoryReading, MeterSource, Process, ProcessId, SwitchCost, Usage,
-        ZoneKind, ZoneReading,
+        CgroupMemory, CpuInterval, Interval, MachineMemory, MemoryReading, MeterSource, Process, ProcessId, SwitchCost,
+        Usage, ZoneKind, ZoneReading,
     },
     phases::{Border, Change, Phases, Request},
     sinks::{
@@ -159,6 +159,7 @@ impl Machine {
                 total_bytes: 64_000_000_000,
                 available_bytes: 40_000_000_000,
                 used_bytes: 20_000_000_000,
+                free_bytes: None,
             }),
             zones,
             gpus: Vec::new(),
@@ -239,7 +240,29 @@ pub fn logs() -> Vec<String> {
         });
         logs.push(log(estimates, &options, false));
     }
+    logs.push(with_cgroup_memory(Selection::default()));
     logs
+}
+
+/// A log in which the memory of tenants is read from their cgroups, from its second interval on.
+pub fn with_cgroup_memory(selection: Selection) -> String {
+    let mut machine = Machine::new(31);
+    let intervals = (0..4).map(|seq| {
+        let mut interval = machine.interval(seq, &[]);
+        if seq > 0 {
+            let reading = |bytes| CgroupMemory { bytes, read_at_ns: 0 };
+            let readings = [("/a", 9_000_000_000), ("/a/b", 2_000_000_000 + seq), ("/d", 77_777)];
+            interval.cgroup_memory = readings.map(|(path, bytes)| (path.into(), reading(bytes))).into();
+            let machine = interval.machine_memory.as_mut().unwrap();
+            machine.free_bytes = Some(30_000_000_000);
+        }
+        interval
+    });
+    let options = Options {
+        selection,
+        ..Options::default()
+    };
+    log(intervals, &options, false)
 }
 
 /// A log of a package that counts 40 W, and does not contain its core.

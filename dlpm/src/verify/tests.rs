@@ -9,9 +9,10 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Report,
-    test_logs::{ahead, eventful, logs, parts_outside, with_switch_cost},
+    test_logs::{ahead, eventful, logs, parts_outside, with_cgroup_memory, with_switch_cost},
     verify,
 };
+use crate::attribution::selection::Selection;
 
 pub fn report(log: &str) -> Report {
     verify(log.as_bytes(), 20).unwrap()
@@ -42,7 +43,7 @@ pub fn refused(log: &str, says: &str) {
 #[test]
 fn what_the_sinks_write_is_accepted() {
     let logs = logs();
-    assert_eq!(logs.len(), 9);
+    assert_eq!(logs.len(), 10);
     for log in &logs {
         let report = accepted(log);
         assert_eq!((report.segments, report.traces), (1, 1));
@@ -52,6 +53,7 @@ fn what_the_sinks_write_is_accepted() {
         [
             "\"merged\"",
             "\"others\"",
+            "\"cgroup_memory\"",
             "\"carry_uj\":-",
             "\"idle_floor_mw\"",
             "capacity",
@@ -354,4 +356,33 @@ fn keys_may_be_added_to_the_exact_part() {
         add(line["dlpm"]["rows"][0].as_object_mut().unwrap());
     });
     accepted(&later);
+}
+
+#[test]
+fn memory_of_cgroups_is_proved() {
+    let log = with_cgroup_memory(Selection::default());
+    accepted(&log);
+    let of_a = Selection {
+        cgroups: vec!["/a".to_owned()],
+        ..Selection::default()
+    };
+    accepted(&with_cgroup_memory(of_a));
+    // Of the processes in those cgroups readings are shown, and weigh nothing.
+    let covered = changed(&log, 1, |line| {
+        let rows = line["dlpm"]["rows"].as_array_mut().unwrap();
+        let row = rows
+            .iter_mut()
+            .find(|row| row["row"] == "process" && row["resident_bytes"] == 0);
+        row.unwrap().as_object_mut().unwrap().remove("resident_bytes");
+    });
+    refused(&covered, "of dram-0, split again");
+    let other_method = log.replace("\"cgroup_memory\"", "\"memory\"");
+    refused(&other_method, "method of dram");
+    let free = log.replace("\"free_bytes\":30000000000", "\"free_bytes\":30000000001");
+    refused(&free, "resident_bytes of row unattributed against the memory in use");
+    let nested = log.replace(
+        "\"row\":\"memory\",\"cgroup\":\"/a/b\"",
+        "\"row\":\"memory\",\"cgroup\":\"/0\"",
+    );
+    refused(&nested, "rows are not in order");
 }

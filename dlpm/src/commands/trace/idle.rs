@@ -5,10 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 
 use crate::{
-    attribution::{
-        floors, gpus,
-        ledger::{IdlePolicy, Method},
-    },
+    attribution::{floors, gpus, ledger::IdlePolicy},
     cli::{IdleChoice, MachineArgs},
     commands::calibrate,
     sources::{
@@ -61,7 +58,7 @@ impl Leaves {
             estimated_mw.insert("machine/rest".to_owned(), estimate.idle_mw);
         }
         let tree = calibrate::leaves(meter);
-        let by_time = tree.leaves.into_iter().filter(|leaf| leaf.method != Method::Memory);
+        let by_time = tree.leaves.into_iter().filter(|leaf| !leaf.method.is_by_memory());
         Self {
             measured: by_time
                 .map(|leaf| leaf.zone)

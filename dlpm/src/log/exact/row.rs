@@ -168,10 +168,15 @@ impl<'de> Deserialize<'de> for Package {
 impl<'a> RowEntry<'a> {
     /// To be written.
     pub fn of(row: &'a Row, ledger: &'a Ledger) -> Self {
-        let (id, cgroup) = match &row.key {
-            RowKey::Process(id, cgroup) => (Some(id), Some(&**cgroup)),
-            RowKey::Merged(cgroup) => (None, Some(&**cgroup)),
-            _ => (None, None),
+        let id = match &row.key {
+            RowKey::Process(id, _) => Some(id),
+            _ => None,
+        };
+        let cgroup = row.key.cgroup().map(AsRef::as_ref);
+        // A process row's is in its memory reading, but where its cgroup's memory is known.
+        let usual_bytes = match (id, &row.memory) {
+            (Some(_), Some(reading)) => reading.resident_bytes(),
+            _ => 0,
         };
         let shown = row.shown.as_ref();
         Self {
@@ -195,8 +200,7 @@ impl<'a> RowEntry<'a> {
                 .memory
                 .as_ref()
                 .map(|reading| MemoryEntry::of(reading, ledger.end_ns)),
-            // A process row's is in its memory reading.
-            resident_bytes: (id.is_none() && row.resident_bytes > 0).then_some(row.resident_bytes),
+            resident_bytes: (row.resident_bytes != usual_bytes).then_some(row.resident_bytes),
             gpus: Cow::Borrowed(&row.gpus),
             energy_uj: Energies::of(&ledger.leaves, &row.energy_uj),
         }
@@ -214,6 +218,7 @@ impl<'a> RowEntry<'a> {
                 Some(RowKey::Process(ProcessId { tgid, start_ns }, Arc::from(&**cgroup)))
             }
             ("merged", None, None, Some(cgroup)) => Some(RowKey::Merged(Arc::from(&**cgroup))),
+            ("memory", None, None, Some(cgroup)) => Some(RowKey::Memory(Arc::from(&**cgroup))),
             (word, None, None, None) => RowKey::FIXED.into_iter().find(|key| key.as_str() == word),
             _ => None,
         }
@@ -241,11 +246,10 @@ impl<'a> RowEntry<'a> {
             }),
             processes: self.processes.unwrap_or(u32::from(is_process)),
             by_package: self.by_package.0.clone().into_owned(),
-            resident_bytes: if is_process {
-                memory.as_ref().map_or(0, MemoryReading::resident_bytes)
-            } else {
-                self.resident_bytes.unwrap_or(0)
-            },
+            resident_bytes: self.resident_bytes.unwrap_or_else(|| match &memory {
+                Some(reading) if is_process => reading.resident_bytes(),
+                _ => 0,
+            }),
             memory,
             gpus: self.gpus.clone().into_owned(),
             energy_uj: leaves.energies(&self.energy_uj, || name(&key))?,
@@ -265,6 +269,7 @@ pub fn name(key: &RowKey) -> String {
     match key {
         RowKey::Process(id, cgroup) => format!("row process {} in {cgroup}", id.tgid),
         RowKey::Merged(cgroup) => format!("row merged of {cgroup}"),
+        RowKey::Memory(cgroup) => format!("row memory of {cgroup}"),
         fixed => format!("row {}", fixed.as_str()),
     }
 }

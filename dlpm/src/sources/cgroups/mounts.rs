@@ -1,6 +1,7 @@
 //! Where cgroup hierarchies are mounted.
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use procfs_core::process::MountInfo;
@@ -69,9 +70,11 @@ impl Mounts {
             let ending = format!("/{parts}");
             let mut found = None;
             walk(mount, &mut |path, _| {
-                if found.is_none() && path.ends_with(&ending) {
+                if path.ends_with(&ending) {
                     found = Some(mount.join(path.trim_start_matches('/')));
+                    return ControlFlow::Break(());
                 }
+                ControlFlow::Continue(())
             });
             found
         })

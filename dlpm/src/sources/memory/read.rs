@@ -25,6 +25,7 @@ pub fn machine_memory(procfs: &Path) -> Option<MachineMemory> {
         total_bytes: meminfo.mem_total,
         available_bytes: meminfo.mem_available?,
         used_bytes: used,
+        free_bytes: Some(meminfo.mem_free),
     })
 }
 

@@ -182,6 +182,7 @@ fn the_machine() {
         total_bytes: 1000 << 10,
         available_bytes: 600 << 10,
         used_bytes: 400 << 10,
+        free_bytes: Some(300 << 10),
     };
     assert_eq!(machine_memory(procfs.path()), Some(expected));
 }

@@ -23,7 +23,8 @@ use std::{
 };
 
 pub use names::Roots;
-pub use path::tenant_of;
+pub use path::{tenant_of, top_of};
+pub use trust::made_by_root;
 
 use crate::{
     interval::{Interval, Process, ProcessId},
@@ -97,8 +98,11 @@ impl Tenants {
     /// Says whose the cgroups of an interval are, and the processes whose cgroup does not tell it.
     pub fn add_to(&mut self, interval: &mut Interval) {
         self.settle();
-        for path in interval.cgroups.values() {
-            interval.tenants.insert(path.clone(), self.of_path(path));
+        let of_memory = interval.cgroup_memory.keys().map(AsRef::as_ref);
+        for path in interval.cgroups.values().map(String::as_str).chain(of_memory) {
+            if !interval.tenants.contains_key(path) {
+                interval.tenants.insert(path.to_owned(), self.of_path(path));
+            }
         }
         for (id, cgroup_id) in places(interval) {
             let (Some(process), Some(path)) = (interval.processes.get(&id), interval.cgroups.get(&cgroup_id)) else {
@@ -207,7 +211,7 @@ impl Tenants {
     }
 
     fn resolve(&mut self, path: &str) -> Tenant {
-        let mut tenant = tenant_of(path, trust::made_by_root(&self.mount, path));
+        let mut tenant = tenant_of(path, made_by_root(&self.mount, path));
         if tenant.node.kind == Kind::Cgroup
             && let Some(id) = self.of_ctr(path)
         {
@@ -225,7 +229,7 @@ impl Tenants {
         let mut parts = path.split('/').filter(|part| !part.is_empty());
         let (namespace, name) = (parts.next()?, parts.next()?);
         let is_one = recognise::is_name(namespace) && recognise::is_name(name);
-        (is_one && trust::made_by_root(&self.mount, path) >= 2 && names::is_ctr(&self.roots.rootfs, namespace, name))
+        (is_one && made_by_root(&self.mount, path) >= 2 && names::is_ctr(&self.roots.rootfs, namespace, name))
             .then(|| format!("{namespace}:{name}"))
     }
 

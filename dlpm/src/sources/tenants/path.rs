@@ -29,6 +29,25 @@ pub fn tenant_of(path: &str, by_root: usize) -> Tenant {
     walk.finish(&parts, by_root)
 }
 
+/// The highest directory on `path` that belongs to the same tenant; `None` for the root of the tree and where nothing is
+/// known. `by_root` is that of [`tenant_of`].
+pub fn top_of(path: &str, by_root: usize) -> Option<&str> {
+    let tenant = tenant_of(path, by_root);
+    if matches!(tenant.node.kind, Kind::Root | Kind::Unknown) {
+        return None;
+    }
+    let ends = path
+        .char_indices()
+        .skip(1)
+        .filter(|(_, letter)| *letter == '/')
+        .map(|(at, _)| at);
+    let above = ends.map(|end| &path[..end]).enumerate();
+    // `by_root` counts directories from the highest.
+    let mut above = above.map(|(depth, above)| (above, by_root.min(depth + 1)));
+    let is_its = |(above, by_root): &(&str, usize)| tenant_of(above, *by_root).node == tenant.node;
+    Some(above.find(is_its).map_or(path, |(above, _)| above))
+}
+
 #[derive(Default)]
 struct Walk {
     /// Whose the directories are that come next; empty for root's.

@@ -347,7 +347,56 @@ fn piece() -> impl Strategy<Value = String> {
     ]
 }
 
+#[test]
+fn the_highest_directory_of_a_tenant() {
+    let docker = format!("/system.slice/docker-{ID}.scope");
+    let inside = format!("{docker}/init/deep");
+    let in_job = format!("/system.slice/slurmstepd.scope/job_7/step_0/user/task_0/docker-{ID}.scope");
+    for (path, by_root, top) in [
+        ("/system.slice/web.service", 2, Some("/system.slice/web.service")),
+        (
+            "/system.slice/web.service/workers/1",
+            2,
+            Some("/system.slice/web.service"),
+        ),
+        ("/system.slice", 1, Some("/system.slice")),
+        (&docker, 2, Some(&*docker)),
+        (&inside, 3, Some(&docker)),
+        (
+            "/system.slice/slurmstepd.scope/job_7/step_0/user/task_0",
+            6,
+            Some("/system.slice/slurmstepd.scope/job_7"),
+        ),
+        (&in_job, 7, Some(&*in_job)),
+        ("/slurm/uid_0/job_7/step_0", 4, Some("/slurm/uid_0/job_7")),
+        (
+            "/user.slice/user-1000.slice/user@1000.service/init.scope/x",
+            3,
+            Some("/user.slice/user-1000.slice/user@1000.service/init.scope"),
+        ),
+        (
+            "/user.slice/user-1000.slice/user@1000.service",
+            3,
+            Some("/user.slice/user-1000.slice"),
+        ),
+        ("/teams/ml/run/1", 2, Some("/teams/ml")),
+        ("/teams/ml/run/1", 4, Some("/teams/ml/run/1")),
+        ("/", 0, None),
+        ("cgroup:7", 0, None),
+    ] {
+        assert_eq!(top_of(path, by_root), top, "{path}");
+    }
+}
+
 proptest! {
+    #[test]
+    fn the_highest_directory_is_the_tenants(parts in prop::collection::vec(piece(), 1..9), by_root in 0..10usize) {
+        let path = format!("/{}", parts.join("/"));
+        if let Some(top) = top_of(&path, by_root) {
+            prop_assert!(path.starts_with(top) && top.len() > 1, "{top} of {path}");
+        }
+    }
+
     #[test]
     fn any_path_has_a_tenant_that_is_bounded_and_the_same_again(
         parts in prop::collection::vec(piece(), 0..12), by_root in 0..14usize
