@@ -350,7 +350,7 @@ impl Counters {
 
     fn add_groups(&mut self, ledger: &Ledger, leaves: &[(usize, Method)]) {
         for row in &ledger.rows {
-            if !matches!(row.key, RowKey::Process(..) | RowKey::Merged(_)) {
+            if row.key.cgroup().is_none() {
                 continue;
             }
             let user = row.shown.as_ref().and_then(|shown| shown.uid).map(Group::User);
@@ -410,7 +410,9 @@ impl Remainder {
             Owner::Row(RowKey::SelfDlpm) => Self::SelfDlpm,
             Owner::Row(RowKey::Idle) => Self::Idle,
             // A process row has an owner of another kind.
-            Owner::Row(RowKey::Unattributed | RowKey::Process(..) | RowKey::Merged(_)) => Self::Unattributed,
+            Owner::Row(RowKey::Unattributed | RowKey::Process(..) | RowKey::Merged(_) | RowKey::Memory(_)) => {
+                Self::Unattributed
+            }
         }
     }
 }
