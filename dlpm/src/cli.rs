@@ -1,5 +1,6 @@
 //! The command line: what was typed, checked for form only. What it means is decided in `commands`.
 
+mod agent;
 mod convert;
 mod mark;
 mod model;
@@ -15,6 +16,7 @@ use clap::{
 };
 use regex::Regex;
 
+pub use agent::{AgentArgs, DEFAULT_CONFIG};
 pub use convert::ConvertArgs;
 pub use report::{By, Format, ReportArgs};
 pub use result::ResultArgs;
@@ -67,6 +69,9 @@ pub struct Cli {
 pub enum Command {
     /// Trace CPU time and energy, and write a log.
     Trace(Box<TraceArgs>),
+    /// Count the energy of every tenant of this machine (jobs, containers, units, users) for months, and serve it to
+    /// Prometheus.
+    Agent(Box<AgentArgs>),
     /// Tell a running trace that a phase begins or ends now: it ends an interval at that moment.
     Mark(MarkArgs),
     /// Measure the idle floor of every energy zone on a quiet machine, for the idle policy `separate`.

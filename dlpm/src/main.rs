@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use dlpm::{
     cli::{Cli, Command},
-    commands::{calibrate, convert, doctor, manual, mark, model, plot, report, result, trace, verify},
+    commands::{agent, calibrate, convert, doctor, manual, mark, model, plot, report, result, trace, verify},
     printable::printable,
     sinks::terminal,
 };
@@ -24,6 +24,7 @@ fn main() -> ExitCode {
     };
     match cli.command {
         Command::Trace(args) => trace::run(&args),
+        Command::Agent(args) => agent::run(&args),
         Command::Mark(args) => mark::run(&args),
         Command::Calibrate(args) => calibrate::run(&args),
         Command::Model(args) => model::run(&args),

@@ -145,6 +145,8 @@ pub struct Counters {
     pub refused_count: u64,
     /// Intervals in which a group was not told apart, since there were too many.
     pub groups_left_out: u64,
+    /// What became of idle energy in the newest interval.
+    pub idle_policy: IdlePolicy,
     /// Intervals that were added: the number of the newest snapshot.
     pub intervals: u64,
     /// Intervals in which the time of a CPU did not add up.
@@ -160,6 +162,7 @@ pub struct Counters {
 impl Counters {
     /// Adds one interval.
     pub fn add(&mut self, ledger: &Ledger, admission: &mut Admission) {
+        self.idle_policy = ledger.idle_policy;
         self.end_ns = ledger.end_ns;
         self.end_unix_ns = ledger.end_unix_ns;
         self.intervals += 1;
@@ -223,7 +226,7 @@ impl Counters {
     }
 
     /// A tenant has ended: its counter has its final value, and its line is due.
-    pub fn end(&mut self, node: &Node, unix_ns: i64, idle_policy: IdlePolicy) {
+    pub fn end(&mut self, node: &Node, unix_ns: i64) {
         let Some(account) = self.accounts.get_mut(node).filter(|account| account.end.is_none()) else {
             return;
         };
@@ -240,9 +243,19 @@ impl Counters {
             ended_unix_ns: unix_ns,
             used: account.used.without(&account.before),
             methods: account.methods.clone(),
-            idle_policy,
+            idle_policy: self.idle_policy,
         }));
         account.before = account.used.clone();
+    }
+
+    /// Everything ends with the newest interval, since the machine did. How many tenants that were.
+    pub fn end_all(&mut self) -> usize {
+        let living = self.accounts.iter().filter(|(_, account)| account.end.is_none());
+        let living: Vec<Node> = living.map(|(node, _)| node.clone()).collect();
+        for node in &living {
+            self.end(node, self.end_unix_ns);
+        }
+        living.len()
     }
 
     /// Forgets lines that are written, up to this number.

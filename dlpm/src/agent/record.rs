@@ -38,6 +38,7 @@ pub struct Change {
     finished_count: u64,
     refused_count: u64,
     groups_left_out: u64,
+    idle_policy: IdlePolicy,
     intervals: u64,
     time_law_broken: u64,
     energy_law_broken: u64,
@@ -140,6 +141,7 @@ impl Change {
             finished_count: now.finished_count,
             refused_count: now.refused_count,
             groups_left_out: now.groups_left_out,
+            idle_policy: now.idle_policy,
             intervals: now.intervals,
             time_law_broken: now.time_law_broken,
             energy_law_broken: now.energy_law_broken,
@@ -175,6 +177,7 @@ impl Change {
         counters.finished_count = self.finished_count;
         counters.refused_count = self.refused_count;
         counters.groups_left_out = self.groups_left_out;
+        counters.idle_policy = self.idle_policy;
         counters.intervals = self.intervals;
         counters.time_law_broken = self.time_law_broken;
         counters.energy_law_broken = self.energy_law_broken;

@@ -36,6 +36,11 @@ impl Scrapers {
         }
     }
 
+    /// Changes the shortest time.
+    pub fn keep_for(&mut self, keep: Duration) {
+        self.keep = keep;
+    }
+
     /// A scraper has a snapshot.
     pub fn fetched(&mut self, scraper: u64, snapshot: u64, now_ns: u64) {
         self.forget(now_ns);

@@ -6,11 +6,7 @@ use proptest::{collection::vec, prelude::*};
 
 use super::{admission::Admission, amounts::Amounts, counters::*, record::Change, unobserved::Unobserved};
 use crate::{
-    attribution::{
-        Options, attribute,
-        energy_tree::Carries,
-        ledger::{IdlePolicy, Ledger},
-    },
+    attribution::{Options, attribute, energy_tree::Carries, ledger::Ledger},
     interval::Interval,
     sinks::testing::{all_zones, id, interval},
     tenants::{Kind, Label, Node, Tenant},
@@ -86,7 +82,7 @@ proptest! {
                     seq += 1;
                 }
                 Step::Open(tenant) => counters.open(&Arc::new(tenant), 5, &mut admission),
-                Step::End(id) => counters.end(&node(&id.to_string()), 7, IdlePolicy::default()),
+                Step::End(id) => counters.end(&node(&id.to_string()), 7),
                 Step::Retire(id) => counters.retire(&node(&id.to_string())),
             }
             prop_assert!(is_exact(&counters), "{counters:?}");
@@ -181,7 +177,7 @@ fn a_tenant_beyond_the_cap_is_in_others_for_as_long_as_it_lives() {
     counters.add(&ledger_of(&with_tenants(0, &tenants)), &mut admission);
     let kept: Vec<Node> = counters.accounts.keys().cloned().collect();
     assert_eq!((kept.len(), counters.refused_count), (1, 1));
-    counters.end(&kept[0], 1, IdlePolicy::default());
+    counters.end(&kept[0], 1);
     counters.retire(&kept[0]);
     counters.add(&ledger_of(&with_tenants(1, &tenants)), &mut admission);
     // There is room again, but not for the one that was refused.
@@ -195,13 +191,13 @@ fn a_unit_that_is_started_again_goes_on_with_its_counter() {
     let (mut counters, mut admission) = (Counters::default(), Admission::new(10));
     let unit = [Tenant::of(Kind::Unit, "a.service"), Tenant::of(Kind::Unit, "a.service")];
     counters.add(&ledger_of(&with_tenants(0, &unit)), &mut admission);
-    counters.end(&unit[0].node, 1, IdlePolicy::default());
+    counters.end(&unit[0].node, 1);
     let first = counters.accounts[&unit[0].node].used.clone();
     counters.add(&ledger_of(&with_tenants(1, &unit)), &mut admission);
     let account = &counters.accounts[&unit[0].node];
     assert_eq!(account.end, None);
     assert_eq!(account.used.cpu_ns, 2 * first.cpu_ns);
-    counters.end(&unit[0].node, 2, IdlePolicy::default());
+    counters.end(&unit[0].node, 2);
     let lives: Vec<u64> = counters.finished.iter().map(|line| line.used.cpu_ns).collect();
     assert_eq!(lives, [first.cpu_ns, first.cpu_ns]);
 }

@@ -58,6 +58,18 @@ impl Carries {
         Self::default().after(ledger)
     }
 
+    /// What roots owe their parts, in µJ below 0, by name.
+    pub fn owed(carries_uj: &BTreeMap<String, i64>) -> Self {
+        let owed = carries_uj.iter().map(|(zone, carry_uj)| {
+            let debt = Debt {
+                carry_uj: *carry_uj,
+                ..Debt::default()
+            };
+            (zone.clone(), debt)
+        });
+        Self(owed.collect())
+    }
+
     /// What was carried to `ledger`, as it says itself: with this, its tree can be made again.
     pub fn before(ledger: &Ledger) -> Self {
         let recorded = |root: &RootZone| Debt {

@@ -1,5 +1,6 @@
 //! The subcommands: what the command line means, and the loop that drives the data.
 
+pub mod agent;
 pub mod calibrate;
 mod caller;
 mod child;

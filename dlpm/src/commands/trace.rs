@@ -214,7 +214,7 @@ async fn marks(control: Option<&mut Control>) -> Vec<Mark> {
 }
 
 /// Waits for the answer of a GPU, if any is waited for.
-async fn settled(answered: &Notify, due: Option<std::time::Instant>) {
+pub async fn settled(answered: &Notify, due: Option<std::time::Instant>) {
     match due {
         // Answered or not: whoever called looks what is there.
         Some(due) => drop(tokio::time::timeout_at(due.into(), answered.notified()).await),

@@ -292,17 +292,6 @@ impl CgroupTree {
         Some(path)
     }
 
-    /// The cgroups that exist, as far as so many of them.
-    pub fn paths(&self, most: usize) -> Vec<String> {
-        let mut paths = Vec::new();
-        walk(&self.mounts.v2, &mut |path, _| {
-            if paths.len() < most {
-                paths.push(path.to_owned());
-            }
-        });
-        paths
-    }
-
     fn by_handle(&self, id: u64) -> io::Result<Option<String>> {
         let directory = self.directory.as_ref().ok_or(io::ErrorKind::Unsupported)?;
         let cgroup = handle::open(directory, id)?;

@@ -413,7 +413,7 @@ impl Machine {
     pub fn new_tenants(&mut self) -> Vec<(String, Arc<Tenant>)> {
         let paths = match self.created.replace(Vec::new()) {
             Some(created) => created,
-            None => self.cgroups.paths(MOST_CREATED),
+            None => self.cgroups.paths(MOST_CREATED).0,
         };
         let mut new = Vec::with_capacity(paths.len());
         for path in &paths {

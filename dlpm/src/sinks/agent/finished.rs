@@ -132,7 +132,7 @@ mod tests {
         let (mut counters, mut admission) = (Counters::default(), Admission::new(10));
         counters.add(&testing::ledger(0, testing::all_zones()), &mut admission);
         let node = counters.accounts.keys().next().cloned().unwrap();
-        counters.end(&node, 9, Default::default());
+        counters.end(&node, 9);
         let place = Place {
             node_id: "n".to_owned(),
             boot_id: boot_id.to_owned(),

@@ -1,0 +1,80 @@
+//! `dlpm agent`
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::Args;
+
+use super::{MachineArgs, duration, interval};
+use crate::log::rotation::Limit;
+
+/// Where the agent looks for its configuration.
+pub const DEFAULT_CONFIG: &str = "/etc/dlpm/agent.toml";
+
+const AGENT_HELP: &str = "\
+Configuration:
+  Every option but --config and --check is also a key of the file, without the dashes before it and with `_` between its
+  words: --max-tenants 500 is `max_tenants = 500`. What is typed comes first. SIGHUP reads the file again, and says what
+  needs a restart.
+
+Files in the state folder:
+  state                 the counters: they go on after a restart and after kill -9, and begin at 0 when the machine does
+  finished.jsonl        one line for each tenant that has ended: names, times, CPU time and energy by device
+
+Exit status:
+  0    after SIGTERM or SIGINT, with everything written; with --check, if the configuration can be used
+  1    it cannot, or the agent failed
+  2    invalid command line
+
+Examples:
+  sudo dlpm agent
+  sudo dlpm agent --check --config agent.toml
+  curl -s localhost:9942/metrics";
+
+/// `dlpm agent`
+#[derive(Clone, Debug, Args)]
+#[command(after_long_help = AGENT_HELP, after_help = "`dlpm agent --help` describes configuration and files.", args_override_self = true)]
+pub struct AgentArgs {
+    /// The configuration [default: /etc/dlpm/agent.toml, if there is one].
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Say whether the configuration can be used on this machine, and start nothing.
+    #[arg(long)]
+    pub check: bool,
+    /// Length of an interval: 100ms to 1h. What is served is as old as that at most.
+    #[arg(long, value_name = "T", default_value = "1s", value_parser = agent_interval)]
+    pub interval: Duration,
+    /// Folder for the counters and for finished tenants.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/dlpm")]
+    pub state_dir: PathBuf,
+    /// Tenants that have series of their own at a time, with those that have just ended; the others are counted together,
+    /// as `others`.
+    #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub max_tenants: u32,
+    /// How long the series of a tenant that has ended stays at least. It stays longer until every scraper of the last hour
+    /// has fetched its final value twice.
+    #[arg(long, value_name = "T", default_value = "10m", value_parser = duration)]
+    pub keep_ended: Duration,
+    /// Room for finished.jsonl; the older half of its lines is deleted when it is full.
+    #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = size)]
+    pub finished_size: u64,
+    /// How energy is read and split.
+    #[command(flatten)]
+    pub machine: MachineArgs,
+}
+
+fn agent_interval(text: &str) -> Result<Duration, String> {
+    let interval = interval(text)?;
+    if interval < Duration::from_millis(100) {
+        return Err("an interval of the agent lasts from 100ms to 1h".to_owned());
+    }
+    Ok(interval)
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(Limit::Bytes(bytes)) if bytes >= 1 << 20 => Ok(bytes),
+        _ => Err(format!(
+            "`{text}` is not a size of at least 1M; write it as in 64M or 2G"
+        )),
+    }
+}

@@ -1,0 +1,194 @@
+//! `dlpm agent`: an engine whose ledgers are counted tenant by tenant, for months.
+
+mod book;
+mod config;
+mod files;
+mod served;
+
+use std::{ffi::OsString, process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result};
+use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::{prepare::Prepared, signals};
+use crate::{
+    attribution::{Options, selection::Selection},
+    causes::told,
+    cli::AgentArgs,
+    engine::Engine,
+    sinks::{agent::keeper::Keeper, terminal::say},
+    sources::clock::monotonic_ns,
+};
+use book::Book;
+use served::Served;
+
+/// Length of the first interval: everything is there soon after the start.
+const PRIMING: Duration = Duration::from_millis(100);
+
+/// Meters are read at least this often, so that a counter's wrap is seen however long the interval is.
+const METER_PERIOD: Duration = Duration::from_secs(30);
+
+/// New cgroups are seen at least this often, so that the names of containers are read while their files are there.
+const CGROUP_PERIOD: Duration = Duration::from_millis(100);
+
+/// How long the end waits for the disk.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Runs the command; its errors are printed.
+pub fn run(_: &AgentArgs) -> ExitCode {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let result = config::read(&words).and_then(|args| {
+        if args.check {
+            return check(&args).map(|()| true);
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("the timer cannot be set up")?;
+        runtime.block_on(agent(&args, &words))
+    });
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            say(&told(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Looks at everything that an agent needs, and starts nothing.
+fn check(args: &AgentArgs) -> Result<()> {
+    let prepared = Prepared::of(&args.machine, true)?;
+    files::check(&args.state_dir)?;
+    let notes = [&prepared.start_notes, &prepared.limits, &prepared.notes];
+    for note in notes.into_iter().flatten() {
+        say(&format!("note: {note}"));
+    }
+    say("the configuration can be used");
+    Ok(())
+}
+
+/// Counts until a signal ends it. Whether everything was written.
+async fn agent(args: &AgentArgs, words: &[OsString]) -> Result<bool> {
+    let mut signals = signals::listen().context("signals cannot be listened to")?;
+    let files = files::open(args)?;
+    let prepared = Prepared::of(&args.machine, true)?;
+    let notes = [&prepared.start_notes, &prepared.limits, &prepared.notes];
+    for note in files.notes.iter().chain(notes.into_iter().flatten()) {
+        say(&format!("note: {note}"));
+    }
+    let options = Options {
+        selection: Selection::default(),
+        max_rows: usize::MAX,
+        smt_weight_permille: args.machine.smt_weight,
+        idle_policy: prepared.idle.policy,
+        idle_floors_mw: prepared.idle.floors_mw,
+    };
+    let mut engine = Engine::<()>::start(&prepared.machine, prepared.cgroups, prepared.meter, prepared.gpus)?;
+    let (identity, reason) = engine.machine().cpu_time().identity();
+    if let Some(reason) = reason {
+        say(&format!(
+            "note: processes are told apart by pid alone ({identity:?}), without their start times: {reason}"
+        ));
+    }
+    let keeper = Keeper::start(files.state, files.finished, files.place).context("no thread for the agent's state")?;
+    let served = Arc::new(Served::new(keeper.published(), args.interval));
+    let mut book = Book::new(args, options, files.counters, engine.machine().cgroup_mount());
+    let counted = count(args, words, &mut engine, &mut book, &keeper, &served, &mut signals).await;
+    // What was counted is written, whatever ended it.
+    let last = engine.seal((), |_| {}).map_err(anyhow::Error::from);
+    while let Some((interval, ())) = engine.oldest() {
+        book.add(interval, &mut engine);
+    }
+    book.publish(&keeper, &served);
+    let written = keeper.finish(PATIENCE);
+    if !written {
+        say(
+            "warning: the newest counters could not be written; what they count after the last that were is unobserved",
+        );
+    }
+    counted.and(last).map(|()| written)
+}
+
+async fn count(
+    args: &AgentArgs,
+    words: &[OsString],
+    engine: &mut Engine<()>,
+    book: &mut Book,
+    keeper: &Keeper,
+    served: &Served,
+    signals: &mut tokio::sync::mpsc::UnboundedReceiver<signals::Signal>,
+) -> Result<()> {
+    let answered = engine.answered();
+    let start = Instant::now();
+    let mut tick = ticks(start + PRIMING.min(args.interval), args.interval);
+    let mut meters = ticks(start + METER_PERIOD, METER_PERIOD);
+    let mut cgroups = ticks(start + CGROUP_PERIOD, CGROUP_PERIOD);
+    loop {
+        tokio::select! {
+            biased;
+            Some(signal) = signals.recv() => match signal.number {
+                SIGTERM | SIGINT | SIGQUIT => return Ok(()),
+                SIGHUP => reload(args, words, book),
+                _ => {}
+            },
+            _ = tick.tick() => {
+                engine.seal((), |_| {})?;
+                book.look_for_ends(engine.border().seq, monotonic_ns());
+                settle(engine, book, keeper, served);
+                engine.tidy(&Selection::default())?;
+            }
+            () = super::trace::settled(&answered, engine.due()) => settle(engine, book, keeper, served),
+            _ = cgroups.tick() => engine.machine().see_new_cgroups()?,
+            _ = meters.tick() => engine.machine().poll_meters(),
+        }
+    }
+}
+
+fn ticks(first: Instant, period: Duration) -> tokio::time::Interval {
+    let mut ticks = tokio::time::interval_at(first, period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    ticks
+}
+
+/// Counts the intervals whose GPUs have answered, or are not waited for any longer.
+fn settle(engine: &mut Engine<()>, book: &mut Book, keeper: &Keeper, served: &Served) {
+    let mut is_new = false;
+    while let Some((interval, ())) = engine.ready() {
+        book.add(interval, engine);
+        is_new = true;
+    }
+    if is_new {
+        book.publish(keeper, served);
+    }
+}
+
+/// Reads the configuration again, and says what a restart would change.
+fn reload(args: &AgentArgs, words: &[OsString], book: &mut Book) {
+    let new = match config::read(words) {
+        Ok(new) => new,
+        Err(error) => return say(&format!("warning: nothing was reloaded: {}", told(error.as_ref()))),
+    };
+    book.change(&new);
+    let same = |one: &dyn std::fmt::Debug, other: &dyn std::fmt::Debug| format!("{one:?}") == format!("{other:?}");
+    let fixed = [
+        ("interval", args.interval == new.interval),
+        ("state_dir", args.state_dir == new.state_dir),
+        ("finished_size", args.finished_size == new.finished_size),
+        ("how energy is read and split", same(&args.machine, &new.machine)),
+    ];
+    let waits: Vec<&str> = fixed
+        .iter()
+        .filter(|(_, is_same)| !is_same)
+        .map(|(what, _)| *what)
+        .collect();
+    match waits.as_slice() {
+        [] => say("note: the configuration was reloaded"),
+        waits => say(&format!(
+            "note: the configuration was reloaded; these changes need a restart: {}",
+            waits.join(", ")
+        )),
+    }
+}

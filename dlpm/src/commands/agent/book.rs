@@ -1,0 +1,206 @@
+//! From the intervals of a machine to counters and snapshots.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::served::Served;
+use crate::{
+    agent::{
+        admission::Admission,
+        counters::{Counters, Group},
+        facts::Facts,
+        scrapers::Scrapers,
+        unobserved::Unobserved,
+    },
+    attribution::{Options, attribute, energy_tree::Carries},
+    cli::AgentArgs,
+    engine::Engine,
+    interval::Interval,
+    sinks::{agent::keeper::Keeper, terminal::say},
+    sources::{
+        clock::monotonic_ns,
+        machine::Dropped,
+        tenants::{names::user_name, places::Places},
+    },
+    tenants::Node,
+};
+
+/// A tenant whose directory is gone.
+struct Going {
+    node: Node,
+    /// The interval that was open then: the last in which it can have used anything.
+    seq: u64,
+    unix_ns: i64,
+}
+
+/// The counters while they grow.
+pub struct Book {
+    options: Options,
+    carries: Carries,
+    counters: Counters,
+    /// Counters of an earlier agent go on with the next interval.
+    resumes: bool,
+    admission: Admission,
+    places: Places,
+    going: Vec<Going>,
+    scrapers: Scrapers,
+    facts: Facts,
+    rootfs: PathBuf,
+    interval: Duration,
+    looked_at_ns: u64,
+}
+
+impl Book {
+    /// One that goes on with counters.
+    pub fn new(args: &AgentArgs, options: Options, counters: Counters, mount: &Path) -> Self {
+        let interval_ns = u64::try_from(args.interval.as_nanos()).unwrap_or(u64::MAX);
+        let cap = usize::try_from(args.max_tenants).unwrap_or(usize::MAX);
+        Self {
+            facts: Facts {
+                started_unix_ns: unix_ns(),
+                interval_ns,
+                cap,
+                idle_policy: options.idle_policy,
+                ..Facts::default()
+            },
+            options,
+            carries: Carries::default(),
+            resumes: counters.intervals > 0,
+            counters,
+            admission: Admission::new(cap),
+            places: Places::new(mount),
+            going: Vec::new(),
+            scrapers: Scrapers::new(args.keep_ended),
+            rootfs: args.machine.roots.rootfs.clone(),
+            interval: args.interval,
+            looked_at_ns: monotonic_ns(),
+        }
+    }
+
+    /// Takes over what may change while it runs.
+    pub fn change(&mut self, args: &AgentArgs) {
+        let cap = usize::try_from(args.max_tenants).unwrap_or(usize::MAX);
+        if cap != self.admission.cap() {
+            self.admission = Admission::new(cap);
+            self.facts.cap = cap;
+        }
+        self.scrapers.keep_for(args.keep_ended);
+    }
+
+    /// Looks for tenants that are gone, while the interval `seq` is open.
+    pub fn look_for_ends(&mut self, seq: u64, now_ns: u64) {
+        let passed = Duration::from_nanos(now_ns.saturating_sub(self.looked_at_ns)).min(self.interval * 2);
+        self.looked_at_ns = now_ns;
+        let unix_ns = unix_ns();
+        let gone = self.places.gone(passed, now_ns).into_iter();
+        self.going.extend(gone.map(|node| Going { node, seq, unix_ns }));
+    }
+
+    /// Counts one interval.
+    pub fn add(&mut self, interval: Interval, engine: &mut Engine<()>) {
+        if std::mem::take(&mut self.resumes) {
+            self.resume(&interval);
+        }
+        let ledger = attribute(&interval, &self.options, &self.carries);
+        self.carries = self.carries.after(&ledger);
+        for (path, tenant) in engine.machine().new_tenants() {
+            self.places.see(&tenant.node, Some(&path), interval.end_ns);
+            self.counters.open(&tenant, interval.end_unix_ns, &mut self.admission);
+        }
+        for (path, tenant) in &interval.tenants {
+            self.places.see(&tenant.node, Some(path), interval.end_ns);
+        }
+        for tenant in interval.process_tenants.values() {
+            self.places.see(&tenant.node, None, interval.end_ns);
+        }
+        self.counters.add(&ledger, &mut self.admission);
+        let (ended, open): (Vec<Going>, Vec<Going>) = std::mem::take(&mut self.going)
+            .into_iter()
+            .partition(|going| going.seq <= ledger.seq);
+        self.going = open;
+        for going in ended {
+            self.counters.end(&going.node, going.unix_ns);
+        }
+        // Of an earlier agent, and without a directory by now.
+        let left = self.counters.accounts.iter();
+        let left: Vec<Node> = left
+            .filter(|(node, account)| account.end.is_none() && !self.places.has(node))
+            .map(|(node, _)| node.clone())
+            .collect();
+        for node in left {
+            self.places.see(&node, None, interval.end_ns);
+        }
+        self.facts.length_ns = ledger.length_ns();
+        self.facts.seal_ns = ledger.seal_ns;
+        if ledger.length_ns() > self.facts.interval_ns.saturating_add(self.facts.interval_ns / 2) {
+            self.facts.late_intervals += 1;
+        }
+        self.facts.dropped = dropped(engine.machine().dropped());
+    }
+
+    /// Hands a snapshot on to the disk, and from there to whoever asks.
+    pub fn publish(&mut self, keeper: &Keeper, served: &Served) {
+        let (now_ns, now_unix_ns) = (monotonic_ns(), unix_ns());
+        for (scraper, snapshot) in served.take_fetched() {
+            self.scrapers.fetched(scraper, snapshot, now_ns);
+        }
+        let ended = self
+            .counters
+            .accounts
+            .iter()
+            .filter(|(_, account)| account.end.is_some());
+        let released: Vec<Node> = ended
+            .filter(|(_, account)| self.scrapers.release(account, now_ns, now_unix_ns))
+            .map(|(node, _)| node.clone())
+            .collect();
+        for node in released {
+            self.counters.retire(&node);
+        }
+        self.facts.scrapers = self.scrapers.len();
+        self.name_users();
+        let written = keeper.keep(self.counters.clone(), self.facts.clone());
+        self.counters.written(written);
+    }
+
+    /// What lies between the end of an earlier agent and the beginning of the first interval.
+    fn resume(&mut self, first: &Interval) {
+        let down_ns = first.begin_ns.saturating_sub(self.counters.end_ns);
+        let counters = &self.counters;
+        let unobserved = Unobserved::between(&counters.zones, &counters.carries_uj, down_ns, first);
+        for note in &unobserved.notes {
+            say(&format!("note: {note}"));
+        }
+        self.facts.unobserved_unknown = unobserved.notes.len() as u64;
+        self.carries = Carries::owed(&unobserved.carries_uj);
+        self.counters.add_unobserved(&unobserved);
+    }
+
+    fn name_users(&mut self) {
+        for group in self.counters.groups.keys() {
+            if let Group::User(uid) = group
+                && !self.facts.users.contains_key(uid)
+            {
+                let name = user_name(&self.rootfs, *uid).unwrap_or_else(|| uid.to_string());
+                Arc::make_mut(&mut self.facts.users).insert(*uid, name);
+            }
+        }
+    }
+}
+
+fn dropped(dropped: Dropped) -> BTreeMap<&'static str, u64> {
+    BTreeMap::from([
+        ("processes_full", dropped.processes_full),
+        ("nameless", dropped.nameless),
+        ("cgroups_lost", dropped.cgroups_lost),
+        ("missed_runs", dropped.missed_runs),
+        ("clock_steps", dropped.clock_steps),
+    ])
+}
+
+fn unix_ns() -> i64 {
+    i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX)
+}
