@@ -5,7 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::attribution::{energy_tree::WHOLE, ledger::LeafZone};
+use crate::{
+    attribution::{energy_tree::WHOLE, ledger::LeafZone},
+    interval::ZoneKind,
+};
 
 /// Floor of the leaf at `position` of `leaves` in mW, from `floors_mw`; `None` if it was not measured.
 pub fn floor_mw(floors_mw: &BTreeMap<String, u64>, leaves: &[LeafZone], position: usize) -> Option<u64> {
@@ -29,6 +32,23 @@ pub fn floor_mw(floors_mw: &BTreeMap<String, u64>, leaves: &[LeafZone], position
 /// Whether the leaf `zone` has a floor in `floors_mw`.
 pub fn covers(floors_mw: &BTreeMap<String, u64>, zone: &str) -> bool {
     of_zone(floors_mw, zone).is_some()
+}
+
+/// Mean power in mW of so much energy in so much time, rounded to the nearest; 0 for no time.
+pub fn mean_mw(energy_uj: u128, length_ns: u64) -> u64 {
+    // µJ over ns are kilowatts.
+    let length_ns = u128::from(length_ns);
+    let milliwatts = energy_uj
+        .saturating_mul(1_000_000)
+        .saturating_add(length_ns / 2)
+        .checked_div(length_ns);
+    u64::try_from(milliwatts.unwrap_or(0)).unwrap_or(u64::MAX)
+}
+
+/// Whether a leaf can draw nothing at all: only a part of a package can, and the rest of one where its parts make all of
+/// it. A package, its memory, a GPU and the platform draw power while they are on.
+pub fn can_rest(kind: ZoneKind, rest: bool) -> bool {
+    rest || matches!(kind, ZoneKind::Core | ZoneKind::Uncore | ZoneKind::SingleCore)
 }
 
 enum Floor {

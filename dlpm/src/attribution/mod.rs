@@ -8,6 +8,7 @@ pub mod energy_tree;
 pub mod floors;
 pub mod gpus;
 pub mod ledger;
+pub mod quiet;
 pub mod rows;
 pub mod selection;
 pub mod share;

@@ -9,6 +9,7 @@ use super::caller;
 use crate::{
     attribution::{
         energy_tree::{self, Carries, EnergyTree, Span},
+        floors::{can_rest, mean_mw},
         gpus,
         ledger::RootZone,
     },
@@ -173,35 +174,28 @@ fn floors(
     );
     let span = Span { length_ns, skew_ns: 0 };
     let tree = energy_tree::build(readings, &Carries::default(), span);
-    let power_mw = |zone: &str, kind: ZoneKind, energy_uj: &Result<u64, String>| match energy_uj {
-        // Only a part can rest completely: a package, its memory, a GPU and the platform draw power while they are on.
-        Ok(0) if !matches!(kind, ZoneKind::Core | ZoneKind::Uncore | ZoneKind::SingleCore) => {
+    let power_mw = |zone: &str, kind: ZoneKind, rest: bool, energy_uj: &Result<u64, String>| match energy_uj {
+        Ok(0) if !can_rest(kind, rest) => {
             bail!(
                 "{zone} counted nothing in {:.1} s, so it does not measure, and a floor of 0 W would be wrong: see \
                  `dlpm doctor`",
                 length_ns as f64 / 1e9
             )
         }
-        Ok(energy_uj) => {
-            // µJ over ns are kilowatts; rounded to the nearest milliwatt.
-            let milliwatts =
-                (u128::from(*energy_uj) * 1_000_000 + u128::from(length_ns) / 2) / u128::from(length_ns.max(1));
-            Ok(u64::try_from(milliwatts)?)
-        }
+        Ok(energy_uj) => Ok(mean_mw(u128::from(*energy_uj), length_ns)),
         Err(reason) => bail!("{zone} was not measured ({reason}): see `dlpm doctor`, then try again"),
     };
     // A part that is not known is in the floor of its whole package.
     let is_needed =
         |root: &&RootZone| root.energy_uj.is_ok() || !matches!(root.kind, ZoneKind::Core | ZoneKind::Uncore);
     for root in tree.roots.iter().filter(is_needed) {
-        calibration
-            .roots_mw
-            .insert(root.zone.clone(), power_mw(&root.zone, root.kind, &root.energy_uj)?);
+        calibration.roots_mw.insert(
+            root.zone.clone(),
+            power_mw(&root.zone, root.kind, false, &root.energy_uj)?,
+        );
     }
     for leaf in &tree.leaves {
-        // The rest of a package is 0 where its parts make all of it.
-        let kind = if leaf.rest { ZoneKind::Core } else { leaf.kind };
-        match power_mw(&leaf.zone, kind, &leaf.energy_uj) {
+        match power_mw(&leaf.zone, leaf.kind, leaf.rest, &leaf.energy_uj) {
             Ok(floor_mw) => drop(calibration.floors_mw.insert(leaf.zone.clone(), floor_mw)),
             // No policy makes use of it, and a package without memory modules may have such a zone.
             Err(error) if leaf.method.is_by_memory() => say(&format!("note: no floor for this zone: {error}")),
@@ -210,7 +204,7 @@ fn floors(
     }
     for gpu in of_gpus {
         let zone = gpus::zone_name(&gpu.uuid);
-        let floor_mw = power_mw(&zone, ZoneKind::Gpu, &gpu.energy_uj)?;
+        let floor_mw = power_mw(&zone, ZoneKind::Gpu, false, &gpu.energy_uj)?;
         calibration.floors_mw.insert(zone, floor_mw);
     }
     Ok(calibration)
