@@ -3,11 +3,13 @@
 mod book;
 mod config;
 mod files;
+mod privileges;
 mod served;
 
 use std::{ffi::OsString, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
+use sd_notify::NotifyState;
 use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -72,9 +74,11 @@ fn check(args: &AgentArgs) -> Result<()> {
 
 /// Counts until a signal ends it. Whether everything was written.
 async fn agent(args: &AgentArgs, words: &[OsString]) -> Result<bool> {
+    privileges::reduce().context("root's rights cannot be given up")?;
     let mut signals = signals::listen().context("signals cannot be listened to")?;
     let files = files::open(args)?;
-    let prepared = Prepared::of(&args.machine, true)?;
+    let mut prepared = Prepared::of(&args.machine, true)?;
+    prepared.machine.tenant_memory = true;
     let notes = [&prepared.start_notes, &prepared.limits, &prepared.notes];
     for note in files.notes.iter().chain(notes.into_iter().flatten()) {
         say(&format!("note: {note}"));
@@ -96,7 +100,9 @@ async fn agent(args: &AgentArgs, words: &[OsString]) -> Result<bool> {
     let keeper = Keeper::start(files.state, files.finished, files.place).context("no thread for the agent's state")?;
     let served = Arc::new(Served::new(keeper.published(), args.interval));
     let mut book = Book::new(args, options, files.counters, engine.machine().cgroup_mount());
+    tell_systemd(&[NotifyState::Ready]);
     let counted = count(args, words, &mut engine, &mut book, &keeper, &served, &mut signals).await;
+    tell_systemd(&[NotifyState::Stopping]);
     // What was counted is written, whatever ended it.
     let last = engine.seal((), |_| {}).map_err(anyhow::Error::from);
     while let Some((interval, ())) = engine.oldest() {
@@ -131,19 +137,36 @@ async fn count(
             biased;
             Some(signal) = signals.recv() => match signal.number {
                 SIGTERM | SIGINT | SIGQUIT => return Ok(()),
-                SIGHUP => reload(args, words, book),
+                SIGHUP => {
+                    if let Ok(reloading) = NotifyState::monotonic_usec_now() {
+                        tell_systemd(&[NotifyState::Reloading, reloading]);
+                    }
+                    reload(args, words, book);
+                    tell_systemd(&[NotifyState::Ready]);
+                }
                 _ => {}
             },
             _ = tick.tick() => {
                 engine.seal((), |_| {})?;
                 book.look_for_ends(engine.border().seq, monotonic_ns());
                 settle(engine, book, keeper, served);
+                tell_systemd(&[NotifyState::Watchdog]);
                 engine.tidy(&Selection::default())?;
             }
             () = super::trace::settled(&answered, engine.due()) => settle(engine, book, keeper, served),
             _ = cgroups.tick() => engine.machine().see_new_cgroups()?,
-            _ = meters.tick() => engine.machine().poll_meters(),
+            _ = meters.tick() => {
+                engine.machine().poll_meters();
+                tell_systemd(&[NotifyState::Watchdog]);
+            }
         }
+    }
+}
+
+/// Tells the service manager, if there is one.
+fn tell_systemd(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        log::debug!("the service manager was not told: {error}");
     }
 }
 
