@@ -95,6 +95,9 @@ pub enum Command {
     /// Print the manual page of a command.
     #[command(hide = true)]
     Man(ManArgs),
+    /// The network process of `dlpm agent`, which alone starts it.
+    #[command(hide = true)]
+    AgentWeb,
 }
 
 const TRACE_HELP: &str = "\

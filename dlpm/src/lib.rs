@@ -27,4 +27,5 @@ pub mod tables;
 pub mod tenants;
 pub mod totals;
 pub mod verify;
+pub mod web;
 mod words;

@@ -8,6 +8,7 @@ use dlpm::{
     commands::{agent, calibrate, convert, doctor, manual, mark, model, plot, report, result, trace, verify},
     printable::printable,
     sinks::terminal,
+    web,
 };
 
 fn main() -> ExitCode {
@@ -36,5 +37,6 @@ fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(&args),
         Command::Completions(args) => manual::completions(&args),
         Command::Man(args) => manual::page(&args),
+        Command::AgentWeb => web::child::run(),
     }
 }
