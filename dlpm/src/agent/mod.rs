@@ -3,6 +3,7 @@
 pub mod admission;
 pub mod amounts;
 pub mod counters;
+pub mod exposition;
 pub mod facts;
 pub mod line;
 pub mod record;

@@ -15,6 +15,7 @@ mod protocol;
 mod server;
 mod settings;
 
+pub use crate::agent::exposition::Format;
 pub use listen::{Bound, address};
 pub use server::Server;
 
@@ -28,27 +29,6 @@ pub struct WebConfig {
     /// Whether anybody may read what is served at an address that is not loopback, over a connection that is not
     /// encrypted.
     pub allow_open: bool,
-}
-
-/// How `/metrics` is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Format {
-    /// OpenMetrics 1.0.
-    OpenMetrics,
-    /// The text format 0.0.4 of Prometheus.
-    Text,
-}
-
-impl Format {
-    /// All formats.
-    pub const ALL: [Self; 2] = [Self::OpenMetrics, Self::Text];
-
-    fn index(self) -> usize {
-        match self {
-            Self::OpenMetrics => 0,
-            Self::Text => 1,
-        }
-    }
 }
 
 /// What `/healthz` and `/readyz` tell. The texts say why not, in a few words: at most 200 characters of them are served.

@@ -325,7 +325,7 @@ impl Supervisor {
         if have_seq == Some(seq) {
             return Answer::Unchanged.encode();
         }
-        let Some(cached) = self.cache.get_mut(format.index()) else {
+        let Some(cached) = self.cache.get_mut(format as usize) else {
             return Answer::Unchanged.encode();
         };
         if cached.as_ref().is_none_or(|(cached, _)| *cached != seq) {

@@ -82,7 +82,7 @@ impl Core {
 
     /// The newest `/metrics` and the interval that it is of, compressed by gzip if wanted.
     pub(super) async fn metrics(&self, format: Format, gzip: bool) -> Result<(u64, Bytes), Silent> {
-        let rendering = self.renderings.get(format.index()).ok_or(Silent)?;
+        let rendering = self.renderings.get(format as usize).ok_or(Silent)?;
         let mut rendering = timeout(PATIENCE, rendering.lock()).await.map_err(|_| Silent)?;
         if !is_fresh(rendering.asked) || rendering.seq.is_none() {
             let have_seq = rendering.seq;
