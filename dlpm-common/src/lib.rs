@@ -36,8 +36,20 @@ pub mod globals {
     pub const SLOTS_LOG2: &str = "SLOTS_LOG2";
     /// `u32`: 1 where at least one core has two hardware threads.
     pub const SMT: &str = "SMT";
+    /// `u32`: how the interval of an idle CPU ends, one of [`pace`](crate::pace).
+    pub const PACE: &str = "PACE";
     /// [`Offsets`](crate::Offsets) of the running kernel.
     pub const OFFSETS: &str = "OFFSETS";
+}
+
+/// Values of [`globals::PACE`].
+pub mod pace {
+    /// Every CPU is interrupted.
+    pub const INTERRUPT: u32 = 0;
+    /// A CPU that is idle is turned by user space, see [`CpuState::turn`](crate::CpuState::turn).
+    pub const GENTLE: u32 = 1;
+    /// The same without the barrier that makes it right: the test of that barrier loads it, and nothing else.
+    pub const WITHOUT_BARRIER: u32 = 2;
 }
 
 /// Names of the programs.
@@ -151,15 +163,17 @@ pub struct CpuBuffer {
     pub overlap_clamps: u64,
 }
 
-/// State of one CPU. Only that CPU writes it, but for `gap` (user space, while the CPU is offline) and `sibling`
-/// (the loader, before anything is attached).
+/// State of one CPU. Only that CPU writes it, but for `gap` (user space, while the CPU is offline), `turn` (both) and
+/// `sibling` (the loader, before anything is attached).
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CpuState {
     /// Time of the last event that charged a slice; 0 before the first.
     pub since_ns: u64,
-    /// Number of the open interval; its lowest bit is the buffer that is written.
-    pub sequence: u64,
+    /// Counts how often the CPU has become idle or left idle: odd while it is idle.
+    pub epoch: u64,
+    /// Not 0: user space has ended the interval of this idle CPU, see [`turn_at`]. The CPU takes it when it leaves idle.
+    pub turn: u64,
     /// Not 0: user space closed the interval while the CPU was offline; start again at this sequence number.
     pub gap: u64,
     /// Busy time up to any `t` in one word: `busy: (acc - since) << 1 | 1`, `idle: acc << 1`, modulo 2^63.
@@ -168,14 +182,18 @@ pub struct CpuState {
     pub sibling_seen: u64,
     /// Address of this CPU's idle task, where the kernel gives no task fields; 0 until it is known.
     pub idle_task: u64,
+    /// The buffer that is written, 0 or 1: the lowest bit of the open interval's number.
+    pub parity: u32,
     /// The other hardware thread of the core; `u32::MAX` where there is none.
     pub sibling: u32,
-    /// Keeps the layout explicit.
-    pub padding: u32,
-    /// Keeps the buffers on cache lines of their own.
-    pub reserved: u64,
     /// The two buffers.
     pub buffers: [CpuBuffer; 2],
+}
+
+/// A [`CpuState::turn`]: at this time the interval of that number begins, of which the lowest bit is kept.
+#[must_use]
+pub const fn turn_at(at_ns: u64, sequence: u64) -> u64 {
+    (at_ns << 1) | (sequence & 1)
 }
 
 /// CPU time of one process in one cgroup on one CPU: an entry of the slot table.

@@ -4,10 +4,12 @@
 //! cold path. No offset of a kernel structure is compiled in: see `maps::offset`.
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 #![expect(missing_docs, reason = "the attribute macros write functions without any")]
 
 mod cgroups;
 mod maps;
+mod pace;
 mod processes;
 mod smt;
 mod switch;

@@ -54,6 +54,15 @@ pub fn resume(state: &mut CpuState, now: u64, next_is_idle: bool) {
     publish(state, now, next_is_idle);
 }
 
+/// What of the sibling's busy time falls into `ns` of idle up to `at` is nobody's overlap. Its word may have changed since
+/// `at`; what is then left fits into the idle slice that goes on there, whose overlap is nobody's either.
+#[inline(always)]
+pub fn forget(state: &mut CpuState, at: u64, ns: u64) {
+    let Some(busy) = sibling_busy_at(state, at) else { return };
+    let added = difference(busy, state.sibling_seen).max(0).cast_unsigned();
+    state.sibling_seen = state.sibling_seen.wrapping_add(added.min(ns)) & MASK;
+}
+
 /// Overlap of the slice of `ns` that ends now, and whether it had to be clamped. The two CPUs read the clock at
 /// slightly different times; what does not fit into this slice is left for the next.
 #[inline(always)]

@@ -11,22 +11,27 @@ use dlpm_common::{CpuBuffer, CpuState, Slot, Usage, UsageKey};
 
 use crate::{
     maps::{CPUS, SLOTS, SLOTS_LOG2, SMT, SPILL_0, SPILL_1},
-    smt,
+    pace, smt,
     task::{Charged, Ran},
 };
 
 /// `sched_switch`: `outgoing` leaves the CPU, and the next task is idle or not.
 ///
-/// The clock comes first: a call costs what is in registers.
+/// The clock comes first (but for a turn, which has to come before it): a call costs what is in registers.
 #[inline(always)]
 pub fn switch(outgoing: impl Ran, next_is_idle: impl FnOnce(&mut CpuState) -> bool) {
     let Some((cpu, state)) = this_cpu() else { return };
+    if pace::is_gentle() {
+        pace::leave_idle(state);
+    }
     let now = clock(state);
-    let next_is_idle = SMT.load() != 0 && next_is_idle(state);
+    let next_is_idle = (SMT.load() != 0 || pace::is_gentle()) && next_is_idle(state);
     resume(state, now, next_is_idle);
-    let sequence = state.sequence;
-    buffer(state, sequence).switches += 1;
+    buffer(state).switches += 1;
     charge(cpu, state, now, outgoing, next_is_idle);
+    if pace::is_gentle() && next_is_idle {
+        pace::enter_idle(state);
+    }
 }
 
 /// Ends the interval of this CPU and begins interval `target`; does nothing when that has been done.
@@ -34,14 +39,19 @@ pub fn switch(outgoing: impl Ran, next_is_idle: impl FnOnce(&mut CpuState) -> bo
 pub fn seal(running: impl Ran, target: u64) {
     let Some((cpu, state)) = this_cpu() else { return };
     let is_idle = running.tgid() == 0;
+    if pace::is_gentle() {
+        pace::settle_turn(state, target);
+    }
     let now = clock(state);
     resume(state, now, is_idle);
-    if state.sequence.wrapping_add(1) != target {
-        return;
+    if state.parity != (target & 1) as u32 {
+        charge(cpu, state, now, running, is_idle);
+        buffer(state).end_ns = now;
+        begin(state, target, now);
     }
-    charge(cpu, state, now, running, is_idle);
-    buffer(state, state.sequence).end_ns = now;
-    begin(state, target, now);
+    if pace::is_gentle() {
+        pace::settle_epoch(state, is_idle);
+    }
 }
 
 /// Address of this CPU's idle task, for kernels where a task's fields cannot be read: known once it has gone out.
@@ -68,33 +78,36 @@ fn clock(state: &mut CpuState) -> u64 {
     // SAFETY: no arguments.
     let now = unsafe { bpf_ktime_get_ns() };
     if now < state.since_ns {
-        buffer(state, state.sequence).clock_steps += 1;
+        buffer(state).clock_steps += 1;
         return state.since_ns;
     }
     now
 }
 
-/// The buffer of an interval: its lowest bit tells which.
+/// The buffer of the open interval.
 #[inline(always)]
-fn buffer(state: &mut CpuState, sequence: u64) -> &mut CpuBuffer {
+pub fn buffer(state: &mut CpuState) -> &mut CpuBuffer {
     let first = (&raw mut state.buffers).cast::<CpuBuffer>();
     // SAFETY: one bit selects one of two elements.
-    unsafe { &mut *first.add((sequence & 1) as usize) }
+    unsafe { &mut *first.add((state.parity & 1) as usize) }
 }
 
 /// Turns to the buffer of interval `sequence`. User space has cleared its slots.
 #[inline(always)]
-fn begin(state: &mut CpuState, sequence: u64, now: u64) {
-    state.sequence = sequence;
-    let buffer = buffer(state, sequence);
+pub fn begin(state: &mut CpuState, sequence: u64, now: u64) {
+    state.parity = (sequence & 1) as u32;
+    let buffer = buffer(state);
     buffer.begin_ns = now;
-    buffer.idle_ns = 0;
-    buffer.lost_ns = 0;
-    buffer.switches = 0;
-    buffer.claimed = 0;
-    buffer.spilled = 0;
-    buffer.clock_steps = 0;
-    buffer.overlap_clamps = 0;
+    // SAFETY: fields of a valid buffer; volatile, or they become a call of a loop over bytes.
+    unsafe {
+        (&raw mut buffer.idle_ns).write_volatile(0);
+        (&raw mut buffer.lost_ns).write_volatile(0);
+        (&raw mut buffer.switches).write_volatile(0);
+        (&raw mut buffer.claimed).write_volatile(0);
+        (&raw mut buffer.spilled).write_volatile(0);
+        (&raw mut buffer.clock_steps).write_volatile(0);
+        (&raw mut buffer.overlap_clamps).write_volatile(0);
+    }
 }
 
 /// First event of all, or first event after user space closed the interval of an offline CPU: nothing to charge.
@@ -108,13 +121,16 @@ fn resume(state: &mut CpuState, now: u64, next_is_idle: bool) {
     if gap != 0 {
         // The interval ends where its last charged slice ends. User space reads it while `gap` is set from
         // `since_ns`, and from here afterwards: `since_ns` changes last.
-        let (sequence, since_ns) = (state.sequence, state.since_ns);
-        buffer(state, sequence).end_ns = since_ns;
+        let since_ns = state.since_ns;
+        buffer(state).end_ns = since_ns;
         begin(state, gap, now);
+        // What user space thought of the CPU before it found it offline is void.
+        // SAFETY: as above.
+        unsafe { (&raw mut state.turn).write_volatile(0) };
         // SAFETY: as above.
         unsafe { (&raw mut state.gap).write_volatile(0) };
     } else {
-        begin(state, state.sequence, now);
+        begin(state, u64::from(state.parity), now);
     }
     // SAFETY: the store stays behind the one to `gap`.
     unsafe { (&raw mut state.since_ns).write_volatile(now) };
@@ -128,14 +144,14 @@ fn resume(state: &mut CpuState, now: u64, next_is_idle: bool) {
 fn charge(cpu: u32, state: &mut CpuState, now: u64, ran: impl Ran, next_is_idle: bool) {
     let ns = now - state.since_ns;
     state.since_ns = now;
-    let sequence = state.sequence;
     let mut shared_ns = 0;
     if SMT.load() != 0 {
         let (overlap, clamped) = smt::overlap(state, now, ns, next_is_idle);
         shared_ns = overlap;
-        buffer(state, sequence).overlap_clamps += u64::from(clamped);
+        buffer(state).overlap_clamps += u64::from(clamped);
     }
-    let buffer = buffer(state, sequence);
+    let parity = state.parity & 1;
+    let buffer = buffer(state);
     let tgid = ran.tgid();
     if tgid == 0 {
         buffer.idle_ns += ns;
@@ -150,7 +166,7 @@ fn charge(cpu: u32, state: &mut CpuState, now: u64, ran: impl Ran, next_is_idle:
     );
     let log2 = SLOTS_LOG2.load() & 31;
     let hash = hash(cgroup_id, ran);
-    let first = ((cpu << 1) | (sequence & 1) as u32) << log2;
+    let first = ((cpu << 1) | parity) << log2;
     // Both probes are masked: a table of one slot has no neighbour, and the next table belongs to somebody else.
     let mask = (1 << log2) - 1;
     if add_to_slot(buffer, first, hash & mask, cgroup_id, ran, ns, shared_ns)
@@ -164,7 +180,7 @@ fn charge(cpu: u32, state: &mut CpuState, now: u64, ran: impl Ran, next_is_idle:
         tgid: ran.tgid,
         cpu,
     };
-    let spill = if sequence & 1 == 0 { &SPILL_0 } else { &SPILL_1 };
+    let spill = if parity == 0 { &SPILL_0 } else { &SPILL_1 };
     if let Some(usage) = spill.get_ptr_mut(key) {
         // SAFETY: the key holds the CPU, so nobody else writes this record; user space drains sealed buffers only.
         unsafe {

@@ -159,5 +159,5 @@ pub fn check_laws(drained: &Drained) {
 }
 
 fn ends(sealed: &Sealed) -> HashMap<u32, u64> {
-    sealed.bounds.iter().map(|&(cpu, _, end_ns)| (cpu, end_ns)).collect()
+    sealed.cpus.iter().map(|cpu| (cpu.cpu, cpu.end_ns())).collect()
 }

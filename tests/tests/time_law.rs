@@ -136,7 +136,7 @@ fn a_doctored_record_breaks_it() {
     while monotonic_ns() - begun < 10_000_000 {}
     let sealed = cpu_time.seal().unwrap();
     let mut doctored = None;
-    for &(cpu, _, _) in &sealed.bounds {
+    for cpu in sealed.cpus.iter().map(|cpu| cpu.cpu) {
         cpu_time.tables().doctor_slots(cpu, sealed.sequence, |slot| {
             if doctored.is_none() && slot.ns > 0 {
                 slot.ns -= 1;

@@ -211,11 +211,12 @@ impl Machine {
         let mut zones = self.meter.take(now_ns);
         // Whoever interrupts the reading sets the zones apart.
         let read_ns = monotonic_ns();
-        let bounds = sealed.bounds.iter();
         let mut reading = Reading {
             monotonic_ns: now_ns,
-            skew_ns: bounds
-                .map(|(_, _, end_ns)| now_ns.abs_diff(*end_ns).max(read_ns.abs_diff(*end_ns)))
+            skew_ns: sealed
+                .cpus
+                .iter()
+                .map(|cpu| now_ns.abs_diff(cpu.end_ns()).max(read_ns.abs_diff(cpu.end_ns())))
                 .max()
                 .unwrap_or(0),
             suspended: Suspended::read(),

@@ -6,10 +6,10 @@ use aya::{
     Btf, Ebpf, EbpfLoader,
     programs::{BtfTracePoint, Iter, ProgramError, RawTracePoint},
 };
-use dlpm_common::{globals, maps, programs};
+use dlpm_common::{globals, maps, pace, programs};
 
 use super::{
-    CpuTimeError, Identity, MapSizes,
+    Config, CpuTimeError, Identity, Pace,
     kernel_types::{KERNEL_BTF, KernelTypes, Kind},
     offsets::KernelOffsets,
 };
@@ -52,11 +52,11 @@ pub(super) struct Loaded {
 
 /// Loads the object, the hot path and the cold hooks, and attaches the cold ones. Each cold program is loaded for
 /// itself, so that CPU time survives where one of them cannot be loaded.
-pub(super) fn load(sizes: &MapSizes, cpus: u32, smt: bool, identity: Option<Identity>) -> Result<Loaded, CpuTimeError> {
+pub(super) fn load(config: &Config, cpus: u32, pace: Pace) -> Result<Loaded, CpuTimeError> {
     if OBJECT.is_empty() {
         return Err(CpuTimeError::NotBuilt);
     }
-    let types = match identity {
+    let types = match config.identity {
         Some(Identity::Tgid) => Err("start times were not asked for".to_owned()),
         _ => KernelTypes::read(Path::new(KERNEL_BTF)),
     };
@@ -64,7 +64,7 @@ pub(super) fn load(sizes: &MapSizes, cpus: u32, smt: bool, identity: Option<Iden
         let attached_to = types.for_aya([SWITCH_TYPE, TASKS_TYPE])?;
         Ok((KernelOffsets::of(&types), attached_to))
     });
-    let mut ebpf = load_object(sizes, cpus, smt, kernel.as_ref().ok().map(|(offsets, _)| offsets))?;
+    let mut ebpf = load_object(config, cpus, pace, kernel.as_ref().ok().map(|(offsets, _)| offsets))?;
 
     let by_start_time = match &kernel {
         Err(reason) => Err(reason.clone()),
@@ -162,8 +162,14 @@ pub(super) fn load(sizes: &MapSizes, cpus: u32, smt: bool, identity: Option<Iden
     })
 }
 
-fn load_object(sizes: &MapSizes, cpus: u32, smt: bool, offsets: Option<&KernelOffsets>) -> Result<Ebpf, CpuTimeError> {
-    let smt = u32::from(smt);
+fn load_object(config: &Config, cpus: u32, pace: Pace, offsets: Option<&KernelOffsets>) -> Result<Ebpf, CpuTimeError> {
+    let sizes = &config.sizes;
+    let smt = u32::from(!config.siblings.is_empty());
+    let pace = match pace {
+        Pace::Interrupt => pace::INTERRUPT,
+        Pace::Gentle => pace::GENTLE,
+        Pace::WithoutBarrier => pace::WITHOUT_BARRIER,
+    };
     let offsets = offsets.map(|found| found.offsets).unwrap_or_default();
     let mut loader = EbpfLoader::new();
     loader
@@ -171,6 +177,7 @@ fn load_object(sizes: &MapSizes, cpus: u32, smt: bool, offsets: Option<&KernelOf
         .btf(None)
         .override_global(globals::SLOTS_LOG2, &sizes.slots_log2, true)
         .override_global(globals::SMT, &smt, true)
+        .override_global(globals::PACE, &pace, true)
         .override_global(globals::OFFSETS, &offsets, true)
         .map_max_entries(maps::CPUS, cpus)
         .map_max_entries(maps::SLOTS, (cpus * 2) << sizes.slots_log2)

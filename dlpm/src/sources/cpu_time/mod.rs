@@ -2,7 +2,9 @@
 //!
 //! The kernel side writes one of two buffers per CPU. To end an interval, user space runs the `seal` program once on
 //! each CPU; it charges the slice in flight, takes one clock reading as the end of the old and the start of the new
-//! interval, and turns the CPU to the other buffer. When all CPUs have turned, nobody writes the old buffers any more.
+//! interval, and turns the CPU to the other buffer. A CPU that is idle is not interrupted for that: user space writes down
+//! that its interval has ended, and the CPU takes that turn when it leaves idle. When all CPUs have turned, nobody writes
+//! the old buffers any more.
 
 mod batch;
 mod cgroups;
@@ -11,12 +13,15 @@ mod error;
 mod kernel_types;
 mod loader;
 mod offsets;
+mod online;
 mod seal;
 mod tables;
+mod turn;
 
 use std::{
     iter,
     os::fd::{AsFd, AsRawFd, BorrowedFd},
+    path::PathBuf,
 };
 
 use aya::{
@@ -24,7 +29,8 @@ use aya::{
     maps::{Map, MapData, PerCpuArray},
     programs::{Program, RawTracePoint},
 };
-use dlpm_common::{Counter, Slot, maps};
+use dlpm_common::{Counter, CpuBuffer, Slot, maps};
+use rustix::thread::sched_getcpu;
 
 pub use batch::{Batch, delete_from_hash, read_hash};
 pub use error::CpuTimeError;
@@ -34,6 +40,8 @@ pub use offsets::field_offsets;
 pub use tables::Tables;
 
 use cost::CostMeter;
+use seal::Border;
+use turn::{Attempt, Taken, Turner};
 
 pub use crate::interval::Identity;
 
@@ -69,6 +77,18 @@ impl Default for MapSizes {
     }
 }
 
+/// How the interval of a CPU that is idle ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pace {
+    /// By an interrupt, as that of a busy one.
+    Interrupt,
+    /// Without one. Needs an x86-64, whose order of memory the eBPF programs rely on; elsewhere every CPU is interrupted.
+    #[default]
+    Gentle,
+    /// The same without the barrier that makes it exact. Only to show that the race test finds that.
+    WithoutBarrier,
+}
+
 /// What [`CpuTime::start`] needs to know.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
@@ -78,6 +98,10 @@ pub struct Config {
     pub siblings: Vec<(u32, u32)>,
     /// `Some(Tgid)` does without start times even where the kernel has them.
     pub identity: Option<Identity>,
+    /// How the interval of an idle CPU ends.
+    pub pace: Pace,
+    /// The list of CPUs that are online, in the place of the kernel's.
+    pub online: Option<PathBuf>,
 }
 
 /// What a seal read; the buffers are still to be drained.
@@ -88,8 +112,52 @@ pub struct Sealed {
     pub sequence: u64,
     /// Time that sealing all CPUs took.
     pub seal_ns: u64,
-    /// Begin and end of the interval on each CPU that was online for some of it.
-    pub bounds: Vec<(u32, u64, u64)>,
+    /// Each CPU that was online for some of the interval.
+    pub cpus: Vec<SealedCpu>,
+    /// How it was done.
+    pub counts: SealCounts,
+}
+
+/// The interval of a CPU.
+#[derive(Clone, Copy, Debug)]
+pub struct SealedCpu {
+    /// Number of the CPU.
+    pub cpu: u32,
+    /// As of the border: a CPU that takes a turn later writes into its old buffer once more.
+    buffer: CpuBuffer,
+}
+
+impl SealedCpu {
+    fn new(cpu: u32, buffer: CpuBuffer) -> Self {
+        Self { cpu, buffer }
+    }
+
+    /// Begin of the interval, CLOCK_MONOTONIC.
+    pub fn begin_ns(&self) -> u64 {
+        self.buffer.begin_ns
+    }
+
+    /// End of the interval, CLOCK_MONOTONIC.
+    pub fn end_ns(&self) -> u64 {
+        self.buffer.end_ns
+    }
+}
+
+/// On how many CPUs a seal did what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SealCounts {
+    /// Interrupted: those where the program `seal` ran, without the one that the sealing thread was on.
+    pub interrupts: u32,
+    /// Idle, and not interrupted.
+    pub turned: u32,
+    /// Part of these: they had no event in the whole interval.
+    pub silent: u32,
+    /// Left idle while they were being turned; part of `interrupts`.
+    pub raced: u32,
+    /// Part of these: they took the turn in time.
+    pub took: u32,
+    /// Part of these: they took the turn in the place of the one before.
+    pub newer: u32,
 }
 
 /// What an interval's buffers held.
@@ -109,6 +177,7 @@ pub struct Drained {
 pub struct CpuTime {
     ebpf: Ebpf,
     tables: Tables,
+    turner: Option<Turner>,
     identity: Identity,
     identity_reason: Option<String>,
     hooks: Vec<Hook>,
@@ -132,8 +201,15 @@ impl CpuTime {
             return Err(CpuTimeError::SlotsLog2 { slots_log2 });
         }
         let cpus = possible_cpus()?;
-        let smt = !config.siblings.is_empty();
-        let mut loaded = loader::load(&config.sizes, cpus, smt, config.identity)?;
+        let turner = match config.pace {
+            Pace::Interrupt => None,
+            Pace::Gentle | Pace::WithoutBarrier if cfg!(target_arch = "x86_64") => {
+                Turner::new(cpus, config.online.as_deref())
+            }
+            Pace::Gentle | Pace::WithoutBarrier => None,
+        };
+        let pace = turner.as_ref().map_or(Pace::Interrupt, |_| config.pace);
+        let mut loaded = loader::load(config, cpus, pace)?;
         let tables = Tables::map(
             map_fd(&loaded.ebpf, maps::CPUS)?,
             map_fd(&loaded.ebpf, maps::SLOTS)?,
@@ -161,6 +237,7 @@ impl CpuTime {
         Ok(Self {
             ebpf: loaded.ebpf,
             tables,
+            turner,
             identity: loaded.identity,
             identity_reason: loaded.identity_reason,
             hooks: loaded.hooks,
@@ -209,24 +286,51 @@ impl CpuTime {
     /// Where a CPU that is online cannot be sealed: then there is no exact time any more.
     pub fn seal(&mut self) -> Result<Sealed, CpuTimeError> {
         let begun = monotonic_ns();
-        let (ended, target) = (self.sequence, self.sequence + 1);
+        let border = Border {
+            ended: self.sequence,
+            target: self.sequence + 1,
+        };
         let program: &RawTracePoint = self
             .ebpf
             .program(self.seal)
             .ok_or(CpuTimeError::NotBuilt)?
             .try_into()
             .map_err(|source| CpuTimeError::refused(self.seal, source))?;
-        let mut bounds = Vec::with_capacity(self.tables.cpus() as usize);
+        let mut cpus = Vec::with_capacity(self.tables.cpus() as usize);
+        let mut counts = SealCounts::default();
         for cpu in 0..self.tables.cpus() {
-            if let Some((begin_ns, end_ns)) = seal::seal_cpu(program, &self.tables, cpu, ended, target)? {
-                bounds.push((cpu, begin_ns, end_ns));
+            let attempt = match &mut self.turner {
+                Some(turner) => turner.turn(&self.tables, cpu, border),
+                None => Attempt::Interrupt(None),
+            };
+            let raced = match attempt {
+                Attempt::Ended(sealed, was_silent) => {
+                    counts.turned += 1;
+                    counts.silent += u32::from(was_silent);
+                    cpus.push(sealed);
+                    continue;
+                }
+                Attempt::Interrupt(raced) => raced,
+            };
+            let is_other = u32::try_from(sched_getcpu()) != Ok(cpu);
+            let (sealed, ran) = seal::seal_cpu(program, &self.tables, cpu, border)?;
+            counts.interrupts += u32::from(ran && is_other);
+            let Some(mut sealed) = sealed else { continue };
+            if let Some(raced) = raced {
+                let taken;
+                (sealed, taken) = raced.resolve(sealed);
+                counts.raced += 1;
+                counts.took += u32::from(taken != Taken::Nothing);
+                counts.newer += u32::from(taken == Taken::Newer);
             }
+            cpus.push(sealed);
         }
-        self.sequence = target;
+        self.sequence = border.target;
         Ok(Sealed {
-            sequence: ended,
+            sequence: border.ended,
             seal_ns: monotonic_ns() - begun,
-            bounds,
+            cpus,
+            counts,
         })
     }
 
@@ -238,10 +342,9 @@ impl CpuTime {
     pub fn drain(&mut self, sealed: &Sealed) -> Result<Drained, CpuTimeError> {
         let mut drained = Drained::default();
         let mut spilled = false;
-        for &(cpu, begin_ns, end_ns) in &sealed.bounds {
-            let buffer = self.tables.buffer(cpu, sealed.sequence);
+        for &SealedCpu { cpu, buffer } in &sealed.cpus {
             let mut busy_ns = 0;
-            self.tables.take_slots(cpu, sealed.sequence, |slot| {
+            self.tables.take_slots(cpu, sealed.sequence, buffer.claimed, |slot| {
                 busy_ns += slot.ns;
                 drained.usage.extend(usage_of_slot(cpu, &slot));
             });
@@ -251,8 +354,8 @@ impl CpuTime {
             drained.cpus.push(CpuInterval {
                 cpu,
                 package: None,
-                begin_ns,
-                end_ns,
+                begin_ns: buffer.begin_ns,
+                end_ns: buffer.end_ns,
                 busy_ns,
                 idle_ns: buffer.idle_ns,
                 lost_ns: buffer.lost_ns,
@@ -320,6 +423,11 @@ impl CpuTime {
     /// still being measured, and a sentence where the kernel does not tell.
     pub fn switch_cost(&self) -> Option<Result<SwitchCost, String>> {
         self.cost.result().cloned()
+    }
+
+    /// Whether a CPU that is idle is left alone when an interval ends.
+    pub fn is_gentle(&self) -> bool {
+        self.turner.is_some()
     }
 
     /// Name of the program that runs at a context switch.

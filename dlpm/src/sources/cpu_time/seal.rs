@@ -1,51 +1,67 @@
-//! Ends the interval of one CPU, also of one that is offline or on its way.
+//! Ends the interval of one CPU by running the program `seal` there, also of one that is offline or on its way.
 
 use aya::programs::{RawTracePoint, RawTracePointRunOptions, TestRun};
 
-use super::{CpuTimeError, Tables, loader};
+use super::{CpuTimeError, SealedCpu, Tables, loader};
 
-/// Seals one CPU: begin and end of the interval there. `None`: it was offline throughout.
+/// The interval that ends, and the one that begins.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Border {
+    pub ended: u64,
+    pub target: u64,
+}
+
+/// Runs the program on a CPU: whether the CPU is online.
+fn run(program: &RawTracePoint, cpu: u32, border: Border) -> Result<bool, CpuTimeError> {
+    let mut options = RawTracePointRunOptions::new();
+    options.args[0] = border.target;
+    options.cpu = Some(cpu);
+    match program.test_run(options) {
+        Ok(_) => Ok(true),
+        Err(error) if loader::is_offline(&error) => Ok(false),
+        Err(source) => Err(CpuTimeError::refused("seal", source)),
+    }
+}
+
+/// Seals one CPU: what belongs to the interval there, and whether the program ran. `None`: it was offline throughout.
 pub(super) fn seal_cpu(
     program: &RawTracePoint,
     tables: &Tables,
     cpu: u32,
-    ended: u64,
-    target: u64,
-) -> Result<Option<(u64, u64)>, CpuTimeError> {
-    let run = || {
-        let mut options = RawTracePointRunOptions::new();
-        options.args[0] = target;
-        options.cpu = Some(cpu);
-        match program.test_run(options) {
-            Ok(_) => Ok(true),
-            Err(error) if loader::is_offline(&error) => Ok(false),
-            Err(source) => Err(CpuTimeError::refused("seal", source)),
-        }
+    border: Border,
+) -> Result<(Option<SealedCpu>, bool), CpuTimeError> {
+    let sealed = |end_ns: Option<u64>| {
+        let mut buffer = tables.buffer(cpu, border.ended);
+        buffer.end_ns = end_ns.unwrap_or(buffer.end_ns);
+        Some(SealedCpu::new(cpu, buffer))
     };
-    let bounds = |end_ns: Option<u64>| {
-        let buffer = tables.buffer(cpu, ended);
-        (buffer.begin_ns, end_ns.unwrap_or(buffer.end_ns))
-    };
-    if run()? {
-        return Ok(Some(bounds(None)));
+    if run(program, cpu, border)? {
+        return Ok((sealed(None), true));
     }
     // Offline. It may have been off since an earlier seal: then there is no interval to end.
-    let begun_ns = tables.buffer(cpu, ended).begin_ns;
-    let (_, pending) = tables.since_and_gap(cpu);
-    tables.set_gap(cpu, target);
+    let begun_ns = tables.buffer(cpu, border.ended).begin_ns;
+    let (since_ns, gap) = tables.since_and_gap(cpu);
+    let turn = tables.turn(cpu);
+    // It took the turn that was meant for this border, and then it went: it is in the interval that begins.
+    if since_ns != 0 && gap == 0 && turn == 0 && tables.parity(cpu) == border.target & 1 {
+        return Ok((sealed(None), false));
+    }
+    // A turn of the border before that has not been taken: the CPU has not left idle since.
+    let has_not_begun = gap != 0 || (turn != 0 && (turn ^ border.target) & 1 == 1);
+    tables.set_gap(cpu, border.target);
     // It may have come back between the two steps; then this makes sure that it has turned.
-    let is_back = run()?;
+    let is_back = run(program, cpu, border)?;
     // Off since an earlier seal, and not back for an event before `set_gap`.
-    if pending != 0 && tables.buffer(cpu, ended).begin_ns == begun_ns {
-        return Ok(None);
+    if has_not_begun && tables.buffer(cpu, border.ended).begin_ns == begun_ns {
+        return Ok((None, is_back));
     }
     if is_back {
-        return Ok(Some(bounds(None)));
+        return Ok((sealed(None), true));
     }
-    let (since_ns, pending) = tables.since_and_gap(cpu);
+    let (since_ns, gap) = tables.since_and_gap(cpu);
     // Without any event so far there has been no interval.
     if since_ns == 0 {
-        return Ok(None);
+        return Ok((None, false));
     }
-    Ok(Some(bounds((pending != 0).then_some(since_ns))))
+    Ok((sealed((gap != 0).then_some(since_ns)), false))
 }

@@ -1,15 +1,16 @@
 //! The CPU states and slot tables, mapped into this process.
 //!
 //! The kernel side goes on writing while user space reads, but never the same buffer: user space touches the slots and
-//! counters of a buffer only after every CPU has turned away from it.
+//! counters of a buffer only after every CPU has turned away from it, or was idle all the time while they were read.
 
 use std::{
     io,
     mem::size_of,
     os::fd::{AsRawFd, BorrowedFd},
+    sync::atomic::{AtomicU64, Ordering, fence},
 };
 
-use dlpm_common::{CpuBuffer, CpuState, Slot};
+use dlpm_common::{CpuBuffer, CpuState, Slot, turn_at};
 use memmap2::{MmapOptions, MmapRaw};
 
 /// The two mapped arrays.
@@ -59,7 +60,33 @@ impl Tables {
     pub(super) fn set_gap(&self, cpu: u32, sequence: u64) {
         // SAFETY: `state` is valid; one aligned store.
         unsafe { (&raw mut (*self.state(cpu)).gap).write_volatile(sequence) };
-        std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+    }
+
+    /// Counts how often a CPU has become idle or left idle. What is read afterwards is at least as new.
+    pub(super) fn epoch(&self, cpu: u32) -> u64 {
+        // SAFETY: `state` is valid and lives as long as the mapping; an aligned word that both sides use as a whole.
+        let epoch = unsafe { AtomicU64::from_ptr(&raw mut (*self.state(cpu)).epoch) };
+        epoch.load(Ordering::Acquire)
+    }
+
+    /// Tells an idle CPU when its interval has ended. What was read before is not newer than what is read afterwards.
+    pub(super) fn set_turn(&self, cpu: u32, at_ns: u64, target: u64) {
+        // SAFETY: `state` is valid; one aligned store.
+        unsafe { (&raw mut (*self.state(cpu)).turn).write_volatile(turn_at(at_ns, target)) };
+        fence(Ordering::SeqCst);
+    }
+
+    /// A turn that the CPU has not taken yet, or 0.
+    pub(super) fn turn(&self, cpu: u32) -> u64 {
+        // SAFETY: `state` is valid; one aligned load.
+        unsafe { (&raw const (*self.state(cpu)).turn).read_volatile() }
+    }
+
+    /// The buffer that a CPU writes.
+    pub(super) fn parity(&self, cpu: u32) -> u64 {
+        // SAFETY: `state` is valid; one aligned load.
+        u64::from(unsafe { (&raw const (*self.state(cpu)).parity).read_volatile() })
     }
 
     /// Names the other hardware thread of a CPU's core; before anything is attached.
@@ -75,9 +102,8 @@ impl Tables {
         unsafe { (&raw const (*self.state(cpu)).buffers[which]).read_volatile() }
     }
 
-    /// Takes the claimed slots of a sealed buffer: each is given to `each` and freed.
-    pub(super) fn take_slots(&self, cpu: u32, sequence: u64, each: impl FnMut(Slot)) {
-        let claimed = self.buffer(cpu, sequence).claimed;
+    /// Takes the slots of a sealed buffer, of which so many were claimed: each is given to `each` and freed.
+    pub(super) fn take_slots(&self, cpu: u32, sequence: u64, claimed: u32, each: impl FnMut(Slot)) {
         self.claimed(cpu, sequence, claimed)
             .map(|slot| {
                 // SAFETY: a valid slot of a sealed buffer, which only user space touches.
