@@ -38,6 +38,8 @@ pub mod globals {
     pub const SMT: &str = "SMT";
     /// `u32`: how the interval of an idle CPU ends, one of [`pace`](crate::pace).
     pub const PACE: &str = "PACE";
+    /// `u32`: the process that [`programs::ON_SWITCH_OF_ONE`](crate::programs::ON_SWITCH_OF_ONE) counts.
+    pub const ONLY: &str = "ONLY";
     /// [`Offsets`](crate::Offsets) of the running kernel.
     pub const OFFSETS: &str = "OFFSETS";
 }
@@ -62,6 +64,10 @@ pub mod programs {
     pub const ON_SWITCH_BY_TGID: &str = "on_switch_by_tgid";
     /// Twin of [`SEAL`] for kernels without BTF: no start times.
     pub const SEAL_BY_TGID: &str = "seal_by_tgid";
+    /// Twin of [`ON_SWITCH`] for tests: all processes but one count as idle.
+    pub const ON_SWITCH_OF_ONE: &str = "on_switch_of_one";
+    /// Goes with [`ON_SWITCH_OF_ONE`].
+    pub const SEAL_OF_ONE: &str = "seal_of_one";
     /// Raw tracepoint `sched_wakeup_new`.
     pub const ON_FORK: &str = "on_fork";
     /// Raw tracepoint `sched_process_exec`.

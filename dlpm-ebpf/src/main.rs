@@ -21,7 +21,7 @@ use aya_ebpf::{
     programs::{BtfTracePointContext, RawTracePointContext},
 };
 
-use crate::task::{Argument, Current, TaskAddress};
+use crate::task::{Argument, Current, OfOne, Ran, TaskAddress};
 
 /// `sched_switch(preempt, prev, next)`, arguments 0 to 2 of every kernel since 4.17:
 /// <https://github.com/torvalds/linux/blob/v6.18/include/trace/events/sched.h#L220>
@@ -52,6 +52,21 @@ pub fn on_switch_by_tgid(context: RawTracePointContext) -> i32 {
 #[raw_tracepoint(tracepoint = "sched_switch")]
 pub fn seal_by_tgid(context: RawTracePointContext) -> i32 {
     switch::seal(Current::by_tgid(context.tgid()), context.arg(0));
+    0
+}
+
+/// See [`OfOne`]. Programs of their own, so that the real ones pay nothing for it.
+#[btf_tracepoint(function = "sched_switch")]
+pub fn on_switch_of_one(context: BtfTracePointContext) -> i32 {
+    let (outgoing, incoming): (TaskAddress, TaskAddress) = (context.arg(1), context.arg(2));
+    switch::switch(OfOne(Argument(outgoing)), |_| OfOne(Argument(incoming)).tgid() == 0);
+    0
+}
+
+/// Goes with [`on_switch_of_one`].
+#[raw_tracepoint(tracepoint = "sched_switch")]
+pub fn seal_of_one(context: RawTracePointContext) -> i32 {
+    switch::seal(OfOne(Current::new()), context.arg(0));
     0
 }
 

@@ -36,6 +36,8 @@ pub static SMT: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 pub static PACE: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
+pub static ONLY: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
 static OFFSETS: Global<Offsets> = Global::new(Offsets {
     task_pid: 0,
     task_tgid: 0,

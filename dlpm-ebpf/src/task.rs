@@ -2,7 +2,7 @@
 
 use aya_ebpf::helpers::{bpf_get_current_cgroup_id, bpf_get_current_task, bpf_probe_read_kernel};
 
-use crate::maps::offset;
+use crate::maps::{ONLY, offset};
 
 /// Address of a `task_struct`.
 pub type TaskAddress = u64;
@@ -104,6 +104,29 @@ impl Ran for Current {
     #[inline(always)]
     fn cgroup_id(self) -> u64 {
         current_cgroup_id()
+    }
+}
+
+/// For tests: the tasks of all processes but one count as idle, so that a CPU becomes idle and leaves idle as a test wants
+/// it, also on a busy machine.
+#[derive(Clone, Copy)]
+pub struct OfOne<R>(pub R);
+
+impl<R: Ran> Ran for OfOne<R> {
+    #[inline(always)]
+    fn tgid(self) -> u32 {
+        let tgid = self.0.tgid();
+        if tgid == ONLY.load() { tgid } else { 0 }
+    }
+
+    #[inline(always)]
+    fn start_ns(self) -> u64 {
+        self.0.start_ns()
+    }
+
+    #[inline(always)]
+    fn cgroup_id(self) -> u64 {
+        self.0.cgroup_id()
     }
 }
 

@@ -1,5 +1,7 @@
 //! A trace whose every interval is checked.
 
+pub mod race;
+
 use std::{
     collections::{HashMap, HashSet},
     os::fd::{AsFd, OwnedFd},

@@ -66,15 +66,19 @@ pub(super) fn load(config: &Config, cpus: u32, pace: Pace) -> Result<Loaded, Cpu
     });
     let mut ebpf = load_object(config, cpus, pace, kernel.as_ref().ok().map(|(offsets, _)| offsets))?;
 
+    let exact = match config.only {
+        None => (programs::ON_SWITCH, programs::SEAL),
+        Some(_) => (programs::ON_SWITCH_OF_ONE, programs::SEAL_OF_ONE),
+    };
     let by_start_time = match &kernel {
         Err(reason) => Err(reason.clone()),
         Ok((found, _)) if !found.missing_task_fields.is_empty() => {
             Err(format!("this kernel has no {}", found.missing_task_fields.join(", ")))
         }
-        Ok((_, attached_to)) => load_by_start_time(&mut ebpf, attached_to),
+        Ok((_, attached_to)) => load_by_start_time(&mut ebpf, attached_to, exact),
     };
     let (identity, switch, seal) = if by_start_time.is_ok() {
-        (Identity::StartTime, programs::ON_SWITCH, programs::SEAL)
+        (Identity::StartTime, exact.0, exact.1)
     } else {
         for program in [programs::ON_SWITCH_BY_TGID, programs::SEAL_BY_TGID] {
             raw_tracepoint(&mut ebpf, program)
@@ -165,6 +169,7 @@ pub(super) fn load(config: &Config, cpus: u32, pace: Pace) -> Result<Loaded, Cpu
 fn load_object(config: &Config, cpus: u32, pace: Pace, offsets: Option<&KernelOffsets>) -> Result<Ebpf, CpuTimeError> {
     let sizes = &config.sizes;
     let smt = u32::from(!config.siblings.is_empty());
+    let only = config.only.unwrap_or(0);
     let pace = match pace {
         Pace::Interrupt => pace::INTERRUPT,
         Pace::Gentle => pace::GENTLE,
@@ -178,6 +183,7 @@ fn load_object(config: &Config, cpus: u32, pace: Pace, offsets: Option<&KernelOf
         .override_global(globals::SLOTS_LOG2, &sizes.slots_log2, true)
         .override_global(globals::SMT, &smt, true)
         .override_global(globals::PACE, &pace, true)
+        .override_global(globals::ONLY, &only, true)
         .override_global(globals::OFFSETS, &offsets, true)
         .map_max_entries(maps::CPUS, cpus)
         .map_max_entries(maps::SLOTS, (cpus * 2) << sizes.slots_log2)
@@ -188,14 +194,14 @@ fn load_object(config: &Config, cpus: u32, pace: Pace, offsets: Option<&KernelOf
     loader.load(OBJECT).map_err(CpuTimeError::object)
 }
 
-fn load_by_start_time(ebpf: &mut Ebpf, attached_to: &Btf) -> Result<(), String> {
+fn load_by_start_time(ebpf: &mut Ebpf, attached_to: &Btf, (switch, seal): (&str, &str)) -> Result<(), String> {
     let program: &mut BtfTracePoint = ebpf
-        .program_mut(programs::ON_SWITCH)
-        .ok_or_else(|| missing(programs::ON_SWITCH))?
+        .program_mut(switch)
+        .ok_or_else(|| missing(switch))?
         .try_into()
         .map_err(describe)?;
     program.load("sched_switch", attached_to).map_err(describe)?;
-    raw_tracepoint(ebpf, programs::SEAL)
+    raw_tracepoint(ebpf, seal)
         .and_then(|program| program.load())
         .map_err(describe)
 }

@@ -100,8 +100,11 @@ pub struct Config {
     pub identity: Option<Identity>,
     /// How the interval of an idle CPU ends.
     pub pace: Pace,
-    /// The list of CPUs that are online, in the place of the kernel's.
+    /// The list of CPUs that are online, in the place of the kernel's. For tests.
     pub online: Option<PathBuf>,
+    /// Count one process, by thread group id, and call all others idle. For tests; not where processes are distinguished by
+    /// their thread group id.
+    pub only: Option<u32>,
 }
 
 /// What a seal read; the buffers are still to be drained.
