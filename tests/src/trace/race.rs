@@ -211,15 +211,20 @@ impl Drop for Stop<'_> {
     }
 }
 
-fn sleep_and_work(options: Options, seed: u64, stop: &AtomicBool) {
-    cpus::pin(options.cpu);
-    // Before whatever else there is, and woken up when asked for. Where that is refused, there are fewer races.
+/// Lets the calling thread run before whatever else there is, and wake up when it wants to. Where that is refused, it does
+/// what it does less exactly.
+pub fn make_urgent() {
     let real_time = libc::sched_param { sched_priority: 1 };
     // SAFETY: plain arguments.
     unsafe {
         libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const real_time);
         libc::prctl(libc::PR_SET_TIMERSLACK, 1);
     }
+}
+
+fn sleep_and_work(options: Options, seed: u64, stop: &AtomicBool) {
+    cpus::pin(options.cpu);
+    make_urgent();
     // xorshift64: <https://doi.org/10.18637/jss.v008.i14>
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
     let mut random = |most: Duration| {

@@ -1,7 +1,7 @@
 //! What runs on other kernels, and what does not and why.
 
 /// Test programs of `tests/tests` that run in the machines.
-pub const PROGRAMS: [&str; 9] = [
+pub const PROGRAMS: [&str; 10] = [
     "time_law",
     "cgroups",
     "cpus",
@@ -9,6 +9,7 @@ pub const PROGRAMS: [&str; 9] = [
     "measuring_cost",
     "processes",
     "race",
+    "pace",
     "energy",
     "filters",
 ];

@@ -41,18 +41,15 @@ pub(super) fn seal_cpu(
     // Offline. It may have been off since an earlier seal: then there is no interval to end.
     let begun_ns = tables.buffer(cpu, border.ended).begin_ns;
     let (since_ns, gap) = tables.since_and_gap(cpu);
-    let turn = tables.turn(cpu);
-    // It took the turn that was meant for this border, and then it went: it is in the interval that begins.
-    if since_ns != 0 && gap == 0 && turn == 0 && tables.parity(cpu) == border.target & 1 {
+    // It raced, took the turn of this border, and then it went: it is in the interval that begins.
+    if since_ns != 0 && gap == 0 && tables.parity(cpu) == border.target & 1 {
         return Ok((sealed(None), false));
     }
-    // A turn of the border before that has not been taken: the CPU has not left idle since.
-    let has_not_begun = gap != 0 || (turn != 0 && (turn ^ border.target) & 1 == 1);
     tables.set_gap(cpu, border.target);
     // It may have come back between the two steps; then this makes sure that it has turned.
     let is_back = run(program, cpu, border)?;
     // Off since an earlier seal, and not back for an event before `set_gap`.
-    if has_not_begun && tables.buffer(cpu, border.ended).begin_ns == begun_ns {
+    if gap != 0 && tables.buffer(cpu, border.ended).begin_ns == begun_ns {
         return Ok((None, is_back));
     }
     if is_back {

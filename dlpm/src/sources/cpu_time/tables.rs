@@ -77,12 +77,6 @@ impl Tables {
         fence(Ordering::SeqCst);
     }
 
-    /// A turn that the CPU has not taken yet, or 0.
-    pub(super) fn turn(&self, cpu: u32) -> u64 {
-        // SAFETY: `state` is valid; one aligned load.
-        unsafe { (&raw const (*self.state(cpu)).turn).read_volatile() }
-    }
-
     /// The buffer that a CPU writes.
     pub(super) fn parity(&self, cpu: u32) -> u64 {
         // SAFETY: `state` is valid; one aligned load.
