@@ -1,6 +1,7 @@
 //! What the tests on the real kernel share.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
 
+pub mod agent;
 pub mod browser;
 pub mod cgroup;
 pub mod command;

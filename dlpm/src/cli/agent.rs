@@ -1,11 +1,11 @@
 //! `dlpm agent`
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::Args;
 
 use super::{MachineArgs, duration, interval};
-use crate::log::rotation::Limit;
+use crate::{log::rotation::Limit, web};
 
 /// Where the agent looks for its configuration.
 pub const DEFAULT_CONFIG: &str = "/etc/dlpm/agent.toml";
@@ -43,6 +43,15 @@ pub struct AgentArgs {
     /// Length of an interval: 100ms to 1h. What is served is as old as that at most.
     #[arg(long, value_name = "T", default_value = "1s", value_parser = agent_interval)]
     pub interval: Duration,
+    /// Where Prometheus finds the counters (/metrics), and probes the state (/healthz, /readyz); port 0 is a free one.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9942", value_parser = web::address)]
+    pub listen: Vec<SocketAddr>,
+    /// TLS and basic authentication: the web.config.file that the exporters of Prometheus share.
+    #[arg(long, value_name = "FILE")]
+    pub web_config: Option<PathBuf>,
+    /// Let anybody at an address that is not loopback read what is served, without TLS or a password.
+    #[arg(long)]
+    pub allow_open: bool,
     /// Folder for the counters and for finished tenants.
     #[arg(long, value_name = "DIR", default_value = "/var/lib/dlpm")]
     pub state_dir: PathBuf,

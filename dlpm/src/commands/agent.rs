@@ -21,6 +21,7 @@ use crate::{
     engine::Engine,
     sinks::{agent::keeper::Keeper, terminal::say},
     sources::clock::monotonic_ns,
+    web::{Bound, Server, WebConfig},
 };
 use book::Book;
 use served::Served;
@@ -64,6 +65,7 @@ pub fn run(_: &AgentArgs) -> ExitCode {
 fn check(args: &AgentArgs) -> Result<()> {
     let prepared = Prepared::of(&args.machine, true)?;
     files::check(&args.state_dir)?;
+    Bound::check(&web_config(args))?;
     let notes = [&prepared.start_notes, &prepared.limits, &prepared.notes];
     for note in notes.into_iter().flatten() {
         say(&format!("note: {note}"));
@@ -74,6 +76,8 @@ fn check(args: &AgentArgs) -> Result<()> {
 
 /// Counts until a signal ends it. Whether everything was written.
 async fn agent(args: &AgentArgs, words: &[OsString]) -> Result<bool> {
+    // As root: what can be wrong with a port or a certificate is told before anything is attached.
+    let bound = Bound::bind(&web_config(args))?;
     privileges::reduce().context("root's rights cannot be given up")?;
     let mut signals = signals::listen().context("signals cannot be listened to")?;
     let files = files::open(args)?;
@@ -100,16 +104,22 @@ async fn agent(args: &AgentArgs, words: &[OsString]) -> Result<bool> {
     let keeper = Keeper::start(files.state, files.finished, files.place).context("no thread for the agent's state")?;
     let served = Arc::new(Served::new(keeper.published(), args.interval));
     let mut book = Book::new(args, options, files.counters, engine.machine().cgroup_mount());
+    let server = Server::start(bound, served.clone())?;
+    for address in server.addresses() {
+        say(&format!("note: the counters are served at http://{address}/metrics"));
+    }
     tell_systemd(&[NotifyState::Ready]);
-    let counted = count(args, words, &mut engine, &mut book, &keeper, &served, &mut signals).await;
+    let outside = Outside { keeper, served, server };
+    let counted = count(args, words, &mut engine, &mut book, &outside, &mut signals).await;
     tell_systemd(&[NotifyState::Stopping]);
     // What was counted is written, whatever ended it.
     let last = engine.seal((), |_| {}).map_err(anyhow::Error::from);
     while let Some((interval, ())) = engine.oldest() {
         book.add(interval, &mut engine);
     }
-    book.publish(&keeper, &served);
-    let written = keeper.finish(PATIENCE);
+    outside.publish(&mut book);
+    drop(outside.server);
+    let written = outside.keeper.finish(PATIENCE);
     if !written {
         say(
             "warning: the newest counters could not be written; what they count after the last that were is unobserved",
@@ -118,13 +128,33 @@ async fn agent(args: &AgentArgs, words: &[OsString]) -> Result<bool> {
     counted.and(last).map(|()| written)
 }
 
+/// Where snapshots go.
+struct Outside {
+    keeper: Keeper,
+    served: Arc<Served>,
+    server: Server,
+}
+
+impl Outside {
+    fn publish(&self, book: &mut Book) {
+        book.publish(&self.keeper, &self.served, self.server.restarts());
+    }
+}
+
+fn web_config(args: &AgentArgs) -> WebConfig {
+    WebConfig {
+        listen: args.listen.clone(),
+        web_config: args.web_config.clone(),
+        allow_open: args.allow_open,
+    }
+}
+
 async fn count(
     args: &AgentArgs,
     words: &[OsString],
     engine: &mut Engine<()>,
     book: &mut Book,
-    keeper: &Keeper,
-    served: &Served,
+    outside: &Outside,
     signals: &mut tokio::sync::mpsc::UnboundedReceiver<signals::Signal>,
 ) -> Result<()> {
     let answered = engine.answered();
@@ -141,7 +171,7 @@ async fn count(
                     if let Ok(reloading) = NotifyState::monotonic_usec_now() {
                         tell_systemd(&[NotifyState::Reloading, reloading]);
                     }
-                    reload(args, words, book);
+                    reload(args, words, book, &outside.server);
                     tell_systemd(&[NotifyState::Ready]);
                 }
                 _ => {}
@@ -149,11 +179,11 @@ async fn count(
             _ = tick.tick() => {
                 engine.seal((), |_| {})?;
                 book.look_for_ends(engine.border().seq, monotonic_ns());
-                settle(engine, book, keeper, served);
+                settle(engine, book, outside);
                 tell_systemd(&[NotifyState::Watchdog]);
                 engine.tidy(&Selection::default())?;
             }
-            () = super::trace::settled(&answered, engine.due()) => settle(engine, book, keeper, served),
+            () = super::trace::settled(&answered, engine.due()) => settle(engine, book, outside),
             _ = cgroups.tick() => engine.machine().see_new_cgroups()?,
             _ = meters.tick() => {
                 engine.machine().poll_meters();
@@ -177,27 +207,36 @@ fn ticks(first: Instant, period: Duration) -> tokio::time::Interval {
 }
 
 /// Counts the intervals whose GPUs have answered, or are not waited for any longer.
-fn settle(engine: &mut Engine<()>, book: &mut Book, keeper: &Keeper, served: &Served) {
+fn settle(engine: &mut Engine<()>, book: &mut Book, outside: &Outside) {
     let mut is_new = false;
     while let Some((interval, ())) = engine.ready() {
         book.add(interval, engine);
         is_new = true;
     }
     if is_new {
-        book.publish(keeper, served);
+        outside.publish(book);
     }
 }
 
 /// Reads the configuration again, and says what a restart would change.
-fn reload(args: &AgentArgs, words: &[OsString], book: &mut Book) {
+fn reload(args: &AgentArgs, words: &[OsString], book: &mut Book, server: &Server) {
     let new = match config::read(words) {
         Ok(new) => new,
         Err(error) => return say(&format!("warning: nothing was reloaded: {}", told(error.as_ref()))),
     };
     book.change(&new);
+    if let Err(error) = server.reload() {
+        say(&format!(
+            "warning: TLS and passwords stay as they were: {}",
+            told(error.as_ref())
+        ));
+    }
     let same = |one: &dyn std::fmt::Debug, other: &dyn std::fmt::Debug| format!("{one:?}") == format!("{other:?}");
     let fixed = [
         ("interval", args.interval == new.interval),
+        ("listen", args.listen == new.listen),
+        ("web_config", args.web_config == new.web_config),
+        ("allow_open", args.allow_open == new.allow_open),
         ("state_dir", args.state_dir == new.state_dir),
         ("finished_size", args.finished_size == new.finished_size),
         ("how energy is read and split", same(&args.machine, &new.machine)),

@@ -456,6 +456,7 @@ impl Generator {
                 .collect(),
             memory: memory.into_iter().collect(),
             machine_memory: Some(MachineMemory {
+                free_bytes: None,
                 total_bytes: 64_000_000_000,
                 available_bytes: 30_000_000_000,
                 used_bytes: 28_000_000_000,

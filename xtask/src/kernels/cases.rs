@@ -1,7 +1,7 @@
 //! What runs on other kernels, and what does not and why.
 
 /// Test programs of `tests/tests` that run in the machines.
-pub const PROGRAMS: [&str; 10] = [
+pub const PROGRAMS: [&str; 11] = [
     "time_law",
     "cgroups",
     "cpus",
@@ -12,11 +12,13 @@ pub const PROGRAMS: [&str; 10] = [
     "pace",
     "energy",
     "filters",
+    "agent",
 ];
 
 /// Of these programs only some tests run: the whole of dlpm once, and what asks the kernel. The others are about dlpm's own
 /// doing, which is the same on every kernel, and each of its starts takes seconds in an emulated machine.
-const SELECTED: [&str; 4] = [
+const SELECTED: [&str; 5] = [
+    "agent::the_agent_holds_the_rights_that_it_needs",
     "energy::all_rows_add_up_to_what_the_counters_counted",
     "filters::a_command_with_a_daemon_that_forks_twice",
     "filters::a_path_below_the_mount_is_the_same_cgroup",
@@ -57,6 +59,10 @@ pub const LEFT_OUT: &[(&str, &str)] = &[
     (
         "filters, all but three",
         "the choice of rows does not depend on the kernel",
+    ),
+    (
+        "agent, all but one",
+        "counters and their files do not depend on the kernel; which rights it needs does",
     ),
     (
         "accuracy",

@@ -143,7 +143,7 @@ impl Book {
     }
 
     /// Hands a snapshot on to the disk, and from there to whoever asks.
-    pub fn publish(&mut self, keeper: &Keeper, served: &Served) {
+    pub fn publish(&mut self, keeper: &Keeper, served: &Served, web_restarts: u64) {
         let (now_ns, now_unix_ns) = (monotonic_ns(), unix_ns());
         for (scraper, snapshot) in served.take_fetched() {
             self.scrapers.fetched(scraper, snapshot, now_ns);
@@ -160,6 +160,7 @@ impl Book {
         for node in released {
             self.counters.retire(&node);
         }
+        self.facts.web_restarts = web_restarts;
         self.facts.scrapers = self.scrapers.len();
         self.name_users();
         let written = keeper.keep(self.counters.clone(), self.facts.clone());

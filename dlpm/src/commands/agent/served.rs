@@ -1,12 +1,19 @@
 //! What the measuring thread and those who serve its snapshots tell each other.
-#![expect(dead_code, reason = "the network's side is being built")]
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use crate::{agent::facts::Snapshot, sinks::agent::keeper::Published, sources::clock::monotonic_ns};
+use crate::{
+    agent::{
+        exposition::{self, Format},
+        facts::Snapshot,
+    },
+    sinks::agent::keeper::Published,
+    sources::clock::monotonic_ns,
+    web::{Answers, Status},
+};
 
 /// Fetches that are kept for the measuring thread, which takes them once in an interval.
 const MOST_FETCHES: usize = 1000;
@@ -29,16 +36,8 @@ impl Served {
     }
 
     /// The newest snapshot.
-    pub fn newest(&self) -> Option<Arc<Snapshot>> {
+    fn newest(&self) -> Option<Arc<Snapshot>> {
         self.published.newest()
-    }
-
-    /// A scraper has a snapshot.
-    pub fn note(&self, scraper: u64, snapshot: u64) {
-        let mut fetched = self.fetched.lock().unwrap_or_else(PoisonError::into_inner);
-        if fetched.len() < MOST_FETCHES {
-            fetched.push((scraper, snapshot));
-        }
     }
 
     /// Who got what since the last call.
@@ -47,7 +46,7 @@ impl Served {
     }
 
     /// Why not everything is as it should be, if it is not.
-    pub fn trouble(&self) -> Option<String> {
+    fn trouble(&self) -> Option<String> {
         let Some(snapshot) = self.newest() else {
             return Some("no interval is complete yet".to_owned());
         };
@@ -63,5 +62,40 @@ impl Served {
             return Some(format!("the meter of {zone} does not answer"));
         }
         snapshot.disk.trouble.clone()
+    }
+}
+
+impl Answers for Served {
+    fn seq(&self) -> u64 {
+        self.newest().map_or(0, |snapshot| snapshot.counters.intervals)
+    }
+
+    fn metrics(&self, format: Format) -> (u64, Vec<u8>) {
+        let snapshot = self.newest().unwrap_or_default();
+        (
+            snapshot.counters.intervals,
+            exposition::render(&snapshot, format, env!("CARGO_PKG_VERSION")),
+        )
+    }
+
+    fn status(&self) -> Status {
+        let is_late = self.newest().is_some_and(|snapshot| {
+            let age_ns = monotonic_ns().saturating_sub(snapshot.counters.end_ns);
+            u128::from(age_ns) > 10 * self.interval.as_nanos() + Duration::from_secs(30).as_nanos()
+        });
+        Status {
+            alive: match is_late {
+                true => Err("no interval has ended for long".to_owned()),
+                false => Ok(()),
+            },
+            ready: self.trouble().map_or(Ok(()), Err),
+        }
+    }
+
+    fn fetched(&self, scraper: u64, seq: u64) {
+        let mut fetched = self.fetched.lock().unwrap_or_else(PoisonError::into_inner);
+        if fetched.len() < MOST_FETCHES {
+            fetched.push((scraper, seq));
+        }
     }
 }
