@@ -31,12 +31,12 @@ fn only_own(pace: Pace) -> Config {
 }
 
 /// How often the program that ends an interval has run, while the kernel counts. That of the last one that was loaded.
-fn seal_runs() -> u64 {
+fn seal_runs() -> Option<u64> {
     let of_it = loaded_programs().flatten();
     let newest = of_it
         .filter(|info| info.name_as_str() == Some(programs::SEAL_OF_ONE))
         .max_by_key(|info| info.id());
-    newest.unwrap().run_count()
+    Some(newest?.run_count())
 }
 
 /// Works and sleeps by turns, on a CPU.
@@ -74,12 +74,12 @@ fn an_idle_cpu_runs_no_program() {
                 sum.interrupts += sealed.counts.interrupts;
                 sum.turned += sealed.counts.turned;
             };
-            let before = seal_runs();
+            let before = seal_runs().unwrap();
             for _ in 0..INTERVALS {
                 thread::sleep(Duration::from_millis(1));
                 seal(&mut cpu_time);
             }
-            let runs = seal_runs() - before;
+            let runs = seal_runs().unwrap() - before;
             println!("{pace:?}: {runs} runs, {sum:?}");
             // The CPU of this thread is never idle while it seals, and is not interrupted.
             assert_eq!(runs, INTERVALS + u64::from(sum.interrupts));
