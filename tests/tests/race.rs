@@ -44,6 +44,23 @@ fn holds_while_cpus_leave_idle() {
     assert!(tally.is_telling(), "{tally:#?}");
 }
 
+/// The same, however seldom both meet: in an emulator they hardly do.
+#[test]
+fn holds_in_short_intervals() {
+    require_kernel!();
+    let options = match Options::tight() {
+        Ok(options) => options,
+        Err(reason) => return skip(&reason),
+    };
+    let mut is_over = race::patience(PATIENCE);
+    let tally = race::run(&only_own(Pace::Gentle), options, |tally| {
+        (tally.turned > 1_000 && tally.silent > 0 && tally.intervals >= 10_000) || is_over()
+    });
+    println!("{tally:#?}");
+    assert_lawful(&tally);
+    assert!(tally.turned > 0 && tally.silent > 0, "{tally:#?}");
+}
+
 #[test]
 fn without_its_barrier_it_breaks() {
     require_kernel!();

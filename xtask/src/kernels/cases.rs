@@ -45,8 +45,16 @@ pub const LEFT_OUT: &[(&str, &str)] = &[
         "starts five times during a storm of processes, which takes minutes there; another test does so once",
     ),
     (
+        "race::holds_while_cpus_leave_idle",
+        "demands races, and an emulator runs one processor after the other; another test checks the same laws there",
+    ),
+    (
         "race::without_its_barrier_it_breaks",
         "an emulator need not keep stores back as a processor does",
+    ),
+    (
+        "pace::siblings_share_the_same_time",
+        "compares within 2 %, and emulation makes every switch dear",
     ),
     (
         "processes::the_last_exec_names_a_short_process",
