@@ -307,6 +307,8 @@ pub struct Interval {
     pub energy_skew_ns: u64,
     /// Time that sealing all CPUs took.
     pub seal_ns: u64,
+    /// CPUs that were interrupted for it.
+    pub interrupts: Option<u32>,
     /// CPUs that were online for at least a part of the interval.
     pub cpus: Vec<CpuInterval>,
     /// One record per process, cgroup and CPU; several with the same key are added up.

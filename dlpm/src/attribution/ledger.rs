@@ -355,6 +355,8 @@ pub struct Ledger {
     pub energy_skew_ns: u64,
     /// Time that sealing all CPUs took.
     pub seal_ns: u64,
+    /// CPUs that were interrupted for it; logs of older versions do not tell.
+    pub interrupts: Option<u32>,
     /// CPUs, in order of their number.
     pub cpus: Vec<CpuInterval>,
     /// By CPU: the part of its `busy_ns` during which the sibling hardware thread was busy as well.

@@ -111,6 +111,7 @@ pub fn attribute(interval: &Interval, options: &Options, carries: &Carries) -> L
         end_unix_ns: interval.end_unix_ns,
         energy_skew_ns: interval.energy_skew_ns,
         seal_ns: interval.seal_ns,
+        interrupts: interval.interrupts,
         cpus,
         smt_shared_ns: smt_shared_ns(interval),
         roots: tree.roots,

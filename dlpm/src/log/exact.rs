@@ -34,6 +34,8 @@ pub struct Exact<'a, R = Vec<RowEntry<'a>>> {
     end_ns: u64,
     energy_skew_ns: u64,
     seal_ns: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    interrupts: Option<u32>,
     /// What tells processes apart.
     pub identity: Identity,
     cpus: Vec<CpuEntry>,
@@ -93,6 +95,7 @@ impl<'a> Exact<'a, Rows<'a>> {
             end_ns: ledger.end_ns,
             energy_skew_ns: ledger.energy_skew_ns,
             seal_ns: ledger.seal_ns,
+            interrupts: ledger.interrupts,
             identity,
             cpus: ledger.cpus.iter().map(|cpu| CpuEntry::of(cpu, ledger)).collect(),
             zones: ZoneEntry::all_of(ledger),
@@ -161,6 +164,7 @@ impl<'a> Exact<'a> {
             end_unix_ns,
             energy_skew_ns: self.energy_skew_ns,
             seal_ns: self.seal_ns,
+            interrupts: self.interrupts,
             cpus: self.cpus.iter().map(CpuEntry::interval).collect(),
             smt_shared_ns: self.cpus.iter().map(|cpu| (cpu.cpu, cpu.smt_shared_ns)).collect(),
             roots,

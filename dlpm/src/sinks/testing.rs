@@ -96,6 +96,7 @@ pub fn interval(seq: u64, mut zones: Vec<ZoneReading>) -> Interval {
         end_unix_ns: 1_767_225_600_000_000_000 + i64::try_from(seq * SECOND_NS).unwrap(),
         energy_skew_ns: 10,
         seal_ns: 52_000,
+        interrupts: Some(1),
         cpus: vec![
             cpu(1, 500_000_000, 300_000_000, 200_000_000),
             cpu(0, 800_000_000, 200_000_000, 0),

@@ -287,6 +287,7 @@ impl Machine {
             end_unix_ns,
             energy_skew_ns: self.previous.skew_ns.max(reading.skew_ns),
             seal_ns: sealed.seal_ns,
+            interrupts: Some(sealed.counts.interrupts),
             cpus: drained.cpus,
             usage: drained.usage,
             processes,

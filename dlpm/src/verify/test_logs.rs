@@ -137,6 +137,7 @@ impl Machine {
             end_unix_ns: 1_767_225_600_000_000_000 + i64::try_from(end_ns).unwrap(),
             energy_skew_ns: 20_000,
             seal_ns: 52_000,
+            interrupts: Some(0),
             cpus,
             usage,
             processes: (1..13)

@@ -445,6 +445,7 @@ impl Generator {
             end_unix_ns: 1_767_225_600_000_000_000 + i64::try_from(seq * SECOND_NS).unwrap_or(0) + 123_456_789,
             energy_skew_ns: 20_123,
             seal_ns: 252_123,
+            interrupts: Some(1),
             cpus,
             usage,
             processes: described

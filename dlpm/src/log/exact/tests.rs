@@ -15,7 +15,7 @@ fn the_ledger_as_it_is() {
     let keys: Vec<&str> = line.as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(
         keys.join(" "),
-        "schema seq begin_ns end_ns energy_skew_ns seal_ns identity cpus zones idle_policy smt_weight_permille \
+        "schema seq begin_ns end_ns energy_skew_ns seal_ns interrupts identity cpus zones idle_policy smt_weight_permille \
          memory rows cgroups"
     );
     assert_eq!(
