@@ -246,7 +246,7 @@ impl Dlpm {
 }
 
 /// The built program.
-fn program() -> PathBuf {
+pub(crate) fn program() -> PathBuf {
     PathBuf::from(env::var_os("DLPM_BIN").unwrap())
 }
 

@@ -7,6 +7,7 @@ mod browser;
 mod commands;
 mod docs;
 mod kernels;
+mod monitors;
 mod package;
 mod process;
 mod pypi;

@@ -1,6 +1,7 @@
 //! `cargo xtask test`: the tests of user space as the calling user, those of the real kernel as root.
 
 use std::{
+    ffi::OsString,
     path::PathBuf,
     process::{Command, ExitCode},
 };
@@ -10,6 +11,7 @@ use anyhow::{Result, bail};
 use super::build::{self, OBJECT_VARIABLE, Profile};
 use crate::{
     browser::{self, Browser},
+    monitors,
     process::{as_root, is_root, run},
     pypi,
     toolchain::install::apt_install,
@@ -55,6 +57,13 @@ pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
         }
         python => python?,
     };
+    let monitors = match monitors(workspace, &args.filter).transpose() {
+        Err(error) if !browser::is_required() => {
+            eprintln!("{error:#}. Tests with Prometheus are skipped.");
+            None
+        }
+        variables => variables?,
+    };
     let object = build::object(workspace)?;
     let cargo_test = || {
         let mut command = workspace.cargo();
@@ -84,6 +93,7 @@ pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     if let Some(python) = pandas {
         kernel.env(PANDAS_PYTHON, python);
     }
+    kernel.envs(monitors.into_iter().flatten());
     if !is_root() {
         kernel.args(["--config", ROOT_RUNNER]);
     }
@@ -104,6 +114,13 @@ pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
         bail!("failed: {}", failed.join("; "));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What names the programs of the monitoring, if a test with these filters needs them.
+fn monitors(workspace: &Workspace, filter: &[String]) -> Option<Result<Vec<(&'static str, OsString)>>> {
+    let matches = |part: &String| monitors::TESTS.iter().any(|test| test.contains(part.as_str()));
+    let is_needed = filter.is_empty() || filter.iter().any(matches);
+    is_needed.then(|| monitors::variables(workspace))
 }
 
 /// A Python with pandas, if a test with these filters needs one.

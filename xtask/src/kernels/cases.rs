@@ -122,6 +122,11 @@ pub const LEFT_OUT: &[(&str, &str)] = &[
     ("meters", "the meters are files of the test, and not the kernel's"),
     ("messages", "what is said does not depend on the kernel"),
     ("rotate", "the files of the log do not depend on the kernel"),
+    (
+        "agent_metrics",
+        "what is served does not depend on the kernel, and there is no Prometheus in the machines",
+    ),
+    ("agent_web", "what the network gets does not depend on the kernel"),
     ("tenants", "names and paths of cgroups do not depend on the kernel"),
 ];
 
