@@ -1,4 +1,7 @@
-//! The idle floor of the machine's energy zones: the file that `dlpm calibrate` writes and `dlpm trace` reads.
+//! The idle floor of the machine's energy zones: the file that `dlpm calibrate` writes and `dlpm trace` reads, and the one
+//! that the machine has shown by itself.
+
+mod learned;
 
 use std::{
     collections::BTreeMap,
@@ -9,6 +12,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+pub use self::learned::{LearnedFloor, learned_path};
 use crate::attribution::floors;
 use crate::files;
 
@@ -17,6 +21,9 @@ pub const DEFAULT_PATH: &str = "/var/lib/dlpm/calibration.json";
 
 /// Version of the file's layout.
 const FORMAT: u32 = 1;
+
+/// `method` of a floor that was learned.
+const LEARNED: &str = "learned";
 
 /// What tells machines apart.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,7 +47,7 @@ pub struct Calibration {
     pub duration_ns: u64,
     /// CPU time that was busy, in thousandths of all CPU time.
     pub busy_permille: u64,
-    /// How the figures were made.
+    /// How the figures were made: `measured` by `dlpm calibrate`, or `learned` from the quietest minute.
     pub method: String,
     /// Mean power in mW of what the meters read as a whole.
     pub roots_mw: BTreeMap<String, u64>,
@@ -166,6 +173,11 @@ impl Calibration {
             }
         }
         Ok(calibration)
+    }
+
+    /// Whether nobody saw to it that the machine was idle.
+    pub fn is_learned(&self) -> bool {
+        self.method == LEARNED
     }
 
     /// That every one of `leaves` has a floor.

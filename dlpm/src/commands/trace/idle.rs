@@ -1,6 +1,9 @@
 //! What becomes of idle energy in a trace: the policy that the user named, or the one that this machine allows.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Result;
 
@@ -9,7 +12,7 @@ use crate::{
     cli::{IdleChoice, MachineArgs},
     commands::calibrate,
     sources::{
-        calibration::{Calibration, CalibrationError, MachineId},
+        calibration::{Calibration, CalibrationError, MachineId, learned_path},
         energy::meter::Meter,
         gpu::Gpus,
     },
@@ -82,10 +85,9 @@ fn separate(args: &MachineArgs, leaves: Leaves) -> Result<Idle> {
         .map(String::as_str)
         .collect();
     if !needed.is_empty() {
-        let calibration = load(args)?;
-        calibration.covers(&args.calibration, needed.into_iter())?;
-        idle.notes.push(measured_on(args, &calibration));
-        idle.floors_mw = calibration.floors_mw;
+        let known = known(&args.calibration, &args.roots.procfs, &needed)?;
+        idle.notes.push(known.note());
+        idle.floors_mw = known.floor.floors_mw;
     }
     if !leaves.estimated_mw.is_empty() {
         idle.notes.push(ESTIMATED.to_owned());
@@ -107,13 +109,11 @@ fn auto(args: &MachineArgs, leaves: Leaves) -> Idle {
             },
         };
     }
-    let calibration = load(args).and_then(|calibration| {
-        calibration.covers(&args.calibration, leaves.measured.iter().map(String::as_str))?;
-        Ok(calibration)
-    });
+    let needed: Vec<&str> = leaves.measured.iter().map(String::as_str).collect();
+    let known = known(&args.calibration, &args.roots.procfs, &needed);
     let has_floor = |zone: &str| {
-        let calibration = calibration.as_ref().ok();
-        calibration.is_some_and(|calibration| floors::covers(&calibration.floors_mw, zone))
+        let known = known.as_ref().ok();
+        known.is_some_and(|known| floors::covers(&known.floor.floors_mw, zone))
     };
     let without: Vec<&str> = leaves
         .of_gpus
@@ -127,14 +127,14 @@ fn auto(args: &MachineArgs, leaves: Leaves) -> Idle {
         policy: IdlePolicy::Separate,
         ..Idle::default()
     };
-    match calibration {
+    match known {
         Err(error) if leaves.estimated_mw.is_empty() => return proportional(&why(&error)),
-        Ok(_) if only_gpus && no_gpu_has_one => {
-            return proportional(&format!("{} has no floor of a GPU", args.calibration.display()));
+        Ok(known) if only_gpus && no_gpu_has_one => {
+            return proportional(&format!("{} has no floor of a GPU", known.path.display()));
         }
-        Ok(calibration) => {
-            idle.notes.push(measured_on(args, &calibration));
-            idle.floors_mw = calibration.floors_mw;
+        Ok(known) => {
+            idle.notes.push(known.note());
+            idle.floors_mw = known.floor.floors_mw;
         }
         Err(_) => {}
     }
@@ -153,12 +153,68 @@ fn auto(args: &MachineArgs, leaves: Leaves) -> Idle {
 
 const ESTIMATED: &str = "the idle floor is the estimate's idle watts; nothing measured it, and it goes to the row idle (idle policy separate)";
 
-fn measured_on(args: &MachineArgs, calibration: &Calibration) -> String {
-    format!(
-        "the idle floor was measured on {} ({}); it goes to the row idle (idle policy separate)",
-        calibration.date,
-        args.calibration.display()
-    )
+/// A floor that can be used.
+pub struct Known {
+    floor: Calibration,
+    path: PathBuf,
+    /// Why the calibration is not used, if what was learned is used instead.
+    instead: Option<CalibrationError>,
+}
+
+/// The calibration of this machine, or else what was learned of it, if every one of `leaves` has a floor there.
+///
+/// # Errors
+///
+/// What is wrong with the calibration, if neither can be used.
+pub fn known(calibration: &Path, procfs: &Path, leaves: &[&str]) -> Result<Known, CalibrationError> {
+    let machine = MachineId::read(procfs);
+    let load = |path: &Path| {
+        let floor = Calibration::load(path, &machine)?;
+        floor.covers(path, leaves.iter().copied())?;
+        Ok(floor)
+    };
+    let error = match load(calibration) {
+        Ok(floor) => {
+            return Ok(Known {
+                floor,
+                path: calibration.to_owned(),
+                instead: None,
+            });
+        }
+        Err(error) => error,
+    };
+    let path = learned_path(calibration);
+    match load(&path) {
+        Ok(floor) => Ok(Known {
+            floor,
+            path,
+            instead: Some(error),
+        }),
+        Err(_) => Err(error),
+    }
+}
+
+impl Known {
+    /// Where the floor is from, and what becomes of it.
+    pub fn note(&self) -> String {
+        let Calibration { date, busy_permille, .. } = &self.floor;
+        let how = match self.floor.is_learned() {
+            true => format!(
+                "was learned: this machine's quietest minute so far ended on {date}, with {}.{} % of CPU time busy",
+                busy_permille / 10,
+                busy_permille % 10
+            ),
+            false => format!("was measured on {date}"),
+        };
+        let unused = match &self.instead {
+            Some(error) if !matches!(error, CalibrationError::Missing(_)) => format!("; {}", why(error)),
+            _ => String::new(),
+        };
+        format!(
+            "the idle floor {how} ({}{unused}); it goes to the row idle (idle policy separate)",
+            self.path.display()
+        )
+    }
 }
 
 fn proportional(why: &str) -> Idle {
@@ -184,14 +240,8 @@ fn why(error: &CalibrationError) -> String {
     }
 }
 
-fn load(args: &MachineArgs) -> Result<Calibration, CalibrationError> {
-    Calibration::load(&args.calibration, &MachineId::read(&args.roots.procfs))
-}
-
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use clap::Parser as _;
 
     use super::*;
