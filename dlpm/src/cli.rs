@@ -230,13 +230,14 @@ pub struct MachineArgs {
     /// preferred, unless --energy-source says otherwise.
     #[arg(long, value_name = "idle=W,busy=W")]
     pub estimate: Option<Estimate>,
-    /// What becomes of idle energy. auto: separate if the power of the idle machine is known (from a calibration, or the
-    /// idle watts of --estimate), otherwise proportional; separate: that power goes to the row `idle`, and the tasks
+    /// What becomes of idle energy. auto: separate if the power of the idle machine is known (from a calibration, from
+    /// the quietest minute that `dlpm agent` saw, or the idle watts of --estimate), otherwise proportional; separate: that power goes to the row `idle`, and the tasks
     /// share the rest; proportional: all of it goes to the tasks by their weight; capacity: a task gets its share of all
     /// CPU time, and `idle` the rest. Energy of DRAM is split by memory under each policy.
     #[arg(long, value_name = "POLICY", default_value = AUTO, value_parser = idle_policy(), help_heading = "Attribution")]
     pub idle_policy: IdleChoice,
-    /// The machine's idle floor, written by `dlpm calibrate`; for the idle policy separate.
+    /// The machine's idle floor, written by `dlpm calibrate`; for the idle policy separate. What `dlpm agent` has learned is
+    /// beside it, and used where there is no calibration.
     #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH, help_heading = "Attribution")]
     pub calibration: PathBuf,
     /// Weight of CPU time during which the core's other hardware thread was busy too: from 0.5 (two such threads draw

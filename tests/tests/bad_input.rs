@@ -362,6 +362,7 @@ fn doctor_lists_every_source_and_hook() {
         "energy perf            not found: ",
         "energy estimate        is available everywhere",
         "energy of a trace      energy is measured: the kernel's powercap zones",
+        "idle floor",
         "sched_switch",
         "sched_wakeup_new",
         "sched_process_exec",

@@ -214,6 +214,63 @@ fn separate_needs_a_calibration_of_this_machine() {
 }
 
 #[test]
+fn a_learned_floor_is_named_as_such_until_the_machine_is_calibrated() {
+    require_kernel!();
+    let (meters, folder) = (Meters::start(), tempfile::tempdir().unwrap());
+    let calibration = folder.path().join("lib/calibration.json");
+    let trace = |name: &str| {
+        let log = folder.path().join(name);
+        let output = dlpm(&[
+            "trace",
+            "--calibration",
+            calibration.to_str().unwrap(),
+            "--duration=300ms",
+            "--interval=100ms",
+            "--sysfs",
+            meters.sysfs(),
+            "--output",
+            log.to_str().unwrap(),
+        ]);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+        let verified = dlpm(&["verify", log.to_str().unwrap()]);
+        assert_eq!(verified.status.code(), Some(0), "{}", text(&verified));
+        let metadata = fs::read_to_string(log.join("metadata.json")).unwrap();
+        let line = lines(&log).remove(0);
+        let floor = line["dlpm"]["zones"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find_map(|zone| zone["idle_floor_mw"].as_u64());
+        (text(&output), metadata, floor)
+    };
+    let (said, _, floor) = trace("nothing");
+    assert!(said.contains("idle policy proportional") && floor.is_none(), "{said}");
+    let learned = serde_json::json!({
+        "format": 1, "machine_id": null, "cpu_model": null, "date": "2026-02-03T04:05:06", "duration_ns": 60_000_000_000u64,
+        "busy_permille": 13, "method": "learned", "roots_mw": {"package-0": 9_000},
+        "floors_mw": {"package-0/core": 5_000, "package-0/rest": 4_000, "dram-0": 100}
+    });
+    fs::create_dir(folder.path().join("lib")).unwrap();
+    fs::write(folder.path().join("lib/learned-floor.json"), learned.to_string()).unwrap();
+    let (said, metadata, floor) = trace("learned");
+    for part in [
+        "the idle floor was learned",
+        "2026-02-03T04:05:06",
+        "1.3 % of CPU time busy",
+    ] {
+        assert!(
+            said.contains(part) && metadata.contains(part),
+            "no `{part}` in:\n{said}\n{metadata}"
+        );
+    }
+    assert_eq!(floor, Some(5_000));
+    calibrate(&meters, folder.path());
+    let (said, _, floor) = trace("calibrated");
+    assert!(said.contains("the idle floor was measured on"), "{said}");
+    assert_ne!(floor, Some(5_000));
+}
+
+#[test]
 fn every_policy_writes_a_log_that_proves_itself() {
     require_kernel!();
     let (meters, folder) = (Meters::start(), tempfile::tempdir().unwrap());

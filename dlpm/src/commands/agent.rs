@@ -87,6 +87,7 @@ async fn agent(args: &AgentArgs, words: &[OsString]) -> Result<bool> {
     for note in files.notes.iter().chain(notes.into_iter().flatten()) {
         say(&format!("note: {note}"));
     }
+    let learns = prepared.idle.learns;
     let options = Options {
         selection: Selection::default(),
         max_rows: usize::MAX,
@@ -103,7 +104,7 @@ async fn agent(args: &AgentArgs, words: &[OsString]) -> Result<bool> {
     }
     let keeper = Keeper::start(files.state, files.finished, files.place).context("no thread for the agent's state")?;
     let served = Arc::new(Served::new(keeper.published(), args.interval));
-    let mut book = Book::new(args, options, files.counters, engine.machine().cgroup_mount());
+    let mut book = Book::new(args, options, learns, files.counters, engine.machine().cgroup_mount());
     let server = Server::start(bound, served.clone())?;
     for address in server.addresses() {
         say(&format!("note: the counters are served at http://{address}/metrics"));
@@ -178,7 +179,7 @@ async fn count(
             },
             _ = tick.tick() => {
                 engine.seal((), |_| {})?;
-                book.look_for_ends(engine.border().seq, monotonic_ns());
+                book.look_for_ends(engine, monotonic_ns());
                 settle(engine, book, outside);
                 tell_systemd(&[NotifyState::Watchdog]);
                 engine.tidy(&Selection::default())?;

@@ -118,7 +118,7 @@ fn examine(roots: &Roots, gpus: &GpuOptions) -> Vec<Finding> {
         }
     }
 
-    energy::add_energy(&roots.sysfs, &topology, &mut add);
+    energy::add_energy(roots, &topology, &mut add);
 
     add_gpus(gpus, &mut add);
 

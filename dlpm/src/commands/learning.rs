@@ -1,8 +1,8 @@
 //! Learns the idle floor of this machine while it is measured.
 //!
 //! ```text
-//! let mut learning = Learning::start(&args.calibration, &args.roots.procfs);
-//! if let Some(floor) = learning.add(&ledger) { … }    // after each ledger
+//! let mut learning = Learning::start(&args.machine);
+//! if let Some(floor) = learning.as_mut().and_then(|learning| learning.add(&ledger)) { … }    // after each ledger
 //! ```
 
 use std::{
@@ -13,9 +13,10 @@ use std::{
 
 use crate::{
     attribution::{ledger::Ledger, quiet::Quiet},
+    cli::MachineArgs,
     log::date::date,
     sinks::terminal::say,
-    sources::calibration::{Calibration, LearnedFloor, MachineId},
+    sources::calibration::{Calibration, DEFAULT_PATH, LearnedFloor, MachineId},
 };
 
 /// What was learned, and what is about to be.
@@ -31,8 +32,14 @@ pub struct Learning {
 }
 
 impl Learning {
-    /// Goes on from what was learned of this machine before, beside its `calibration`.
-    pub fn start(calibration: &Path, procfs: &Path) -> Self {
+    /// Goes on from what was learned of this machine before, beside its calibration; `None` where another tree than this
+    /// machine's `/sys` is read: what that shows is not learned of this machine.
+    pub fn start(args: &MachineArgs) -> Option<Self> {
+        let is_own = args.roots.sysfs == Path::new("/sys") || args.calibration != Path::new(DEFAULT_PATH);
+        is_own.then(|| Self::beside(&args.calibration, &args.roots.procfs))
+    }
+
+    fn beside(calibration: &Path, procfs: &Path) -> Self {
         Self {
             quiet: Quiet::default(),
             floor: LearnedFloor::load(calibration, MachineId::read(procfs)),
@@ -117,7 +124,10 @@ mod tests {
 
     /// An interval of a second in which nothing ran, and the package drew so much.
     fn idle(seq: u64, package_w: u64) -> Ledger {
-        let mut interval = interval(seq, vec![zone("package-0", ZoneKind::Package, Ok(package_w * 1_000_000))]);
+        let mut interval = interval(
+            seq,
+            vec![zone("package-0", ZoneKind::Package, Ok(package_w * 1_000_000))],
+        );
         interval.usage.clear();
         for cpu in &mut interval.cpus {
             (cpu.busy_ns, cpu.idle_ns, cpu.lost_ns) = (0, cpu.interval_ns(), 0);
@@ -134,7 +144,7 @@ mod tests {
             let floor = Calibration::load(&path, &MachineId::read(procfs)).ok()?;
             Some((floor.is_learned(), floor.floors_mw["package-0/rest"]))
         };
-        let mut learning = Learning::start(&calibration, procfs);
+        let mut learning = Learning::beside(&calibration, procfs);
         for seq in 0..59 {
             assert!(learning.add(&idle(seq, 30)).is_none());
         }
@@ -143,10 +153,10 @@ mod tests {
         assert!(learning.add(&idle(60, 30)).is_none());
         drop(learning);
         assert_eq!(stored(), Some((true, 30_000)));
-        let mut learning = Learning::start(&calibration, procfs);
+        let mut learning = Learning::beside(&calibration, procfs);
         let lower = (0..120).filter(|&seq| learning.add(&idle(seq, if seq < 60 { 31 } else { 20 })).is_some());
-        // Each second of the lower minute is a lower minute itself.
-        assert_eq!(lower.count(), 60 - 6);
+        // After five of these seconds the mean is still above 30 W.
+        assert_eq!(lower.count(), 60 - 5);
         drop(learning);
         assert_eq!(stored(), Some((true, 20_000)));
         assert_eq!(fs::read_dir(folder.path().join("lib")).unwrap().count(), 1);
@@ -156,7 +166,7 @@ mod tests {
     fn a_floor_that_cannot_be_written_is_a_warning() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("lib"), "a file").unwrap();
-        let mut learning = Learning::start(&folder.path().join("lib/calibration.json"), Path::new("/proc"));
+        let mut learning = Learning::beside(&folder.path().join("lib/calibration.json"), Path::new("/proc"));
         for seq in 0..61 {
             learning.add(&idle(seq, 30));
         }

@@ -31,7 +31,7 @@ use crate::{
         tenants::{self, Tenants},
         topology::Topology,
     },
-    tenants::Tenant,
+    tenants::{Node, Tenant},
 };
 
 /// Whether a process of that tenant in the cgroup with that path is listed.
@@ -432,6 +432,14 @@ impl Machine {
     /// Where the tree of cgroups is mounted.
     pub fn cgroup_mount(&self) -> &Path {
         self.cgroups.mount_point()
+    }
+
+    /// A tenant has ended: what it held is nobody's from the next interval on.
+    pub fn forget_memory(&mut self, tenant: &Node) {
+        let tenants = &self.tenants;
+        if let Some(memory) = &mut self.tenant_memory {
+            memory.forget(|path| tenants.known(path).is_some_and(|known| known.node == *tenant));
+        }
     }
 
     /// The source of CPU time: hooks and identity.

@@ -150,6 +150,11 @@ impl TenantMemory {
             .collect()
     }
 
+    /// Forgets the directories that are gone.
+    pub fn forget(&mut self, is_gone: impl Fn(&str) -> bool) {
+        self.directories.retain(|path, _| !is_gone(path));
+    }
+
     /// Whether the memory of a process in the cgroup `path` is in a reading.
     pub fn covers(&self, path: &str) -> bool {
         let mut above = path;

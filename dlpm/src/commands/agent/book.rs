@@ -16,8 +16,13 @@ use crate::{
         scrapers::Scrapers,
         unobserved::Unobserved,
     },
-    attribution::{Options, attribute, energy_tree::Carries},
+    attribution::{
+        Options, attribute,
+        energy_tree::Carries,
+        ledger::{IdlePolicy, Ledger},
+    },
     cli::AgentArgs,
+    commands::learning::Learning,
     engine::Engine,
     interval::Interval,
     sinks::{agent::keeper::Keeper, terminal::say},
@@ -41,6 +46,9 @@ struct Going {
 pub struct Book {
     options: Options,
     carries: Carries,
+    learning: Option<Learning>,
+    /// Whether what is learned is the idle floor from then on.
+    learns: bool,
     counters: Counters,
     /// Counters of an earlier agent go on with the next interval.
     resumes: bool,
@@ -55,8 +63,8 @@ pub struct Book {
 }
 
 impl Book {
-    /// One that goes on with counters.
-    pub fn new(args: &AgentArgs, options: Options, counters: Counters, mount: &Path) -> Self {
+    /// One that goes on with counters. `learns`: see [`Idle::learns`](crate::commands::trace::idle::Idle).
+    pub fn new(args: &AgentArgs, options: Options, learns: bool, counters: Counters, mount: &Path) -> Self {
         let interval_ns = u64::try_from(args.interval.as_nanos()).unwrap_or(u64::MAX);
         let cap = usize::try_from(args.max_tenants).unwrap_or(usize::MAX);
         Self {
@@ -69,6 +77,8 @@ impl Book {
             },
             options,
             carries: Carries::default(),
+            learning: Learning::start(&args.machine),
+            learns,
             resumes: counters.intervals > 0,
             counters,
             admission: Admission::new(cap),
@@ -91,13 +101,16 @@ impl Book {
         self.scrapers.keep_for(args.keep_ended);
     }
 
-    /// Looks for tenants that are gone, while the interval `seq` is open.
-    pub fn look_for_ends(&mut self, seq: u64, now_ns: u64) {
+    /// Looks for tenants that are gone.
+    pub fn look_for_ends(&mut self, engine: &mut Engine<()>, now_ns: u64) {
+        let seq = engine.border().seq;
         let passed = Duration::from_nanos(now_ns.saturating_sub(self.looked_at_ns)).min(self.interval * 2);
         self.looked_at_ns = now_ns;
         let unix_ns = unix_ns();
-        let gone = self.places.gone(passed, now_ns).into_iter();
-        self.going.extend(gone.map(|node| Going { node, seq, unix_ns }));
+        for node in self.places.gone(passed, now_ns) {
+            engine.machine().forget_memory(&node);
+            self.going.push(Going { node, seq, unix_ns });
+        }
     }
 
     /// Counts one interval.
@@ -107,6 +120,7 @@ impl Book {
         }
         let ledger = attribute(&interval, &self.options, &self.carries);
         self.carries = self.carries.after(&ledger);
+        self.learn(&ledger);
         for (path, tenant) in engine.machine().new_tenants() {
             self.places.see(&tenant.node, Some(&path), interval.end_ns);
             self.counters.open(&tenant, interval.end_unix_ns, &mut self.admission);
@@ -140,6 +154,27 @@ impl Book {
             self.facts.late_intervals += 1;
         }
         self.facts.dropped = dropped(engine.machine().dropped());
+    }
+
+    /// The floor of a quiet minute makes the policy `separate` possible.
+    fn learn(&mut self, ledger: &Ledger) {
+        let Some(floor) = self.learning.as_mut().and_then(|learning| learning.add(ledger)) else {
+            return;
+        };
+        if !self.learns {
+            return;
+        }
+        if self.options.idle_policy != IdlePolicy::Separate {
+            say(&format!(
+                "note: a quiet minute ended on {}: from now on what the idle machine draws goes to the row idle (idle \
+                 policy separate)",
+                floor.date
+            ));
+        }
+        self.options.idle_policy = IdlePolicy::Separate;
+        let floors_mw = floor.floors_mw.iter().map(|(leaf, floor_mw)| (leaf.clone(), *floor_mw));
+        self.options.idle_floors_mw.extend(floors_mw);
+        self.facts.idle_policy = IdlePolicy::Separate;
     }
 
     /// Hands a snapshot on to the disk, and from there to whoever asks.

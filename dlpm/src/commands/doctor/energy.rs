@@ -1,10 +1,10 @@
 //! What `dlpm doctor` says of the meters: for each source whether it is there, whether it moves, what of it can be split
 //! and what is wrong with it; the same for each zone; and which of them a trace uses.
 
-use std::path::Path;
-
 use super::State;
 use crate::{
+    cli::Roots,
+    commands::trace::idle,
     interval::{ZoneKind, ZoneReading},
     sources::{
         energy::{
@@ -15,8 +15,8 @@ use crate::{
     },
 };
 
-pub(super) fn add_energy(sysfs: &Path, topology: &Topology, add: &mut impl FnMut(State, &str, String)) {
-    let survey = Survey::of(sysfs, EnergySource::Auto, topology);
+pub(super) fn add_energy(roots: &Roots, topology: &Topology, add: &mut impl FnMut(State, &str, String)) {
+    let survey = Survey::of(&roots.sysfs, EnergySource::Auto, topology);
     let mut splits = false;
     for (name, found, readings) in [
         ("powercap", survey.powercap(), &survey.of_powercap),
@@ -37,11 +37,24 @@ pub(super) fn add_energy(sysfs: &Path, topology: &Topology, add: &mut impl FnMut
         ),
     );
     match survey.choose(None, topology) {
-        Ok(found) => {
+        Ok(mut found) => {
             let state = if splits { State::Ok } else { State::Missing };
             add(state, "energy of a trace", found.choice);
             for problem in found.problems {
                 add(State::Missing, "energy of a trace", problem);
+            }
+            match idle::of_meter(&roots.procfs, &mut found.meter) {
+                None => {}
+                Some(Ok(known)) => add(State::Ok, "idle floor", known.note()),
+                Some(Err(error)) => add(
+                    State::Missing,
+                    "idle floor",
+                    format!(
+                        "is not known ({}), so that idle energy goes to whoever runs: run `dlpm calibrate` while the machine \
+                         is quiet; `dlpm agent` learns it in a quiet minute",
+                        idle::why(&error)
+                    ),
+                ),
             }
         }
         Err(error) => add(State::Missing, "energy of a trace", error.to_string()),

@@ -8,11 +8,14 @@ use std::{
 use anyhow::Result;
 
 use crate::{
-    attribution::{floors, gpus, ledger::IdlePolicy},
+    attribution::{
+        floors, gpus,
+        ledger::{IdlePolicy, Method},
+    },
     cli::{IdleChoice, MachineArgs},
     commands::calibrate,
     sources::{
-        calibration::{Calibration, CalibrationError, MachineId, learned_path},
+        calibration::{Calibration, CalibrationError, DEFAULT_PATH, MachineId, learned_path},
         energy::meter::Meter,
         gpu::Gpus,
     },
@@ -27,6 +30,9 @@ pub struct Idle {
     pub floors_mw: BTreeMap<String, u64>,
     /// What the user has to know of it, a sentence each.
     pub notes: Vec<String>,
+    /// Whether a floor that is learned from now on is to be used: there are meters, the policy was left to dlpm, and there
+    /// is no calibration.
+    pub learns: bool,
 }
 
 /// Leaves that are split by time or by use of a GPU, and can have a floor.
@@ -60,13 +66,8 @@ impl Leaves {
             // Half of the estimate is the power of the idle machine.
             estimated_mw.insert("machine/rest".to_owned(), estimate.idle_mw);
         }
-        let tree = calibrate::leaves(meter);
-        let by_time = tree.leaves.into_iter().filter(|leaf| !leaf.method.is_by_memory());
         Self {
-            measured: by_time
-                .map(|leaf| leaf.zone)
-                .filter(|zone| !estimated_mw.contains_key(zone))
-                .collect(),
+            measured: measured(meter),
             estimated_mw,
             of_gpus: gpus.uuids().map(gpus::zone_name).collect(),
         }
@@ -106,6 +107,7 @@ fn auto(args: &MachineArgs, leaves: Leaves) -> Idle {
                 policy: IdlePolicy::Separate,
                 floors_mw: leaves.estimated_mw,
                 notes: vec![ESTIMATED.to_owned()],
+                learns: false,
             },
         };
     }
@@ -125,6 +127,7 @@ fn auto(args: &MachineArgs, leaves: Leaves) -> Idle {
     let no_gpu_has_one = without.len() == leaves.of_gpus.len();
     let mut idle = Idle {
         policy: IdlePolicy::Separate,
+        learns: known.as_ref().map_or(true, |known| known.floor.is_learned()),
         ..Idle::default()
     };
     match known {
@@ -152,6 +155,20 @@ fn auto(args: &MachineArgs, leaves: Leaves) -> Idle {
 }
 
 const ESTIMATED: &str = "the idle floor is the estimate's idle watts; nothing measured it, and it goes to the row idle (idle policy separate)";
+
+/// The floor of what a meter measures, where a trace looks for it by itself; `None` where it measures nothing.
+pub fn of_meter(procfs: &Path, meter: &mut Meter) -> Option<Result<Known, CalibrationError>> {
+    let leaves = measured(meter);
+    let needed: Vec<&str> = leaves.iter().map(String::as_str).collect();
+    (!needed.is_empty()).then(|| known(Path::new(DEFAULT_PATH), procfs, &needed))
+}
+
+/// Leaves that have a floor, but for those of an estimate.
+fn measured(meter: &mut Meter) -> Vec<String> {
+    let leaves = calibrate::leaves(meter).leaves.into_iter();
+    let by_time = leaves.filter(|leaf| !leaf.method.is_by_memory() && leaf.method != Method::Estimate);
+    by_time.map(|leaf| leaf.zone).collect()
+}
 
 /// A floor that can be used.
 pub struct Known {
@@ -197,7 +214,9 @@ pub fn known(calibration: &Path, procfs: &Path, leaves: &[&str]) -> Result<Known
 impl Known {
     /// Where the floor is from, and what becomes of it.
     pub fn note(&self) -> String {
-        let Calibration { date, busy_permille, .. } = &self.floor;
+        let Calibration {
+            date, busy_permille, ..
+        } = &self.floor;
         let how = match self.floor.is_learned() {
             true => format!(
                 "was learned: this machine's quietest minute so far ended on {date}, with {}.{} % of CPU time busy",
@@ -224,12 +243,13 @@ fn proportional(why: &str) -> Idle {
     );
     Idle {
         notes: vec![note],
+        learns: true,
         ..Idle::default()
     }
 }
 
 /// The error without its remedy.
-fn why(error: &CalibrationError) -> String {
+pub fn why(error: &CalibrationError) -> String {
     match error {
         CalibrationError::Missing(path) => format!("{} is not there", path.display()),
         CalibrationError::Unreadable { path, cause } => format!("{} cannot be read: {cause}", path.display()),
@@ -242,10 +262,16 @@ fn why(error: &CalibrationError) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use clap::Parser as _;
 
     use super::*;
-    use crate::cli::{Cli, Command};
+    use crate::{
+        attribution::quiet::QuietMinute,
+        cli::{Cli, Command},
+        sources::calibration::LearnedFloor,
+    };
 
     fn args(calibration: &Path) -> MachineArgs {
         let words = ["dlpm", "trace", "--calibration"].map(str::to_owned);
@@ -311,6 +337,74 @@ mod tests {
             (IdlePolicy::Separate, floors(&[("machine/rest", 40_000)]))
         );
         assert!(notes.contains("nothing measured it"), "{notes}");
+    }
+
+    #[test]
+    fn what_was_learned_is_used_where_there_is_no_calibration() {
+        let folder = tempfile::tempdir().unwrap();
+        let args = args(&folder.path().join("calibration.json"));
+        let machine = MachineId::read(&args.roots.procfs);
+        let learn = |machine: &MachineId, floors: &[(&str, u64)]| {
+            let mut floor = LearnedFloor::load(&args.calibration, machine.clone());
+            let minute = QuietMinute {
+                length_ns: 60_000_000_000,
+                end_unix_ns: 0,
+                busy_permille: 13,
+                roots_mw: BTreeMap::new(),
+                floors_mw: floors.iter().map(|(zone, mw)| ((*zone).to_owned(), *mw)).collect(),
+                leaves: floors.iter().map(|(zone, _)| (*zone).to_owned()).collect(),
+            };
+            let path = floor.path().to_owned();
+            floor
+                .take(&minute, || "2026-02-03".to_owned())
+                .unwrap()
+                .store(&path)
+                .unwrap();
+        };
+        let auto = || {
+            let idle = auto(&args, leaves(&["package-0/rest"], &[], None));
+            (idle.policy, idle.learns, idle.notes.join("\n"))
+        };
+        learn(&machine, &[("package-0/rest", 5)]);
+        let (policy, learns, notes) = auto();
+        assert_eq!((policy, learns), (IdlePolicy::Separate, true));
+        for says in [
+            "was learned",
+            "2026-02-03",
+            "1.3 % of CPU time busy",
+            "learned-floor.json",
+        ] {
+            assert!(notes.contains(says), "{says} in {notes}");
+        }
+        let named = separate(&args, leaves(&["package-0/rest"], &[], None)).unwrap();
+        assert_eq!(named.floors_mw["package-0/rest"], 5);
+        // A calibration comes first, if it is one of these zones.
+        let mut calibration = Calibration::new(machine.clone(), "2026-01-01".to_owned(), 60_000_000_000, 1);
+        calibration.floors_mw = [("package-1/rest".to_owned(), 7)].into();
+        calibration.store(&args.calibration).unwrap();
+        let (_, learns, notes) = auto();
+        assert!(learns && notes.contains("was learned"), "{notes}");
+        assert!(
+            notes.contains("calibration.json has no floor of package-0/rest"),
+            "{notes}"
+        );
+        calibration.floors_mw = [("package-0/rest".to_owned(), 7)].into();
+        calibration.store(&args.calibration).unwrap();
+        let (policy, learns, notes) = auto();
+        assert_eq!((policy, learns), (IdlePolicy::Separate, false));
+        assert!(notes.contains("was measured on 2026-01-01"), "{notes}");
+        // What was learned of another machine, or of other zones, is not used.
+        fs::remove_file(&args.calibration).unwrap();
+        let other = MachineId {
+            machine_id: Some("another".to_owned()),
+            cpu_model: Some("another".to_owned()),
+        };
+        learn(&other, &[("package-0/rest", 5)]);
+        assert_eq!(auto().0, IdlePolicy::Proportional);
+        learn(&machine, &[("package-1/rest", 5)]);
+        let (policy, learns, notes) = auto();
+        assert_eq!((policy, learns), (IdlePolicy::Proportional, true));
+        assert!(notes.contains("calibration.json is not there"), "{notes}");
     }
 
     #[test]

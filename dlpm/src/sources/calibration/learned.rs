@@ -92,7 +92,9 @@ mod tests {
 
     /// A minute of a machine that has these leaves, of which those with a power were quiet.
     fn minute(leaves: &[(&str, Option<u64>)]) -> QuietMinute {
-        let quiet = leaves.iter().filter_map(|(leaf, mw)| Some(((*leaf).to_owned(), (*mw)?)));
+        let quiet = leaves
+            .iter()
+            .filter_map(|(leaf, mw)| Some(((*leaf).to_owned(), (*mw)?)));
         QuietMinute {
             length_ns: 60_000_000_000,
             end_unix_ns: 0,
@@ -107,7 +109,9 @@ mod tests {
     fn taken(minutes: &[&[(&str, Option<u64>)]]) -> (Vec<bool>, Vec<(String, u64)>) {
         let folder = tempfile::tempdir().unwrap();
         let mut floor = LearnedFloor::load(&folder.path().join("calibration.json"), machine("1"));
-        let taken = minutes.iter().map(|leaves| floor.take(&minute(leaves), || "d".to_owned()).is_some());
+        let taken = minutes
+            .iter()
+            .map(|leaves| floor.take(&minute(leaves), || "d".to_owned()).is_some());
         let taken = taken.collect();
         let lowest = floor.lowest().unwrap();
         assert!(lowest.is_learned());
@@ -165,7 +169,11 @@ mod tests {
         let path = floor.path().to_owned();
         assert_eq!(path, folder.path().join("lib/learned-floor.json"));
         let low = minute(&[("core", Some(9))]);
-        floor.take(&low, || "2026-01-01".to_owned()).unwrap().store(&path).unwrap();
+        floor
+            .take(&low, || "2026-01-01".to_owned())
+            .unwrap()
+            .store(&path)
+            .unwrap();
         let mut again = LearnedFloor::load(&calibration, machine("1"));
         assert_eq!(again.lowest(), floor.lowest());
         assert!(again.take(&low, String::new).is_none(), "as low is not lower");
