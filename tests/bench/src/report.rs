@@ -461,6 +461,7 @@ impl Generator {
                 total_bytes: 64_000_000_000,
                 available_bytes: 30_000_000_000,
                 used_bytes: 28_000_000_000,
+                free_bytes: None,
             }),
             zones: self.zones(),
             gpus: Vec::new(),

@@ -141,7 +141,7 @@ mod tests {
         fs::remove_dir_all(tree.path().join("system.slice/slurmstepd.scope/job_7/step_0")).unwrap();
         assert_eq!(places.gone(SECOND, 1), []);
         fs::remove_dir(tree.path().join("system.slice/a.service")).unwrap();
-        assert_eq!(places.gone(SECOND, 2), [unit.clone()]);
+        assert_eq!(places.gone(SECOND, 2), std::slice::from_ref(&unit));
         assert!(!places.has(&unit) && places.has(&job));
         fs::remove_dir(tree.path().join("system.slice/slurmstepd.scope/job_7")).unwrap();
         assert_eq!(places.gone(SECOND, 3), [job]);
