@@ -8,6 +8,7 @@ use std::{fs, path::PathBuf};
 use anyhow::{Context, Result};
 
 pub mod accuracy;
+pub mod agent;
 pub mod gpu;
 pub mod interval;
 pub mod log;

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
-use dlpm_bench::{Programs, accuracy, gpu, interval, model, overhead, report, sleepers, start};
+use dlpm_bench::{Programs, accuracy, agent, gpu, interval, model, overhead, report, sleepers, start};
 use dlpm_tests::{hostile, kernel};
 
 #[derive(Debug, Parser)]
@@ -60,6 +60,8 @@ enum Benchmark {
         #[arg(value_parser = ["plain", "rotated"])]
         files: String,
     },
+    /// What the agent costs with many tenants, beside a scanner of /proc and node_exporter, and a simulated week of it
+    Agent(AgentArgs),
     /// Reading a model of 100 MB beside reading and hashing its bytes
     Model(ModelArgs),
     /// Mutated folders through every reader: no panic, no hang, bounded memory, nothing that controls a terminal
@@ -193,6 +195,25 @@ struct ReportArgs {
 }
 
 #[derive(Debug, Args)]
+struct AgentArgs {
+    /// Alternating rounds
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = at_least_one)]
+    rounds: usize,
+    /// Tenants with a cgroup each
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1900))]
+    tenants: u32,
+    /// Sleeping processes in them, and five times as many
+    #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    sleepers: u32,
+    /// Seconds of each measurement
+    #[arg(long, value_name = "S", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
+    seconds: u64,
+    /// Tenants of the simulated week
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    week: u64,
+}
+
+#[derive(Debug, Args)]
 struct ModelArgs {
     /// Alternating rounds
     #[arg(long, value_name = "N", default_value_t = 15, value_parser = at_least_one)]
@@ -321,6 +342,19 @@ fn run(cli: Cli) -> Result<bool> {
                 beside: args.beside,
             };
             let within = start::run(&programs.dlpm, &options)?;
+            if !within {
+                eprintln!("error: a bound is exceeded, or could not be judged");
+            }
+            Ok(within)
+        }
+        Benchmark::Agent(args) => {
+            let options = agent::Options {
+                rounds: args.rounds,
+                tenants: args.tenants,
+                sleepers: args.sleepers,
+                seconds: args.seconds,
+            };
+            let within = agent::week(args.week)? & agent::run(&programs, &options)?;
             if !within {
                 eprintln!("error: a bound is exceeded, or could not be judged");
             }
