@@ -457,7 +457,6 @@ impl Generator {
                 .collect(),
             memory: memory.into_iter().collect(),
             machine_memory: Some(MachineMemory {
-                free_bytes: None,
                 total_bytes: 64_000_000_000,
                 available_bytes: 30_000_000_000,
                 used_bytes: 28_000_000_000,
