@@ -295,6 +295,11 @@ impl Running {
         self.child.id()
     }
 
+    /// What it has said on standard error by now.
+    pub fn said(&self) -> String {
+        self.stderr.so_far()
+    }
+
     /// Writes to its standard input.
     pub fn say(&mut self, text: &str) {
         self.child.stdin.as_mut().unwrap().write_all(text.as_bytes()).unwrap();

@@ -2,7 +2,13 @@
 //! `contrib`.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
-use std::{collections::BTreeSet, fs, process::Command, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    fs,
+    net::{SocketAddr, TcpStream},
+    process::Command,
+    sync::Arc,
+};
 
 use dlpm::{
     agent::{
@@ -17,9 +23,17 @@ use dlpm::{
     tenants::{Kind, Label, Tenant},
 };
 use dlpm_tests::{
-    monitors::{contrib, program, promtool, run},
-    require_monitors,
+    agent::agent,
+    cgroup::Cgroup,
+    command::Running,
+    monitors::{Prometheus, contrib, program, promtool, run},
+    powercap::{Powercap, node},
+    require_dlpm, require_monitors,
+    tenant::Tenant as Process,
+    tenant_program,
+    web::{Answer, PATIENCE, wait_for},
 };
+use serde_json::{Value, json};
 
 /// Everything that can be in a snapshot: every kind, every label, names of all sorts, numbers of all sizes.
 fn snapshot() -> Snapshot {
@@ -184,4 +198,149 @@ fn every_rule_has_a_test() {
         "{:?}",
         alerts.symmetric_difference(&tested)
     );
+}
+
+const CONTAINER: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+const POD: &str = "11111111_2222_3333_4444_555555555555";
+
+/// Where a running agent serves.
+fn address(running: &mut Running) -> SocketAddr {
+    running.wait_for_message("/metrics");
+    let said = running.said();
+    let address = said.split("http://").nth(1).unwrap().split('/').next().unwrap();
+    address.parse().unwrap()
+}
+
+fn scrape(address: SocketAddr, accept: &str) -> Vec<u8> {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let answer = Answer::over(stream, "GET", "/metrics", &[&format!("Accept: {accept}")]).unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.body
+}
+
+/// Cgroups inside each other; the deepest is the last.
+fn nested(above: &Cgroup, path: &str) -> Vec<Cgroup> {
+    let mut made: Vec<Cgroup> = Vec::new();
+    for name in path.split('/') {
+        let next = made.last().unwrap_or(above).create_inside(name);
+        made.push(next);
+    }
+    made
+}
+
+/// All expressions of the dashboard, and the query of its variable.
+fn dashboard() -> Vec<String> {
+    let text = fs::read_to_string(contrib("grafana/dlpm-tenants.json")).unwrap();
+    let dashboard: Value = serde_json::from_str(&text).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap().iter();
+    let targets = panels.flat_map(|panel| panel["targets"].as_array().unwrap());
+    let queries = targets.map(|target| target["expr"].as_str().unwrap().to_owned());
+    let filled = |query: String| {
+        query
+            .replace("$instance", ".*")
+            .replace("$__rate_interval", "20s")
+            .replace("$__range", "10m")
+    };
+    let queries: Vec<String> = queries.map(filled).collect();
+    assert!(
+        queries.len() > 15 && queries.iter().all(|query| !query.contains('$')),
+        "{queries:?}"
+    );
+    queries
+}
+
+#[test]
+fn a_real_prometheus_has_what_the_dashboard_asks_for() {
+    require_dlpm!();
+    require_monitors!();
+    // A job and a container of a pod, whose name is in the bundle of its runtime.
+    let above = Cgroup::create("dashboard");
+    let job = nested(&above, "slurmstepd.scope/job_4711/step_0/user/task_0");
+    let pod = nested(
+        &above,
+        &format!("kubepods.slice/kubepods-pod{POD}.slice/cri-containerd-{CONTAINER}.scope"),
+    );
+    let rootfs = tempfile::tempdir().unwrap();
+    let bundle = format!("run/containerd/io.containerd.runtime.v2.task/k8s.io/{CONTAINER}");
+    let bundle = rootfs.path().join(bundle);
+    fs::create_dir_all(&bundle).unwrap();
+    let annotations = json!({"annotations": {
+        "io.kubernetes.cri.container-name": "worker", "io.kubernetes.cri.container-type": "container",
+        "io.kubernetes.cri.sandbox-name": "trainer-0", "io.kubernetes.cri.sandbox-namespace": "ml"}});
+    fs::write(bundle.join("config.json"), annotations.to_string()).unwrap();
+    let processes = [&job, &pod].map(|cgroups| {
+        let process = Process::named(tenant_program!(), "tenant", None, None);
+        cgroups.last().unwrap().add(process.pid());
+        process
+    });
+
+    let tree = Powercap::start(node());
+    let state = tempfile::tempdir().unwrap();
+    let mut running = agent(&tree, state.path()).arg("--rootfs").arg(rootfs.path()).start();
+    let address = address(&mut running);
+    let prometheus = Prometheus::start(address);
+    let is_there = |query: &str| (!prometheus.query(query).is_empty()).then_some(());
+    for of_tenant in [
+        "slurm_job_id=\"4711\"",
+        "pod_name=\"trainer-0\",pod_namespace=\"ml\",container_name=\"worker\"",
+    ] {
+        let query = format!("increase(dlpm_tenant_energy_joules_total{{{of_tenant}}}[1m]) > 0");
+        wait_for(&query, || is_there(&query));
+    }
+
+    for query in dashboard() {
+        wait_for(&query, || is_there(&query));
+    }
+    assert!(
+        is_there("dlpm_agent_info").is_some(),
+        "the variable of the dashboard lists its instances"
+    );
+
+    // The queries of the rules, whichever of them Prometheus has evaluated by now.
+    let rules = prometheus.api("/api/v1/rules");
+    let groups = rules["data"]["groups"].as_array().unwrap().iter();
+    let rules: Vec<&Value> = groups.flat_map(|group| group["rules"].as_array().unwrap()).collect();
+    assert!(rules.len() > 12, "{rules:?}");
+    for rule in &rules {
+        assert_ne!(rule["health"], "err", "{rule}");
+        let query = rule["query"].as_str().unwrap();
+        if rule["type"] == "recording" {
+            // One needs the result of another one, which comes after the next evaluation.
+            wait_for(query, || is_there(query));
+        } else {
+            assert_eq!(
+                prometheus.query(query),
+                [] as [Value; 0],
+                "{query} would raise an alert"
+            );
+        }
+    }
+
+    // In every scrape the sums match; to the last digit in the text, and to that of a float here.
+    let differs = "count_over_time((dlpm_agent_energy_difference_joules != 0)[10m:1s])";
+    assert!(is_there(differs).is_none(), "{:?}", prometheus.query(differs));
+    let sums = "sum by (device) (dlpm_tenant_energy_joules_total) + sum by (device) (dlpm_row_energy_joules_total) \
+                - sum by (device) (dlpm_node_energy_joules_total)";
+    let differences = prometheus.query(sums);
+    assert!(differences.len() > 1, "{differences:?}");
+    for difference in differences {
+        let value: f64 = difference["value"][1].as_str().unwrap().parse().unwrap();
+        assert!(value.abs() < 1e-5, "{difference}");
+    }
+
+    // What it really serves is accepted as well.
+    let open = scrape(address, "application/openmetrics-text;version=1.0.0");
+    assert_eq!(parsed(STRICT, &open), samples(&open));
+    let text = scrape(address, "text/plain");
+    assert_eq!(parsed(OLDER, &text), samples(&text));
+    assert_eq!(run(&mut promtool(&["check", "metrics"]), &text), "");
+    drop(prometheus);
+    running.end_with(libc::SIGTERM).exited(0);
+    drop(processes);
+    for cgroups in [job, pod] {
+        cgroups.last().unwrap().wait_until_empty();
+        // The deepest goes first.
+        cgroups.into_iter().rev().for_each(drop);
+    }
 }
