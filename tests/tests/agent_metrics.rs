@@ -169,6 +169,27 @@ fn rules_and_alerts_are_tested() {
     run(promtool(&["check", "config", "scrape.yml"]).current_dir(folder), b"");
 }
 
+#[test]
+fn every_series_is_documented() {
+    let documented = include_str!("../../docs/monitoring.md");
+    let text = String::from_utf8(render(&snapshot(), Format::Text, "1.2.3")).unwrap();
+    let names = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    let names: BTreeSet<&str> = names.filter_map(|line| line.split(' ').next()).collect();
+    assert!(names.len() > 30, "{names:?}");
+    for name in &names {
+        assert!(documented.contains(&format!("`{name}`")), "{name}");
+    }
+    // And nothing is documented that is not there.
+    let words = documented
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|word| word.starts_with("dlpm_"));
+    for word in words {
+        assert!(names.contains(word), "{word}");
+    }
+}
+
 /// The values of a key in a YAML file, where it begins an item or stands alone.
 fn values(name: &str, key: &str) -> BTreeSet<String> {
     let text = fs::read_to_string(contrib(name)).unwrap();

@@ -546,7 +546,7 @@ fn who_says_one_byte_after_another_is_cut_off() {
     slow.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
     let request = b"GET /metrics HTTP/1.1\r\nX: ".iter().chain(std::iter::repeat(&b'a'));
     for byte in request {
-        if slow.write_all(&[*byte]).is_err() || matches!(slow.read(&mut [0]), Ok(_)) {
+        if slow.write_all(&[*byte]).is_err() || slow.read(&mut [0]).is_ok() {
             break;
         }
     }
