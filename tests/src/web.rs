@@ -14,7 +14,7 @@ use std::{
 
 use dlpm::web::{Answers, Bound, Format, Server, Status, WebConfig};
 
-use crate::command::program;
+use crate::command::{Running, program};
 
 /// Longest wait for an event, on a machine however busy.
 pub const PATIENCE: Duration = Duration::from_secs(120);
@@ -126,6 +126,15 @@ impl Served {
             .unwrap();
         line.split_whitespace().skip(1).map(str::to_owned).collect()
     }
+}
+
+/// Where a running agent serves.
+#[track_caller]
+pub fn served_at(agent: &mut Running) -> SocketAddr {
+    agent.wait_for_message("/metrics");
+    let said = agent.said();
+    let address = said.split("http://").nth(1).unwrap().split('/').next().unwrap();
+    address.parse().unwrap()
 }
 
 /// Waits until something is there.

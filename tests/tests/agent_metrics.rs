@@ -25,13 +25,12 @@ use dlpm::{
 use dlpm_tests::{
     agent::agent,
     cgroup::Cgroup,
-    command::Running,
     monitors::{Prometheus, contrib, program, promtool, run},
     powercap::{Powercap, node},
     require_dlpm, require_monitors,
     tenant::Tenant as Process,
     tenant_program,
-    web::{Answer, PATIENCE, wait_for},
+    web::{Answer, PATIENCE, served_at, wait_for},
 };
 use serde_json::{Value, json};
 
@@ -224,14 +223,6 @@ fn every_rule_has_a_test() {
 const CONTAINER: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 const POD: &str = "11111111_2222_3333_4444_555555555555";
 
-/// Where a running agent serves.
-fn address(running: &mut Running) -> SocketAddr {
-    running.wait_for_message("/metrics");
-    let said = running.said();
-    let address = said.split("http://").nth(1).unwrap().split('/').next().unwrap();
-    address.parse().unwrap()
-}
-
 fn scrape(address: SocketAddr, accept: &str) -> Vec<u8> {
     let stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -299,7 +290,7 @@ fn a_real_prometheus_has_what_the_dashboard_asks_for() {
     let tree = Powercap::start(node());
     let state = tempfile::tempdir().unwrap();
     let mut running = agent(&tree, state.path()).arg("--rootfs").arg(rootfs.path()).start();
-    let address = address(&mut running);
+    let address = served_at(&mut running);
     let prometheus = Prometheus::start(address);
     let is_there = |query: &str| (!prometheus.query(query).is_empty()).then_some(());
     for of_tenant in [

@@ -4,7 +4,7 @@
 use std::{
     fs,
     io::{Read, Write},
-    net::TcpStream,
+    net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -16,9 +16,10 @@ use std::{
 
 use dlpm::web::{Bound, Status, WebConfig};
 use dlpm_tests::{
-    command::Dlpm,
+    command::{Dlpm, Running},
+    powercap::{Powercap, node},
     require_dlpm,
-    web::{Answer, Served, wait_for},
+    web::{Answer, Served, served_at, wait_for},
 };
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use rustls::{
@@ -582,4 +583,104 @@ fn wrong_passwords_delay_no_scraper_that_is_known() {
         }
         stop.store(true, Ordering::Relaxed);
     });
+}
+
+/// A real agent in intervals of half a second, and where it serves.
+fn agent(tree: &Powercap, state: &Path) -> (Running, SocketAddr) {
+    let mut running = Dlpm::new(["agent", "--interval", "500ms", "--listen", "127.0.0.1:0", "--sysfs"])
+        .arg(tree.sysfs())
+        .arg("--state-dir")
+        .arg(state)
+        .start();
+    let address = served_at(&mut running);
+    (running, address)
+}
+
+/// The network process of an agent: its child.
+fn network_process(agent: u32) -> u32 {
+    let processes = fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let is_child = |pid: &u32| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        status.contains(&format!("PPid:\t{agent}\n"))
+    };
+    processes.filter_map(|name| name.parse().ok()).find(is_child).unwrap()
+}
+
+#[test]
+fn the_network_process_ends_with_the_agent() {
+    require_dlpm!();
+    let tree = Powercap::start(node());
+    for signal in [libc::SIGKILL, libc::SIGTERM] {
+        let state = tempfile::tempdir().unwrap();
+        let (running, address) = agent(&tree, state.path());
+        let network = network_process(running.pid());
+        running.signal(signal);
+        drop(running.wait());
+        let is_gone = || (!Path::new(&format!("/proc/{network}")).exists()).then_some(());
+        wait_for("the end of the network process", is_gone);
+        assert!(TcpStream::connect(address).is_err(), "nobody listens any more");
+    }
+}
+
+/// The value of a series without labels.
+fn value(address: SocketAddr, series: &str) -> f64 {
+    let answer = Answer::over(TcpStream::connect(address).unwrap(), "GET", "/metrics", &[]).unwrap();
+    let text = answer.text();
+    let line = text
+        .lines()
+        .find(|line| line.starts_with(&format!("{series} ")))
+        .unwrap();
+    line.rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn an_attack_delays_no_seal() {
+    require_dlpm!();
+    let tree = Powercap::start(node());
+    let state = tempfile::tempdir().unwrap();
+    let (running, address) = agent(&tree, state.path());
+    let counts = || {
+        let of = |series| value(address, series);
+        (of("dlpm_agent_intervals_total"), of("dlpm_agent_late_intervals_total"))
+    };
+    wait_for("a first interval", || (counts().0 > 1.0).then_some(()));
+    // In as many intervals: how many of them were late.
+    let late_in = |intervals: f64| {
+        let before = counts();
+        let after = wait_for("intervals", || {
+            Some(counts()).filter(|now| now.0 >= before.0 + intervals)
+        });
+        after.1 - before.1
+    };
+    let quiet = late_in(10.0);
+    let stop = AtomicBool::new(false);
+    let attacked = thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut open = Vec::new();
+            while !stop.load(Ordering::Relaxed) {
+                for request in [&b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"[..], b"\x16\x03\x01", b"x"] {
+                    let Ok(mut stream) = TcpStream::connect(address) else {
+                        continue;
+                    };
+                    let _ = stream.write_all(request);
+                    open.push(stream);
+                }
+                if open.len() > 300 {
+                    open.drain(..100);
+                }
+            }
+        });
+        let late = late_in(10.0);
+        stop.store(true, Ordering::Relaxed);
+        late
+    });
+    // Other processes of this machine may delay a few of them.
+    assert!(
+        attacked <= quiet + 2.0,
+        "{quiet} late intervals of 10 in peace, {attacked} in the attack"
+    );
+    assert!(value(address, "dlpm_agent_web_restarts_total") == 0.0);
+    running.end_with(libc::SIGTERM).exited(0);
 }
