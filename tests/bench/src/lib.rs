@@ -14,6 +14,8 @@ pub mod interval;
 pub mod log;
 pub mod model;
 pub mod overhead;
+pub mod pace;
+pub mod race;
 pub mod report;
 pub mod sleepers;
 pub mod start;

@@ -8,7 +8,9 @@ use std::{
 
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
-use dlpm_bench::{Programs, accuracy, agent, gpu, interval, model, overhead, report, sleepers, start};
+use dlpm_bench::{
+    Programs, accuracy, agent, gpu, interval, model, overhead, pace, race, report, sleepers, start,
+};
 use dlpm_tests::{hostile, kernel};
 
 #[derive(Debug, Parser)]
@@ -33,6 +35,10 @@ enum Benchmark {
     Gpu(GpuArgs),
     /// Cost of a context switch in the kernel and of a ping-pong, beside other tools
     Overhead(OverheadArgs),
+    /// What turning idle CPUs saves and costs, compared with interrupting them
+    Pace(PaceArgs),
+    /// Intervals that end while a CPU leaves idle: whether each is exact
+    Race(RaceArgs),
     /// The time and memory of a start, beside bpftrace and perf
     Start(StartArgs),
     /// `dlpm report` on a day of samples, against Python's json reading the same lines
@@ -162,6 +168,26 @@ struct OverheadArgs {
     /// The eBPF object that dlpm is measured against
     #[arg(long, value_name = "PATH", hide = true)]
     yardsticks: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct PaceArgs {
+    /// Alternating rounds
+    #[arg(long, value_name = "N", default_value_t = 7, value_parser = at_least_one)]
+    rounds: usize,
+    /// Intervals in each measurement
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    intervals: u32,
+    /// Length of an interval in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    length: u64,
+}
+
+#[derive(Debug, Args)]
+struct RaceArgs {
+    /// Intervals
+    #[arg(long, value_name = "N", default_value_t = 10_000_000, value_parser = clap::value_parser!(u64).range(1_000..))]
+    intervals: u64,
 }
 
 #[derive(Debug, Args)]
@@ -333,6 +359,24 @@ fn run(cli: Cli) -> Result<bool> {
             let within = overhead::run(&programs, &options)?;
             if !within {
                 eprintln!("error: a bound is exceeded, or could not be judged");
+            }
+            Ok(within)
+        }
+        Benchmark::Pace(args) => {
+            let within = pace::run(pace::Options {
+                rounds: args.rounds,
+                intervals: args.intervals,
+                length: Duration::from_millis(args.length),
+            })?;
+            if !within {
+                eprintln!("error: idle CPUs are interrupted");
+            }
+            Ok(within)
+        }
+        Benchmark::Race(args) => {
+            let within = race::run(args.intervals)?;
+            if !within {
+                eprintln!("error: an interval was not exact, or too few races were met to tell");
             }
             Ok(within)
         }

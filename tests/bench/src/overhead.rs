@@ -70,6 +70,7 @@ pub fn run(programs: &Programs, options: &Options) -> Result<bool> {
         Contender::Yardstick("clock"),
         Contender::Yardstick("floor"),
         Contender::Programs { siblings: false },
+        Contender::Interrupting,
     ];
     if cpus::online().len() > 1 {
         contenders.push(Contender::Programs { siblings: true });

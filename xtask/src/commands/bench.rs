@@ -38,6 +38,12 @@ enum Name {
     /// Cost of a context switch in the kernel and of a ping-pong, compared with bpftrace, libbpf-tools and psutil; fails beyond
     /// a third of bpftrace's, or 1.25 times that of the bare helper calls
     Overhead,
+    /// Interrupts of an idle CPU and the time of a seal, where idle CPUs are turned, compared with interrupting them; fails above
+    /// half of the interrupts
+    Pace,
+    /// 10 million intervals that end while a CPU leaves idle; fails where one is not exact, below one race in 1,000 intervals,
+    /// and where it does not fail without the barrier
+    Race,
     /// The time and memory of a start, compared with bpftrace and perf; fails above 40 MiB, or 2.5 times bpftrace's CPU time
     Start,
     /// The agent with 1,000 tenants, compared with a scanner of /proc and node_exporter, and a simulated week; fails above 0.2 %
@@ -60,6 +66,8 @@ impl Name {
             Self::Accuracy => "accuracy",
             Self::Gpu => "gpu",
             Self::Overhead => "overhead",
+            Self::Pace => "pace",
+            Self::Race => "race",
             Self::Start => "start",
             Self::Agent => "agent",
             Self::Model => "model",

@@ -17,7 +17,7 @@ use aya::{
     Btf, Ebpf, EbpfLoader,
     programs::{BtfTracePoint, loaded_programs},
 };
-use dlpm::sources::cpu_time::{Config, CpuTime};
+use dlpm::sources::cpu_time::{Config, CpuTime, Pace};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::traced::Traced;
@@ -51,6 +51,8 @@ pub enum Contender {
         /// With siblings.
         siblings: bool,
     },
+    /// The same without what turns idle CPUs.
+    Interrupting,
     /// `dlpm trace` in intervals of 1 s.
     Trace(PathBuf),
     /// bpftrace, see [`BPFTRACE`].
@@ -71,6 +73,7 @@ impl Contender {
             Self::Yardstick(name) => format!("{name} program"),
             Self::Programs { siblings: false } => "dlpm's `on_switch`".to_owned(),
             Self::Programs { siblings: true } => "dlpm's `on_switch`, SMT siblings".to_owned(),
+            Self::Interrupting => "dlpm's `on_switch`, idle CPUs are interrupted".to_owned(),
             Self::Trace(program) => format!("`{} trace`", program.file_name().unwrap_or_default().display()),
             Self::Bpftrace => "bpftrace, sum of ns per pid".to_owned(),
             Self::Cpudist => "libbpf-tools `cpudist -P`".to_owned(),
@@ -107,6 +110,13 @@ impl Contender {
                 if *siblings {
                     config.siblings = vec![(0, 1)];
                 }
+                (Holder::Programs(Box::new(CpuTime::start(&config)?)), None)
+            }
+            Self::Interrupting => {
+                let config = Config {
+                    pace: Pace::Interrupt,
+                    ..Config::default()
+                };
                 (Holder::Programs(Box::new(CpuTime::start(&config)?)), None)
             }
             Self::Trace(program) => {
