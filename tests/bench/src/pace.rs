@@ -146,22 +146,25 @@ fn switch_ns(cpu: u32, options: Options) -> Result<f64> {
                 thread::sleep(Duration::from_micros(50));
             }
         });
-        let runs = || {
-            let newest = loaded_programs()
-                .flatten()
-                .filter(|info| info.name_as_str() == Some(programs::ON_SWITCH_OF_ONE))
-                .max_by_key(|info| info.id());
-            let info = newest.context("the program is not loaded")?;
-            let ns = u64::try_from(info.run_time().as_nanos())?;
-            anyhow::Ok((ns, info.run_count()))
-        };
-        let before = runs()?;
+        let before = runs();
         thread::sleep(options.length * options.intervals);
         let after = runs();
         stop.store(true, Ordering::Relaxed);
-        let after = after?;
+        let (before, after) = (before?, after?);
         Ok(float(after.0 - before.0) / float(after.1 - before.1))
     })
+}
+
+/// Nanoseconds in runs of the program at the switch, and runs: of the last one that was loaded.
+fn runs() -> Result<(u64, u64)> {
+    // The kernel keeps 15 bytes of a name.
+    let name = programs::ON_SWITCH_OF_ONE.get(..15);
+    let newest = loaded_programs()
+        .flatten()
+        .filter(|info| info.name_as_str() == name)
+        .max_by_key(|info| info.id());
+    let info = newest.context("the program is not loaded")?;
+    Ok((u64::try_from(info.run_time().as_nanos())?, info.run_count()))
 }
 
 /// Function call interrupts that a CPU has had: the row `CAL`, with a column for each CPU that is online.
