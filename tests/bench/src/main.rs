@@ -8,9 +8,7 @@ use std::{
 
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
-use dlpm_bench::{
-    Programs, accuracy, agent, gpu, interval, model, overhead, pace, race, report, sleepers, start,
-};
+use dlpm_bench::{Programs, accuracy, agent, gpu, interval, model, overhead, pace, race, report, sleepers, start};
 use dlpm_tests::{hostile, kernel};
 
 #[derive(Debug, Parser)]
