@@ -1,7 +1,7 @@
 //! The agent on the real kernel: what it counts adds up to the meter, over ends, kills and restarts.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
-use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt, path::Path, thread, time::Duration};
+use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt, path::Path, process, thread, time::Duration};
 
 use dlpm_tests::{
     agent::{ByDevice, Kept, agent, energy_of, finished, wait_for, wait_for_intervals},
@@ -30,7 +30,8 @@ struct Container {
 
 impl Container {
     fn start(above: &Cgroup, number: u32) -> Self {
-        let id = format!("{number:064x}");
+        // Of this run alone: what an earlier one left must not be taken for it.
+        let id = format!("{:032x}{number:032x}", process::id());
         let cgroup = above.create_inside(&format!("docker-{id}.scope"));
         let process = Tenant::named(tenant_program!(), "tenant", None, None);
         cgroup.add(process.pid());
@@ -282,7 +283,7 @@ fn what_is_configured_is_checked_and_read_again() {
 fn a_full_disk_loses_nothing() {
     require_dlpm!();
     let tree = Powercap::start(node());
-    let disk = dlpm_tests::disk::SmallDisk::mount(256);
+    let disk = dlpm_tests::disk::SmallDisk::mount(4096);
     fs::set_permissions(disk.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let above = Cgroup::create("agent-disk");
     let mut running = agent(&tree, disk.path()).start();

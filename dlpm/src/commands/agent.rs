@@ -103,7 +103,7 @@ async fn agent(args: &AgentArgs, words: &[OsString]) -> Result<bool> {
         ));
     }
     let keeper = Keeper::start(files.state, files.finished, files.place).context("no thread for the agent's state")?;
-    let served = Arc::new(Served::new(keeper.published(), args.interval));
+    let served = Arc::new(Served::new(keeper.slot(), args.interval));
     let mut book = Book::new(args, options, learns, files.counters, engine.machine().cgroup_mount());
     let server = Server::start(bound, served.clone())?;
     for address in server.addresses() {

@@ -6,11 +6,8 @@ use std::{
 };
 
 use crate::{
-    agent::{
-        exposition::{self, Format},
-        facts::Snapshot,
-    },
-    sinks::agent::keeper::Published,
+    agent::exposition::{self, Format},
+    sinks::agent::keeper::Slot,
     sources::clock::monotonic_ns,
     web::{Answers, Status},
 };
@@ -20,24 +17,19 @@ const MOST_FETCHES: usize = 1000;
 
 /// Snapshots on their way out, and who has got them.
 pub struct Served {
-    published: Arc<Published>,
+    slot: Arc<Slot>,
     interval: Duration,
     fetched: Mutex<Vec<(u64, u64)>>,
 }
 
 impl Served {
     /// Of an agent with such intervals.
-    pub fn new(published: Arc<Published>, interval: Duration) -> Self {
+    pub fn new(slot: Arc<Slot>, interval: Duration) -> Self {
         Self {
-            published,
+            slot,
             interval,
             fetched: Mutex::default(),
         }
-    }
-
-    /// The newest snapshot.
-    fn newest(&self) -> Option<Arc<Snapshot>> {
-        self.published.newest()
     }
 
     /// Who got what since the last call.
@@ -47,7 +39,7 @@ impl Served {
 
     /// Why not everything is as it should be, if it is not.
     fn trouble(&self) -> Option<String> {
-        let Some(snapshot) = self.newest() else {
+        let Some(snapshot) = self.slot.newest() else {
             return Some("no interval is complete yet".to_owned());
         };
         let age_ns = monotonic_ns().saturating_sub(snapshot.counters.end_ns);
@@ -67,11 +59,11 @@ impl Served {
 
 impl Answers for Served {
     fn seq(&self) -> u64 {
-        self.newest().map_or(0, |snapshot| snapshot.counters.intervals)
+        self.slot.newest_number()
     }
 
     fn metrics(&self, format: Format) -> (u64, Vec<u8>) {
-        let snapshot = self.newest().unwrap_or_default();
+        let snapshot = self.slot.newest().unwrap_or_default();
         (
             snapshot.counters.intervals,
             exposition::render(&snapshot, format, env!("CARGO_PKG_VERSION")),
@@ -79,7 +71,7 @@ impl Answers for Served {
     }
 
     fn status(&self) -> Status {
-        let is_late = self.newest().is_some_and(|snapshot| {
+        let is_late = self.slot.newest().is_some_and(|snapshot| {
             let age_ns = monotonic_ns().saturating_sub(snapshot.counters.end_ns);
             u128::from(age_ns) > 10 * self.interval.as_nanos() + Duration::from_secs(30).as_nanos()
         });

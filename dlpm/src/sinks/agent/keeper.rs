@@ -1,9 +1,11 @@
-//! The thread that writes snapshots to the disk and then lets them be seen. Whatever the disk does, the measuring thread
-//! waits for nothing: of snapshots that come faster than they are written, the newest is.
+//! The thread that writes snapshots to the disk and then lets them be seen.
+//!
+//! A snapshot is written when somebody asks for it, and now and then: what nobody has seen may be lost by a kill, since
+//! the meters tell later what was counted meanwhile. Whatever the disk does, the measuring thread waits for nothing.
 
 use std::{
     io,
-    sync::{Arc, Condvar, Mutex, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -15,49 +17,106 @@ use crate::agent::{
     line::{Line, Place},
 };
 
-/// What is served: the newest snapshot that is on the disk.
+/// Snapshots from one write to the next, where nobody asks for one.
+const WRITE_EVERY: u64 = 10;
+
+/// How long somebody who asks waits for the disk; then an older snapshot has to do.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Between the measuring thread, the one that writes, and those who serve what is written.
 #[derive(Debug, Default)]
-pub struct Published {
-    newest: Mutex<Option<Arc<Snapshot>>>,
-}
-
-impl Published {
-    /// The newest snapshot; `None` before the first.
-    pub fn newest(&self) -> Option<Arc<Snapshot>> {
-        self.newest.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn set(&self, snapshot: Snapshot) {
-        let old = self
-            .newest
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .replace(Arc::new(snapshot));
-        // Freed without the lock.
-        drop(old);
-    }
-}
-
-#[derive(Debug, Default)]
-struct Slot {
-    next: Mutex<Next>,
+pub struct Slot {
+    inside: Mutex<Inside>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct Next {
-    snapshot: Option<(Counters, Facts)>,
+struct Inside {
+    /// The newest, if it is not written.
+    next: Option<(Counters, Facts)>,
+    /// Number of the newest.
+    newest: u64,
+    /// The newest that is written.
+    shown: Option<Arc<Snapshot>>,
+    /// Somebody waits for the newest.
+    is_wanted: bool,
     /// Lines up to this number are written.
     written: u64,
     is_last: bool,
     is_done: bool,
 }
 
+impl Inside {
+    fn shown_number(&self) -> u64 {
+        self.shown.as_ref().map_or(0, |shown| shown.counters.intervals)
+    }
+
+    fn is_due(&self) -> bool {
+        let unwritten = self.newest.saturating_sub(self.shown_number());
+        self.is_wanted || self.is_last || self.shown.is_none() || unwritten >= WRITE_EVERY
+    }
+}
+
+impl Slot {
+    /// Number of the newest snapshot, by [`Counters::intervals`]; 0 before the first.
+    pub fn newest_number(&self) -> u64 {
+        self.lock().newest
+    }
+
+    /// The newest snapshot, once it is on the disk; an older one where the disk does not take it in time, and `None` before
+    /// the first.
+    pub fn newest(&self) -> Option<Arc<Snapshot>> {
+        let until = Instant::now() + PATIENCE;
+        let mut inside = self.lock();
+        let wanted = inside.newest;
+        while inside.shown_number() < wanted {
+            let Some(left) = until.checked_duration_since(Instant::now()) else {
+                break;
+            };
+            inside.is_wanted = true;
+            self.changed.notify_all();
+            let waited = self.changed.wait_timeout(inside, left);
+            inside = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        inside.shown.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inside> {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next snapshot that is to be written; `None` after the last.
+    fn wait(&self) -> Option<(Counters, Facts)> {
+        let mut inside = self.lock();
+        loop {
+            if inside.is_due() {
+                if let Some(next) = inside.next.take() {
+                    inside.is_wanted = false;
+                    return Some(next);
+                }
+                if inside.is_last {
+                    return None;
+                }
+            }
+            inside = self.changed.wait(inside).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn show(&self, snapshot: Snapshot, written: u64) {
+        let mut inside = self.lock();
+        let old = inside.shown.replace(Arc::new(snapshot));
+        inside.written = written;
+        drop(inside);
+        self.changed.notify_all();
+        // Freed without the lock.
+        drop(old);
+    }
+}
+
 /// The thread.
 #[derive(Debug)]
 pub struct Keeper {
     slot: Arc<Slot>,
-    published: Arc<Published>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -69,46 +128,43 @@ impl Keeper {
     /// Where there is no thread to be had.
     pub fn start(state: State, finished: FinishedFile, place: Place) -> io::Result<Self> {
         let slot = Arc::new(Slot::default());
-        let published = Arc::new(Published::default());
         let mut files = Files {
             state,
             finished,
             place,
             disk: Disk::default(),
         };
-        let (theirs, shown) = (slot.clone(), published.clone());
+        let theirs = slot.clone();
         let thread = thread::Builder::new().name("dlpm-state".to_owned()).spawn(move || {
             while let Some((counters, facts)) = theirs.wait() {
                 let written = files.write(&counters);
-                shown.set(Snapshot {
-                    counters,
-                    facts,
-                    disk: files.disk.clone(),
-                });
-                theirs.lock().written = written;
+                let disk = files.disk.clone();
+                theirs.show(Snapshot { counters, facts, disk }, written);
             }
             theirs.lock().is_done = true;
             theirs.changed.notify_all();
         })?;
         Ok(Self {
             slot,
-            published,
             thread: Some(thread),
         })
     }
 
-    /// Where the newest snapshot is found.
-    pub fn published(&self) -> Arc<Published> {
-        self.published.clone()
+    /// Where snapshots are found.
+    pub fn slot(&self) -> Arc<Slot> {
+        self.slot.clone()
     }
 
     /// Hands on a snapshot. Which lines of finished tenants are written by now.
     pub fn keep(&self, counters: Counters, facts: Facts) -> u64 {
-        let mut next = self.slot.lock();
-        let old = next.snapshot.replace((counters, facts));
-        let written = next.written;
-        drop(next);
-        self.slot.changed.notify_all();
+        let mut inside = self.slot.lock();
+        inside.newest = counters.intervals;
+        let old = inside.next.replace((counters, facts));
+        let (written, is_due) = (inside.written, inside.is_due());
+        drop(inside);
+        if is_due {
+            self.slot.changed.notify_all();
+        }
         drop(old);
         written
     }
@@ -116,38 +172,19 @@ impl Keeper {
     /// Writes what is left. Whether that was done in time; what hangs is left alone.
     pub fn finish(mut self, patience: Duration) -> bool {
         let until = Instant::now() + patience;
-        let mut next = self.slot.lock();
-        next.is_last = true;
+        let mut inside = self.slot.lock();
+        inside.is_last = true;
         self.slot.changed.notify_all();
-        while !next.is_done {
+        while !inside.is_done {
             let Some(left) = until.checked_duration_since(Instant::now()) else {
                 return false;
             };
-            let waited = self.slot.changed.wait_timeout(next, left);
-            next = waited.unwrap_or_else(PoisonError::into_inner).0;
+            let waited = self.slot.changed.wait_timeout(inside, left);
+            inside = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
-        drop(next);
-        self.thread.take().is_none_or(|thread| thread.join().is_ok())
-    }
-}
-
-impl Slot {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Next> {
-        self.next.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The next snapshot; `None` after the last.
-    fn wait(&self) -> Option<(Counters, Facts)> {
-        let mut next = self.lock();
-        loop {
-            if let Some(snapshot) = next.snapshot.take() {
-                return Some(snapshot);
-            }
-            if next.is_last {
-                return None;
-            }
-            next = self.changed.wait(next).unwrap_or_else(PoisonError::into_inner);
-        }
+        let is_written = inside.shown.as_ref().is_none_or(|shown| shown.disk.trouble.is_none());
+        drop(inside);
+        is_written && self.thread.take().is_none_or(|thread| thread.join().is_ok())
     }
 }
 

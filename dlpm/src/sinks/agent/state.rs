@@ -5,7 +5,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, BufRead, BufReader, Read, Write},
+    io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
@@ -127,9 +127,14 @@ impl State {
         let is_long = self.bytes > SHORT_BYTES.max(self.bytes_when_new.saturating_mul(GROWTH));
         let appended = match self.file.take() {
             Some(file) if !is_long => self.append(file, now),
-            _ => self.replace(now),
+            // Where there is no room for a second file there may be room for one more record.
+            Some(file) => match self.replace(now) {
+                Ok(()) => Ok(()),
+                Err(_) => self.append(file, now),
+            },
+            None => self.replace(now),
         };
-        self.file = Some(appended?);
+        appended?;
         self.written = now.clone();
         Ok(())
     }
@@ -139,19 +144,22 @@ impl State {
         self.bytes
     }
 
-    fn append(&mut self, mut file: File, now: &Counters) -> io::Result<File> {
+    fn append(&mut self, mut file: File, now: &Counters) -> io::Result<()> {
         let line = line(&Change::between(&self.written, now))?;
-        file.write_all(&line).inspect_err(|_| {
-            // Half a record ends the file for whoever reads it.
-            if let Err(error) = file.set_len(self.bytes) {
-                log::warn!("the agent's state ends in half a record, which cannot be removed: {error}");
+        let appended = file.write_all(&line);
+        match appended {
+            Ok(()) => self.bytes += line.len() as u64,
+            Err(_) => {
+                // Half a record ends the file for whoever reads it: if it cannot be removed, the file is written anew.
+                file.set_len(self.bytes)?;
+                file.seek(SeekFrom::Start(self.bytes))?;
             }
-        })?;
-        self.bytes += line.len() as u64;
-        Ok(file)
+        }
+        self.file = Some(file);
+        appended
     }
 
-    fn replace(&mut self, now: &Counters) -> io::Result<File> {
+    fn replace(&mut self, now: &Counters) -> io::Result<()> {
         let mut text = line(&Header {
             dlpm_state: FORMAT,
             owner: self.owner.clone(),
@@ -172,7 +180,8 @@ impl State {
         }
         self.bytes = text.len() as u64;
         self.bytes_when_new = self.bytes;
-        Ok(file)
+        self.file = Some(file);
+        Ok(())
     }
 }
 
