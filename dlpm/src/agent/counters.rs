@@ -423,9 +423,9 @@ impl Remainder {
             Owner::Row(RowKey::SelfDlpm) => Self::SelfDlpm,
             Owner::Row(RowKey::Idle) => Self::Idle,
             // A process row has an owner of another kind.
-            Owner::Row(RowKey::Unattributed | RowKey::Process(..) | RowKey::Merged(_) | RowKey::Memory(_)) => {
-                Self::Unattributed
-            }
+            Owner::Row(
+                RowKey::Unattributed | RowKey::Process(..) | RowKey::Merged(_) | RowKey::Memory(_) | RowKey::Tenant(_),
+            ) => Self::Unattributed,
         }
     }
 }

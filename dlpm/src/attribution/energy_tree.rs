@@ -335,7 +335,7 @@ fn is_root(kind: ZoneKind) -> bool {
 }
 
 /// Whether a root has a rest, and so leaves that are split.
-fn is_split(kind: ZoneKind) -> bool {
+pub fn is_split(kind: ZoneKind) -> bool {
     matches!(kind, ZoneKind::Package | ZoneKind::Machine)
 }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     interval::{CpuInterval, MachineMemory, MemoryReading, MeterSource, ProcessId, SHORT_NS, ZoneKind},
-    tenants::Tenant,
+    tenants::{Node, Tenant},
     words::words,
 };
 
@@ -30,6 +30,8 @@ words! {
         SoleProcess = "sole_process",
         /// Nobody used it: idle.
         NoProcess = "no_process",
+        /// In several ways, in the intervals of a roll-up.
+        Mixed = "mixed",
         /// Several used it, and how much of it each is not known: unattributed.
         NotSplit = "not_split",
     }
@@ -221,6 +223,8 @@ pub enum RowKey {
     Merged(Arc<str>),
     /// The memory of a tenant: what is charged to the cgroup (the path) and to no tenant inside of it.
     Memory(Arc<str>),
+    /// All of a tenant, in a roll-up.
+    Tenant(Node),
     /// All that the filters leave out.
     Others,
     /// kthreadd and its descendants.
@@ -249,6 +253,7 @@ impl RowKey {
             Self::Process(..) => "process",
             Self::Merged(_) => "merged",
             Self::Memory(_) => "memory",
+            Self::Tenant(_) => "tenant",
             Self::Others => "others",
             Self::Kernel => "kernel",
             Self::SelfDlpm => "self",
@@ -282,7 +287,7 @@ pub struct Row {
     pub tenant: Option<Arc<Tenant>>,
     /// For process rows: what is shown beside the numbers.
     pub shown: Option<Shown>,
-    /// For merged rows: how many processes.
+    /// For merged rows: how many processes; in a roll-up the most in one interval.
     pub processes: u32,
     /// CPU time, by package; `None` is the time on CPUs whose package is not known.
     pub by_package: BTreeMap<Option<u32>, CpuUse>,
@@ -299,7 +304,7 @@ pub struct Row {
 }
 
 impl RowKey {
-    /// The cgroup (the path) of a row that is of one: all but the fixed rows.
+    /// The cgroup (the path) of a row that is of one: all but the fixed rows, and those of roll-ups.
     pub fn cgroup(&self) -> Option<&Arc<str>> {
         match self {
             Self::Process(_, cgroup) | Self::Merged(cgroup) | Self::Memory(cgroup) => Some(cgroup),
@@ -379,6 +384,8 @@ pub struct Ledger {
     pub machine_memory: Option<MachineMemory>,
     /// What dlpm's program costs in each context switch, where it is known.
     pub ns_per_switch: Option<u64>,
+    /// Of a roll-up: how many intervals it is the sum of.
+    pub rollup: Option<u64>,
 }
 
 impl Ledger {

@@ -123,6 +123,7 @@ pub fn attribute(interval: &Interval, options: &Options, carries: &Carries) -> L
         cgroups,
         machine_memory: interval.machine_memory,
         ns_per_switch: interval.switch_cost.map(|cost| cost.run_ns),
+        rollup: None,
     }
 }
 

@@ -19,6 +19,7 @@ Configuration:
 Files in the state folder:
   state                 the counters: they go on after a restart and after kill -9, and begin at 0 when the machine does
   finished.jsonl        one line for each tenant that has ended: names, times, CPU time and energy by device
+  history/              a log with a row for each tenant every minute: `dlpm report --by tenant DIR/history` reads it
 
 Exit status:
   0    after SIGTERM or SIGINT, with everything written; with --check, if the configuration can be used
@@ -66,6 +67,15 @@ pub struct AgentArgs {
     /// Room for finished.jsonl; the older half of its lines is deleted when it is full.
     #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = size)]
     pub finished_size: u64,
+    /// Length of a roll-up of the history: 1s to 1h. It has a row for each tenant.
+    #[arg(long, value_name = "T", default_value = "60s", value_parser = rollup_length, help_heading = "History")]
+    pub history_interval: Duration,
+    /// Room for the history, compressed; the oldest files are deleted. 0: no history.
+    #[arg(long, value_name = "SIZE", default_value = "512M", value_parser = size_or_none, help_heading = "History")]
+    pub history_size: u64,
+    /// How many days a file of the history is kept at most.
+    #[arg(long, value_name = "N", default_value_t = 400, value_parser = clap::value_parser!(u32).range(1..=36_500), help_heading = "History")]
+    pub history_days: u32,
     /// How energy is read and split.
     #[command(flatten)]
     pub machine: MachineArgs,
@@ -77,6 +87,18 @@ fn agent_interval(text: &str) -> Result<Duration, String> {
         return Err("an interval of the agent lasts from 100ms to 1h".to_owned());
     }
     Ok(interval)
+}
+
+fn rollup_length(text: &str) -> Result<Duration, String> {
+    let length = interval(text)?;
+    if length < Duration::from_secs(1) {
+        return Err("a roll-up is from 1s to 1h long".to_owned());
+    }
+    Ok(length)
+}
+
+fn size_or_none(text: &str) -> Result<u64, String> {
+    if text == "0" { Ok(0) } else { size(text) }
 }
 
 fn size(text: &str) -> Result<u64, String> {

@@ -3,6 +3,7 @@
 mod book;
 mod config;
 mod files;
+mod history;
 mod privileges;
 mod served;
 
@@ -24,6 +25,7 @@ use crate::{
     web::{Bound, Server, WebConfig},
 };
 use book::Book;
+use history::History;
 use served::Served;
 
 /// Length of the first interval: everything is there soon after the start.
@@ -104,7 +106,15 @@ async fn agent(args: &AgentArgs, words: &[OsString]) -> Result<bool> {
     }
     let keeper = Keeper::start(files.state, files.finished, files.place).context("no thread for the agent's state")?;
     let served = Arc::new(Served::new(keeper.slot(), args.interval));
-    let mut book = Book::new(args, options, learns, files.counters, engine.machine().cgroup_mount());
+    let history = History::start(args, &options, identity);
+    let mut book = Book::new(
+        args,
+        options,
+        learns,
+        history,
+        files.counters,
+        engine.machine().cgroup_mount(),
+    );
     let server = Server::start(bound, served.clone())?;
     for address in server.addresses() {
         say(&format!("note: the counters are served at http://{address}/metrics"));
@@ -120,6 +130,7 @@ async fn agent(args: &AgentArgs, words: &[OsString]) -> Result<bool> {
     }
     outside.publish(&mut book);
     drop(outside.server);
+    book.end_history(PATIENCE);
     let written = outside.keeper.finish(PATIENCE);
     if !written {
         say(
@@ -240,6 +251,9 @@ fn reload(args: &AgentArgs, words: &[OsString], book: &mut Book, server: &Server
         ("allow_open", args.allow_open == new.allow_open),
         ("state_dir", args.state_dir == new.state_dir),
         ("finished_size", args.finished_size == new.finished_size),
+        ("history_interval", args.history_interval == new.history_interval),
+        ("history_size", args.history_size == new.history_size),
+        ("history_days", args.history_days == new.history_days),
         ("how energy is read and split", same(&args.machine, &new.machine)),
     ];
     let waits: Vec<&str> = fixed

@@ -80,6 +80,15 @@ fn text(path: &Path, report: &Report) -> String {
         count(report.intervals, "interval"),
         count(report.segments, "segment")
     );
+    if report.rollups.0 > 0 {
+        let _ = writeln!(
+            text,
+            "{}: {} of {}: that sums close was proved, and how each interval was split cannot be, from sums",
+            path.display(),
+            count(report.rollups.0, "roll-up"),
+            count(report.rollups.1, "interval")
+        );
+    }
     text
 }
 

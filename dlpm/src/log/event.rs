@@ -71,6 +71,11 @@ pub enum Event {
         /// SHA-256 of its bytes before they were compressed, in hexadecimal digits.
         sha256: String,
     },
+    /// Files were deleted to make room, as the budget of the log says: this one, and all before it.
+    Removed {
+        /// Its number.
+        file: u64,
+    },
     /// One of a later version.
     #[serde(other, skip_serializing)]
     Unknown,

@@ -38,6 +38,9 @@ pub struct Exact<'a, R = Vec<RowEntry<'a>>> {
     interrupts: Option<u32>,
     /// What tells processes apart.
     pub identity: Identity,
+    /// Intervals that it is the sum of, if it is a roll-up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rollup: Option<u64>,
     cpus: Vec<CpuEntry>,
     #[serde(borrow)]
     zones: Vec<ZoneEntry<'a>>,
@@ -97,6 +100,7 @@ impl<'a> Exact<'a, Rows<'a>> {
             seal_ns: ledger.seal_ns,
             interrupts: ledger.interrupts,
             identity,
+            rollup: ledger.rollup,
             cpus: ledger.cpus.iter().map(|cpu| CpuEntry::of(cpu, ledger)).collect(),
             zones: ZoneEntry::all_of(ledger),
             idle_policy: ledger.idle_policy,
@@ -179,6 +183,7 @@ impl<'a> Exact<'a> {
                 .rows
                 .iter()
                 .find_map(|row| Some(row.in_switches.as_ref()?.ns_per_switch)),
+            rollup: self.rollup,
         })
     }
 }

@@ -48,6 +48,15 @@ impl FromStr for Limit {
     }
 }
 
+/// Room for the closed files of a log: the oldest are deleted where they need more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// Bytes of all files.
+    pub bytes: u64,
+    /// Time since a file was closed.
+    pub age: Duration,
+}
+
 /// What is in the file that is being written.
 #[derive(Clone, Copy, Debug)]
 pub struct Filled {

@@ -38,6 +38,8 @@ fn trace(folder: &Path, mode: FolderMode, ledgers: &[Ledger]) -> String {
         metadata: metadata(),
         backlog_bytes: BACKLOG_BYTES,
         rotates: false,
+        budget: None,
+        listens: true,
     };
     let writer = LogWriter::start(options).unwrap();
     let mut segmenter = segmenter();

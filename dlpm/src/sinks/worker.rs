@@ -112,11 +112,13 @@ fn open_folder(options: &LogOptions) -> Result<OutputFolder, FolderError> {
             source,
         })?;
     if options.rotates {
-        folder.start_rotating().map_err(|source| FolderError::Io {
-            what: "list",
-            path: options.folder.clone(),
-            source,
-        })?;
+        folder
+            .start_rotating(options.budget)
+            .map_err(|source| FolderError::Io {
+                what: "list",
+                path: options.folder.clone(),
+                source,
+            })?;
     }
     Ok(folder)
 }

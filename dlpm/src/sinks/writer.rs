@@ -13,7 +13,7 @@ use std::{
 };
 
 use crate::{
-    log::Line,
+    log::{Line, rotation::Budget},
     sinks::{
         folder::{FolderError, FolderMode},
         metadata::Metadata,
@@ -59,6 +59,10 @@ pub struct LogOptions {
     pub backlog_bytes: usize,
     /// Whether files are closed where a line of [`LineKind::Rotation`](crate::log::LineKind::Rotation) says so.
     pub rotates: bool,
+    /// Room for closed files; `None`: all are kept.
+    pub budget: Option<Budget>,
+    /// Whether the folder gets a socket for marks.
+    pub listens: bool,
 }
 
 /// Why a log cannot be written.
@@ -210,7 +214,10 @@ impl LogWriter {
                 Ok(folder) => {
                     let notes = folder.notes().to_vec();
                     // Here, as files are: it belongs to the calling user, and leads nowhere that this user may not write.
-                    let socket = folder.listen();
+                    let socket = match options.listens {
+                        true => folder.listen(),
+                        false => Err(io::ErrorKind::Unsupported.into()),
+                    };
                     let mut worker = Worker::new(of_thread, folder, socket.is_ok());
                     if started.send(Ok((notes, socket))).is_ok() {
                         let report = worker.run();

@@ -2,7 +2,7 @@
 
 use std::{cmp::Reverse, collections::HashMap};
 
-use super::{Amount, Usage};
+use super::{Amount, Share, Usage};
 use crate::{
     attribution::ledger::{Ledger, Row},
     tenants::{Kind, Node},
@@ -77,7 +77,7 @@ impl Groups {
         let Some(grouping) = self.grouping else { return };
         let mut amounts: HashMap<Option<String>, Amount> = HashMap::new();
         for row in &ledger.rows {
-            if row.key.cgroup().is_some() {
+            if Share::of(&row.key) == Share::Listed {
                 let amount = amounts.entry(grouping.name(row)).or_default();
                 amount.add(Amount::of(row, ledger));
             }

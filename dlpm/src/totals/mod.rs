@@ -9,6 +9,7 @@ pub mod gpus;
 pub mod groups;
 pub mod owners;
 pub mod phases;
+pub mod rollup;
 
 use std::{
     cmp::{Ordering, Reverse},
@@ -83,7 +84,7 @@ impl Share {
     /// The kind of a row.
     pub fn of(key: &RowKey) -> Self {
         match key {
-            RowKey::Process(..) | RowKey::Merged(_) | RowKey::Memory(_) => Self::Listed,
+            RowKey::Process(..) | RowKey::Merged(_) | RowKey::Memory(_) | RowKey::Tenant(_) => Self::Listed,
             RowKey::Others => Self::Others,
             RowKey::Kernel => Self::Kernel,
             RowKey::SelfDlpm => Self::SelfDlpm,

@@ -21,6 +21,7 @@ pub enum Owner {
 impl Owner {
     fn of(row: &Row) -> Self {
         match (&row.key, &row.tenant) {
+            (RowKey::Tenant(node), _) => Self::Tenant(node.clone()),
             (RowKey::Process(..) | RowKey::Merged(_) | RowKey::Memory(_), Some(tenant)) => {
                 Self::Tenant(tenant.node.clone())
             }

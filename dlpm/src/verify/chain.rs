@@ -29,6 +29,8 @@ impl Closed {
 pub struct Chain {
     before: Option<Closed>,
     now: Option<Closed>,
+    /// The log begins after this file, and no event has said yet that it was deleted on purpose.
+    missing: Option<u64>,
 }
 
 impl Chain {
@@ -44,6 +46,10 @@ impl Chain {
         }
         match event {
             Some(event @ Event::Continues { file, .. }) if is_first => self.follows(*file, event),
+            Some(Event::Removed { file }) => {
+                self.missing = self.missing.filter(|missing| missing > file);
+                None
+            }
             Some(Event::Continues { .. }) => Some("event continues: expected at the beginning of a file".to_owned()),
             _ if is_first && self.before.is_some() => {
                 Some("the first line of the file does not say which one it continues".to_owned())
@@ -52,11 +58,24 @@ impl Chain {
         }
     }
 
+    /// Whether the log begins after other files of it.
+    pub fn begins_later(&self) -> bool {
+        self.missing.is_some()
+    }
+
+    /// What is wrong at the end of the log.
+    pub fn end(&self) -> Option<String> {
+        let file = self.missing?;
+        Some(format!(
+            "event continues: file {file} of the log, and all before it, are missing, and no event says that they were \
+             deleted to make room"
+        ))
+    }
+
     fn follows(&mut self, file: u64, event: &Event) -> Option<String> {
         let Some(before) = self.before.take() else {
-            return Some(format!(
-                "event continues: file {file} of the log, and all before it, are missing"
-            ));
+            self.missing = Some(file);
+            return None;
         };
         if before.number != Some(file) {
             let found = before

@@ -61,7 +61,7 @@ impl Sequence {
             }
             Event::PhaseBegin { seq, at_ns, label } => self.phases.event(true, Border { seq, at_ns }, &label, last),
             Event::PhaseEnd { seq, at_ns, label } => self.phases.event(false, Border { seq, at_ns }, &label, last),
-            Event::Repeat { .. } | Event::Continues { .. } | Event::Unknown => Vec::new(),
+            Event::Repeat { .. } | Event::Continues { .. } | Event::Removed { .. } | Event::Unknown => Vec::new(),
         }
     }
 

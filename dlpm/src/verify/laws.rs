@@ -31,11 +31,15 @@ pub fn check(recorded: &Exact, ledger: &Ledger) -> Vec<String> {
     checker.cpus();
     checker.rows(recorded);
     checker.times();
+    checker.cgroups();
+    if let Some(intervals) = ledger.rollup {
+        checker.rollup(intervals);
+        return checker.failures;
+    }
     checker.zones();
     checker.floors();
     checker.gpus();
     checker.shares();
-    checker.cgroups();
     checker.memory();
     checker.failures
 }
@@ -74,7 +78,8 @@ impl Checker<'_> {
             "CPUs are not in order, or not once each".to_owned()
         });
         // Either end of a CPU's interval is that far from the energy reading at most.
-        let longest_ns = u128::from(ledger.length_ns()) + 2 * u128::from(ledger.energy_skew_ns);
+        let intervals = u128::from(ledger.rollup.unwrap_or(1).max(1));
+        let longest_ns = u128::from(ledger.length_ns()) + 2 * u128::from(ledger.energy_skew_ns) * intervals;
         for cpu in &ledger.cpus {
             let sum = sum([cpu.busy_ns, cpu.idle_ns, cpu.lost_ns]);
             let interval_ns = u128::from(cpu.interval_ns());
@@ -299,6 +304,33 @@ impl Checker<'_> {
                     name(&row.key)
                 ));
             }
+        }
+    }
+
+    /// What holds of sums: rows add up to their leaf, and leaves, with what was carried to the first interval and from the
+    /// last, to their root. Each interval was split by itself, so that a sum cannot be split again.
+    fn rollup(&mut self, intervals: u64) {
+        let ledger = self.ledger;
+        self.holds(intervals > 0, || "a roll-up is of no interval".to_owned());
+        for (position, leaf) in ledger.leaves.iter().enumerate() {
+            let Ok(energy_uj) = leaf.energy_uj else { continue };
+            let of_row = |row: &Row| row.energy_uj.get(position).copied().unwrap_or(0);
+            self.equal(
+                || format!("energy law: µJ of all rows of {} against the zone", leaf.zone),
+                u128::from(energy_uj),
+                sum(ledger.rows.iter().map(of_row)),
+            );
+        }
+        for root in ledger.roots.iter().filter(|root| energy_tree::is_split(root.kind)) {
+            let leaves = || ledger.leaves_of(root).map(|leaf| leaf.energy_uj.as_ref());
+            let (Ok(energy_uj), true) = (&root.energy_uj, leaves().all(|energy_uj| energy_uj.is_ok())) else {
+                continue;
+            };
+            self.equal(
+                || format!("µJ of all leaves of {} against it and what it carries", root.zone),
+                i128::from(*energy_uj) + i128::from(root.previous_carry_uj) - i128::from(root.carry_uj),
+                leaves().flatten().map(|energy_uj| i128::from(*energy_uj)).sum(),
+            );
         }
     }
 

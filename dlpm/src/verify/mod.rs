@@ -61,6 +61,8 @@ pub struct Report {
     pub lines: u64,
     /// Intervals with an exact part.
     pub intervals: u64,
+    /// Of these, the ones that are sums of several: how many, and of how many.
+    pub rollups: (u64, u64),
     /// Segments that were ended.
     pub segments: u64,
     /// Traces that wrote to the log.
@@ -106,7 +108,8 @@ pub fn verify_lines(lines: &mut Lines, keep: usize) -> io::Result<Report> {
             break;
         }
     }
-    let failures = verifier.rules.end();
+    let mut failures = verifier.rules.end();
+    failures.extend(verifier.chain.end());
     verifier.keep(failures, keep, lines);
     Ok(verifier.report)
 }
@@ -148,6 +151,9 @@ impl Verifier {
         let event = (kind != Kind::Sample).then(|| Event::deserialize(&value["dlpm"]));
         let known = event.as_ref().and_then(|event| event.as_ref().ok());
         failures.extend(self.chain.line(line, lines.number() == 1, lines.path(), known));
+        if lines.total() == 1 && self.chain.begins_later() {
+            self.sequence.lose_track();
+        }
         match kind {
             Kind::SegmentEnd => {
                 self.report.segments += 1;
@@ -182,6 +188,10 @@ impl Verifier {
                 return vec![format!("its exact part cannot be read: {reason}")];
             }
         };
+        if let Some(intervals) = ledger.rollup {
+            self.report.rollups.0 += 1;
+            self.report.rollups.1 = self.report.rollups.1.saturating_add(intervals);
+        }
         let mut failures = laws::check(&recorded, &ledger);
         let (new_trace, out_of_sequence) = self.sequence.sample(&ledger, &line["metrics"]);
         self.report.traces += u64::from(new_trace);

@@ -1,7 +1,12 @@
 //! Synthetic logs that hold: what a machine with two packages, siblings, DRAM, filters and events writes.
 
 use crate::{
-    attribution::{Options, attribute, energy_tree::Carries, ledger::IdlePolicy, selection::Selection},
+    attribution::{
+        Options, attribute,
+        energy_tree::Carries,
+        ledger::{IdlePolicy, Ledger},
+        selection::Selection,
+    },
     interval::{
         CgroupMemory, CpuInterval, Interval, MachineMemory, MemoryReading, MeterSource, Process, ProcessId, SwitchCost,
         Usage, ZoneKind, ZoneReading,
@@ -11,6 +16,7 @@ use crate::{
         segments::phase_events,
         testing::{interval, segmenter_with, zone},
     },
+    tenants::{Kind, Tenant},
 };
 
 /// Numbers that are the same in every run (Steele and others, SplitMix64, OOPSLA 2014).
@@ -380,4 +386,56 @@ pub fn eventful() -> String {
     let mut again = Machine::new(78);
     let second = log((0..2).map(|seq| again.interval(seq, &[])), &Options::default(), true);
     log(intervals.into_iter(), &Options::default(), true) + &second
+}
+
+/// What is odd about an interval.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Odd {
+    Nothing,
+    /// A part of a package is not known.
+    Unknown,
+    /// The interval before is missing.
+    Gap,
+    /// A CPU is not there.
+    CpuAway,
+}
+
+/// The ledgers of such intervals, with tenants of a job, a unit, and processes of nobody that is known.
+pub fn ledgers(odds: &[Odd]) -> Vec<Ledger> {
+    let (mut machine, mut carries) = (Machine::new(77), Carries::default());
+    let tenants = [
+        ("/a", Tenant::of(Kind::Slurm, "7")),
+        ("/a/b", Tenant::of(Kind::Slurm, "7")),
+        ("/c", Tenant::of(Kind::Unit, "a.service")),
+    ];
+    let mut ledgers = Vec::new();
+    let mut seq = 0;
+    for odd in odds {
+        if *odd == Odd::Gap {
+            machine.interval(seq, &[]);
+            seq += 1;
+        }
+        let mut interval = machine.interval(seq, if *odd == Odd::Unknown { &["package-0/core"] } else { &[] });
+        seq += 1;
+        if *odd == Odd::CpuAway {
+            interval.cpus.pop();
+            interval.usage.retain(|usage| usage.cpu != 7);
+        }
+        for (path, tenant) in &tenants {
+            interval.tenants.insert((*path).to_owned(), tenant.clone().into());
+        }
+        let ledger = attribute(&interval, &Options::default(), &carries);
+        carries = carries.after(&ledger);
+        ledgers.push(ledger);
+    }
+    ledgers
+}
+
+/// The log of some ledgers.
+pub fn written(ledgers: &[Ledger]) -> String {
+    let mut segmenter = segmenter_with(false);
+    let lines = ledgers.iter().flat_map(|ledger| segmenter.next(ledger).unwrap());
+    let mut lines: Vec<_> = lines.collect();
+    lines.extend(segmenter.end().unwrap());
+    lines.iter().map(|line| line.text()).collect()
 }

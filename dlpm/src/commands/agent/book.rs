@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::served::Served;
+use super::{history::History, served::Served};
 use crate::{
     agent::{
         admission::Admission,
@@ -49,6 +49,7 @@ pub struct Book {
     learning: Option<Learning>,
     /// Whether what is learned is the idle floor from then on.
     learns: bool,
+    history: Option<History>,
     counters: Counters,
     /// Counters of an earlier agent go on with the next interval.
     resumes: bool,
@@ -64,7 +65,14 @@ pub struct Book {
 
 impl Book {
     /// One that goes on with counters. `learns`: see [`Idle::learns`](crate::commands::trace::idle::Idle).
-    pub fn new(args: &AgentArgs, options: Options, learns: bool, counters: Counters, mount: &Path) -> Self {
+    pub fn new(
+        args: &AgentArgs,
+        options: Options,
+        learns: bool,
+        history: Option<History>,
+        counters: Counters,
+        mount: &Path,
+    ) -> Self {
         let interval_ns = u64::try_from(args.interval.as_nanos()).unwrap_or(u64::MAX);
         let cap = usize::try_from(args.max_tenants).unwrap_or(usize::MAX);
         Self {
@@ -79,6 +87,7 @@ impl Book {
             carries: Carries::default(),
             learning: Learning::start(&args.machine),
             learns,
+            history,
             resumes: counters.intervals > 0,
             counters,
             admission: Admission::new(cap),
@@ -121,6 +130,9 @@ impl Book {
         let ledger = attribute(&interval, &self.options, &self.carries);
         self.carries = self.carries.after(&ledger);
         self.learn(&ledger);
+        if let Some(history) = &mut self.history {
+            history.add(&ledger);
+        }
         for (path, tenant) in engine.machine().new_tenants() {
             self.places.see(&tenant.node, Some(&path), interval.end_ns);
             self.counters.open(&tenant, interval.end_unix_ns, &mut self.admission);
@@ -154,6 +166,13 @@ impl Book {
             self.facts.late_intervals += 1;
         }
         self.facts.dropped = dropped(engine.machine().dropped());
+    }
+
+    /// Writes the history to its end.
+    pub fn end_history(&mut self, patience: Duration) {
+        if let Some(history) = self.history.take() {
+            history.finish(patience);
+        }
     }
 
     /// The floor of a quiet minute makes the policy `separate` possible.
@@ -237,6 +256,6 @@ fn dropped(dropped: Dropped) -> BTreeMap<&'static str, u64> {
     ])
 }
 
-fn unix_ns() -> i64 {
+pub fn unix_ns() -> i64 {
     i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX)
 }

@@ -128,6 +128,8 @@ impl Tracer {
             metadata: metadata.clone(),
             backlog_bytes: BACKLOG_BYTES,
             rotates: plan.rotate.is_some(),
+            budget: None,
+            listens: true,
         })?;
         for note in writer.notes() {
             say(&format!("note: {note}"));

@@ -190,7 +190,7 @@ impl<'a> RowEntry<'a> {
             inside: row.tenant.as_ref().map(inside).unwrap_or_default(),
             uid: shown.and_then(|shown| shown.uid),
             exited: shown.map(|shown| shown.exited),
-            processes: matches!(row.key, RowKey::Merged(_)).then_some(row.processes),
+            processes: matches!(row.key, RowKey::Merged(_) | RowKey::Tenant(_)).then_some(row.processes),
             cpu_ns: row.cpu_ns(),
             in_switches: (row.key == RowKey::SelfDlpm)
                 .then(|| ledger.switch_estimate())
@@ -219,6 +219,7 @@ impl<'a> RowEntry<'a> {
             }
             ("merged", None, None, Some(cgroup)) => Some(RowKey::Merged(Arc::from(&**cgroup))),
             ("memory", None, None, Some(cgroup)) => Some(RowKey::Memory(Arc::from(&**cgroup))),
+            ("tenant", None, None, None) => self.tenant().map(|tenant| RowKey::Tenant(tenant.node.clone())),
             (word, None, None, None) => RowKey::FIXED.into_iter().find(|key| key.as_str() == word),
             _ => None,
         }
@@ -270,6 +271,7 @@ pub fn name(key: &RowKey) -> String {
         RowKey::Process(id, cgroup) => format!("row process {} in {cgroup}", id.tgid),
         RowKey::Merged(cgroup) => format!("row merged of {cgroup}"),
         RowKey::Memory(cgroup) => format!("row memory of {cgroup}"),
+        RowKey::Tenant(node) => format!("row tenant {node}"),
         fixed => format!("row {}", fixed.as_str()),
     }
 }

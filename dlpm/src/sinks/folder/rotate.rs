@@ -11,7 +11,7 @@ use std::{
     time::Instant,
 };
 
-use rustix::fs::{AtFlags, Dir, FlockOperation, Mode, OFlags, flock, fsync, openat, renameat, unlinkat};
+use rustix::fs::{AtFlags, Dir, FlockOperation, Mode, OFlags, flock, fsync, openat, renameat, statat, unlinkat};
 use sha2::{Digest, Sha256};
 
 use super::{OutputFolder, compress::Compressor};
@@ -19,6 +19,7 @@ use crate::log::{
     Event, Line,
     chain::by_number,
     names::{COMPRESSED, LOG_NAME, closed_name, closed_number},
+    rotation::Budget,
 };
 
 /// Bytes that are read at once.
@@ -36,6 +37,7 @@ pub(super) struct Rotation {
     compressor: Compressor,
     /// Why it was not closed when it was to be.
     failed: Option<io::Error>,
+    budget: Option<Budget>,
 }
 
 impl Rotation {
@@ -79,6 +81,23 @@ pub(super) fn remove_closed(folder: &OwnedFd) -> io::Result<()> {
     Ok(())
 }
 
+/// The newest closed file that has to go, with all before it, so that the others and a log of `length` bytes are within
+/// the budget.
+fn too_much(folder: &OwnedFd, budget: Budget, length: u64) -> io::Result<Option<u64>> {
+    let now_s = i64::try_from(jiff::Timestamp::now().as_second()).unwrap_or(i64::MAX);
+    let oldest_s = now_s.saturating_sub(i64::try_from(budget.age.as_secs()).unwrap_or(i64::MAX));
+    let mut left_bytes = budget.bytes.saturating_sub(length);
+    for (number, name) in by_number(&names(folder)?).into_iter().rev() {
+        let status = statat(folder, name.as_str(), AtFlags::SYMLINK_NOFOLLOW)?;
+        let bytes = u64::try_from(status.st_size).unwrap_or(0);
+        if bytes > left_bytes || status.st_mtime < oldest_s {
+            return Ok(Some(number));
+        }
+        left_bytes -= bytes;
+    }
+    Ok(None)
+}
+
 /// The first line of a file after the closed ones of a folder; `None` without any.
 pub(super) fn first_line(folder: &OwnedFd) -> io::Result<Option<String>> {
     let closed = by_number(&names(folder)?);
@@ -100,12 +119,13 @@ fn continues(file: u64, lines: u64, digest: Sha256) -> io::Result<String> {
 }
 
 impl OutputFolder {
-    /// Makes the folder ready for [`Self::rotate`]; closed files that are not compressed yet will be.
+    /// Makes the folder ready for [`Self::rotate`]; closed files that are not compressed yet will be. With a `budget`, the
+    /// oldest are deleted whenever one is closed.
     ///
     /// # Errors
     ///
     /// The system's.
-    pub fn start_rotating(&mut self) -> io::Result<()> {
+    pub fn start_rotating(&mut self, budget: Option<Budget>) -> io::Result<()> {
         let compressor = Compressor::start(self.folder.try_clone()?)?;
         let closed = by_number(&names(&self.folder)?);
         for name in closed.values().filter(|name| !name.ends_with(COMPRESSED)) {
@@ -118,6 +138,7 @@ impl OutputFolder {
             changed: true,
             compressor,
             failed: None,
+            budget,
         });
         Ok(())
     }
@@ -141,7 +162,36 @@ impl OutputFolder {
         rotation.failed = closed.err();
         // Its first line is one of those that are counted.
         self.rotation = Some(rotation);
-        Ok(is_closed && self.write_first().is_ok())
+        let has_line = is_closed && self.write_first().is_ok();
+        if has_line {
+            self.make_room();
+        }
+        Ok(has_line)
+    }
+
+    /// Deletes the oldest closed files that the budget has no room for; what cannot be deleted stays, and is tried again
+    /// when the next file is closed.
+    fn make_room(&mut self) {
+        let Some(budget) = self.rotation.as_ref().and_then(|rotation| rotation.budget) else {
+            return;
+        };
+        let Ok(Some(last)) = too_much(&self.folder, budget, self.length) else {
+            return;
+        };
+        // It is said first: a reader must never find a file missing without a word.
+        let said = Line::event(&Event::Removed { file: last }).map_err(io::Error::from);
+        if said.and_then(|line| self.append(line.text())).is_err() {
+            return;
+        }
+        let Ok(names) = names(&self.folder) else { return };
+        for name in names
+            .iter()
+            .filter(|name| closed_number(name).is_some_and(|number| number <= last))
+        {
+            if let Err(error) = unlinkat(&self.folder, name.as_str(), AtFlags::empty()) {
+                log::warn!("{name} cannot be deleted to make room: {error}");
+            }
+        }
     }
 
     fn close(&mut self, rotation: &mut Rotation) -> io::Result<()> {

@@ -26,6 +26,8 @@ fn options(folder: &Path) -> LogOptions {
         metadata: metadata(),
         backlog_bytes: BACKLOG_BYTES,
         rotates: false,
+        budget: None,
+        listens: true,
     }
 }
 

@@ -26,9 +26,13 @@ fn rotating(seconds: u64) -> Segmenter {
 }
 
 /// Writes intervals as a trace does, and ends it.
-fn write(path: &Path, mode: FolderMode, mut segmenter: Segmenter, intervals: u64) {
+fn write(path: &Path, mode: FolderMode, segmenter: Segmenter, intervals: u64) {
+    write_within(path, mode, segmenter, intervals, None);
+}
+
+fn write_within(path: &Path, mode: FolderMode, mut segmenter: Segmenter, intervals: u64, budget: Option<Budget>) {
     let mut folder = OutputFolder::create(path, mode).unwrap();
-    folder.start_rotating().unwrap();
+    folder.start_rotating(budget).unwrap();
     let mut put = |lines: Vec<Line>| {
         for line in lines {
             if line.kind == crate::log::LineKind::Rotation {
@@ -173,6 +177,52 @@ fn wherever_a_rotation_is_killed_nothing_is_lost_and_the_log_goes_on() {
 }
 
 #[test]
+fn a_budget_deletes_the_oldest_files_and_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let budget = |bytes| Budget {
+        bytes,
+        age: Duration::from_secs(3600),
+    };
+    let closed = || {
+        files(path)
+            .iter()
+            .filter_map(|name| closed_number(name))
+            .collect::<Vec<u64>>()
+    };
+    write_within(path, FolderMode::New, rotating(3), 40, Some(budget(30_000)));
+    let bytes: u64 = fs::read_dir(path)
+        .unwrap()
+        .map(|entry| entry.unwrap().metadata().unwrap().len())
+        .sum();
+    assert!(bytes <= 30_000, "{bytes}");
+    let left = closed();
+    assert!(left[0] > 1 && left.len() < 12, "{left:?}");
+    assert_eq!(failures(path), [""; 0]);
+    let mut reader = LogReader::open(path).unwrap();
+    assert!(reader.next_line().unwrap().is_some());
+    assert_eq!(reader.passed_over().missing_files, left[0] - 1);
+    // It goes on, and what was deleted stays told.
+    write_within(path, FolderMode::Append, rotating(3), 10, Some(budget(1 << 20)));
+    assert_eq!((closed()[0], failures(path)), (left[0], Vec::new()));
+    // What is too old goes as well.
+    for name in files(path).iter().filter(|name| closed_number(name).is_some()) {
+        let file = fs::File::options().append(true).open(path.join(name)).unwrap();
+        file.set_modified(std::time::SystemTime::now() - Duration::from_secs(3700))
+            .unwrap();
+    }
+    let before = closed();
+    write_within(path, FolderMode::Append, rotating(3), 10, Some(budget(1 << 20)));
+    assert!(closed()[0] > *before.last().unwrap(), "{before:?} {:?}", closed());
+    assert_eq!(failures(path), [""; 0]);
+    // One more that is gone was not deleted by dlpm.
+    let oldest = closed()[0];
+    fs::remove_file(path.join(closed_name(oldest) + COMPRESSED)).unwrap();
+    let found = failures(path).join("; ");
+    assert!(found.contains(&format!("file {oldest} of the log")), "{found}");
+}
+
+#[test]
 fn what_is_missing_between_files_is_found() {
     let write_three = || {
         let folder = tempfile::tempdir().unwrap();
@@ -227,7 +277,7 @@ fn what_is_missing_between_files_is_found() {
 fn a_file_that_something_else_has_changed_is_closed_as_it_is() {
     let path = tempfile::tempdir().unwrap();
     let mut folder = OutputFolder::create(path.path(), FolderMode::New).unwrap();
-    folder.start_rotating().unwrap();
+    folder.start_rotating(None).unwrap();
     let mut segmenter = segmenter();
     for seq in 0..4 {
         for line in segmenter.next(&ledger(seq, all_zones())).unwrap() {
