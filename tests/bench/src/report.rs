@@ -153,7 +153,7 @@ pub fn write_node(path: &Path, lines: u64, rows: u32, rotated: bool) -> Result<(
     let mut folder = OutputFolder::create(path, FolderMode::New)?;
     let mut generator = Generator::node(rows);
     if rotated {
-        folder.start_rotating()?;
+        folder.start_rotating(None)?;
         generator.segmenter = generator.segmenter.rotating(Some(Limit::Bytes(ROTATE_BYTES)));
     }
     for number in 0..=lines {

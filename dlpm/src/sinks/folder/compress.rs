@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{self, Read, Write},
-    os::fd::OwnedFd,
+    os::{fd::OwnedFd, unix::fs::MetadataExt},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -96,13 +96,22 @@ fn compress(folder: &OwnedFd, name: &str, stop: &AtomicBool) -> io::Result<()> {
         return Ok(());
     }
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let plain = File::from(openat(folder, name, flags, Mode::empty())?);
+    let plain = match openat(folder, name, flags, Mode::empty()) {
+        Ok(plain) => File::from(plain),
+        // Deleted to make room.
+        Err(Errno::NOENT) => return Ok(()),
+        Err(errno) => return Err(errno.into()),
+    };
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let packed = File::from(openat(folder, temporary.as_str(), flags, Mode::from_raw_mode(0o644))?);
     let written = pack(&plain, &packed, stop);
     if !matches!(written, Ok(true)) {
         unlink(&temporary)?;
         return written.map(drop);
+    }
+    if plain.metadata()?.nlink() == 0 {
+        // Deleted meanwhile.
+        return unlink(&temporary);
     }
     renameat(folder, temporary.as_str(), folder, format!("{name}{COMPRESSED}"))?;
     // The name is on the disk before the plain file is not.

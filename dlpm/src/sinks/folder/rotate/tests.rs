@@ -207,7 +207,7 @@ fn a_budget_deletes_the_oldest_files_and_says_so() {
     assert_eq!((closed()[0], failures(path)), (left[0], Vec::new()));
     // What is too old goes as well.
     for name in files(path).iter().filter(|name| closed_number(name).is_some()) {
-        let file = fs::File::options().append(true).open(path.join(name)).unwrap();
+        let file = File::options().append(true).open(path.join(name)).unwrap();
         file.set_modified(std::time::SystemTime::now() - Duration::from_secs(3700))
             .unwrap();
     }
