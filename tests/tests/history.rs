@@ -76,6 +76,10 @@ fn the_history_has_what_each_tenant_used() {
     let page = folder.path().join("page.html");
     Dlpm::new(["report", "--html"]).arg(&page).arg(&history).run().exited(0);
     let plot = folder.path().join("plot.svg");
-    Dlpm::new(["plot", "--metric", "zone:package-0", "--output"]).arg(&plot).arg(&history).run().exited(0);
+    Dlpm::new(["plot", "--metric", "zone:package-0", "--output"])
+        .arg(&plot)
+        .arg(&history)
+        .run()
+        .exited(0);
     assert!(page.exists() && plot.exists());
 }

@@ -84,7 +84,7 @@ pub(super) fn remove_closed(folder: &OwnedFd) -> io::Result<()> {
 /// The newest closed file that has to go, with all before it, so that the others and a log of `length` bytes are within
 /// the budget.
 fn too_much(folder: &OwnedFd, budget: Budget, length: u64) -> io::Result<Option<u64>> {
-    let now_s = i64::try_from(jiff::Timestamp::now().as_second()).unwrap_or(i64::MAX);
+    let now_s = jiff::Timestamp::now().as_second();
     let oldest_s = now_s.saturating_sub(i64::try_from(budget.age.as_secs()).unwrap_or(i64::MAX));
     let mut left_bytes = budget.bytes.saturating_sub(length);
     for (number, name) in by_number(&names(folder)?).into_iter().rev() {
