@@ -207,7 +207,7 @@ fn a_state_of_another_start_of_the_machine_ends_its_tenants() {
     let above = Cgroup::create("agent-boot");
     let container = Container::start(&above, 1);
     let mut running = agent(&tree, folder.path()).start();
-    let lived = wait_for(&mut running, folder.path(), "its energy", |kept| {
+    wait_for(&mut running, folder.path(), "its energy", |kept| {
         kept.tenants
             .get(&container.node)
             .is_some_and(|used| used.values().sum::<u64>() > 0)
@@ -224,9 +224,13 @@ fn a_state_of_another_start_of_the_machine_ends_its_tenants() {
     .unwrap();
     let mut running = agent(&tree, folder.path()).start();
     running.wait_for_message("the machine was started again");
-    let anew = wait_for_intervals(&mut running, folder.path(), 2);
+    running.wait_until("new counters", || {
+        fs::read_to_string(&state).is_ok_and(|text| text.contains(boot_id.trim()))
+    });
+    let anew = Kept::read(folder.path()).unwrap();
     running.end_with(libc::SIGTERM).exited(0);
-    assert!(anew.intervals() < lived.intervals() + 10 && anew.row_uj("unobserved") == 0);
+    assert_eq!(anew.row_uj("unobserved"), 0);
+    assert!(anew.intervals() < 5, "{}", anew.intervals());
     let lines = finished(folder.path());
     let line = lines
         .iter()
