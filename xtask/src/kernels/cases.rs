@@ -126,6 +126,11 @@ pub const LEFT_OUT: &[(&str, &str)] = &[
         "agent_metrics",
         "what is served does not depend on the kernel, and there is no Prometheus in the machines",
     ),
+    (
+        "agent_web_limits",
+        "what the network cannot do does not depend on the kernel",
+    ),
+    ("history", "the files of the history do not depend on the kernel"),
     ("agent_web", "what the network gets does not depend on the kernel"),
     ("tenants", "names and paths of cgroups do not depend on the kernel"),
 ];
