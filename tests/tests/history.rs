@@ -44,6 +44,16 @@ fn the_history_has_what_each_tenant_used() {
     let history = folder.path().join("history");
     let verified = Dlpm::new(["verify"]).arg(&history).run().exited(0);
     assert!(verified.stdout.contains("roll-up"), "{}", verified.stdout);
+    // Services of this machine may have ended meanwhile as well.
+    let agrees = verified
+        .stdout
+        .lines()
+        .find(|line| line.starts_with("finished.jsonl: "));
+    assert!(
+        agrees.is_some_and(|line| !line.starts_with("finished.jsonl: 0 ")),
+        "{}",
+        verified.stdout
+    );
     let mut used: BTreeMap<String, ByDevice> = BTreeMap::new();
     let text = fs::read_to_string(history.join("power_metrics.json")).unwrap();
     let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());

@@ -7,7 +7,7 @@ use crate::{
     log::{chain::Lines, names::log_of},
     printable::printable,
     sinks::terminal::{print, say},
-    verify::{Report, files, verify_lines},
+    verify::{Report, files, finished::Compared, verify_lines},
 };
 
 /// Nothing could be verified, or the result not be shown.
@@ -27,12 +27,13 @@ pub fn run(args: &VerifyArgs) -> ExitCode {
             for failure in &files {
                 let _ = writeln!(text, "{}", printable(&folder.join(failure).display().to_string()));
             }
+            let agrees = report.rollups.0 == 0 || finished(folder, &report, &mut text);
             if let Err(error) = print(&text) {
                 say(&error.to_string());
                 return ExitCode::from(NO_LOG);
             }
             ExitCode::from(u8::from(
-                report.failed_lines > 0 || !files.is_empty() || report.proves_nothing(),
+                report.failed_lines > 0 || !files.is_empty() || report.proves_nothing() || !agrees,
             ))
         }
         Err((path, error)) => {
@@ -43,6 +44,34 @@ pub fn run(args: &VerifyArgs) -> ExitCode {
             ExitCode::from(NO_LOG)
         }
     }
+}
+
+/// Compares a history with the tenants that have ended; whether they agree.
+fn finished(folder: &Path, report: &Report, text: &mut String) -> bool {
+    let compared = match report.runs.compare(folder) {
+        Ok(compared) => compared,
+        Err(error) => {
+            let _ = writeln!(
+                text,
+                "finished.jsonl beside {} cannot be read: {error}",
+                folder.display()
+            );
+            return false;
+        }
+    };
+    for failure in &compared.failures {
+        let _ = writeln!(text, "{}", printable(failure));
+    }
+    if compared != Compared::default() {
+        let _ = writeln!(
+            text,
+            "finished.jsonl: {} had exactly what the history says, {} went on after their lines, {} not all in the history",
+            count(compared.equal, "tenant"),
+            compared.went_on,
+            count(compared.not_covered, "life").replace("lifes", "lives")
+        );
+    }
+    compared.failures.is_empty()
 }
 
 fn text(path: &Path, report: &Report) -> String {

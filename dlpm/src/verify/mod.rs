@@ -7,6 +7,7 @@
 pub mod chain;
 mod events;
 pub mod files;
+pub mod finished;
 mod laws;
 mod metrics;
 mod phases;
@@ -36,6 +37,7 @@ use crate::{
     log::{Event, Kind, chain::Lines, exact::Exact},
 };
 use chain::Chain;
+use finished::Runs;
 use sequence::{Expected, Sequence};
 
 /// Failures that are kept of one line: one wrong number makes several sums wrong.
@@ -55,7 +57,7 @@ pub struct Failure {
 }
 
 /// What a log was found to be.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Report {
     /// Lines.
     pub lines: u64,
@@ -67,6 +69,8 @@ pub struct Report {
     pub segments: u64,
     /// Traces that wrote to the log.
     pub traces: u64,
+    /// What the roll-ups say of tenants.
+    pub runs: Runs,
     /// The first lines that fail.
     pub failures: Vec<Failure>,
     /// Lines that fail.
@@ -190,6 +194,7 @@ impl Verifier {
         };
         if let Some(intervals) = ledger.rollup {
             self.report.rollups.0 += 1;
+            self.report.runs.add(&ledger);
             self.report.rollups.1 = self.report.rollups.1.saturating_add(intervals);
         }
         let mut failures = laws::check(&recorded, &ledger);
