@@ -53,10 +53,6 @@ pub const LEFT_OUT: &[(&str, &str)] = &[
         "an emulator need not keep stores back as a processor does",
     ),
     (
-        "pace::siblings_share_the_same_time",
-        "compares within 2 %, and emulation makes every switch dear",
-    ),
-    (
         "processes::the_last_exec_names_a_short_process",
         "busybox starts its own commands under the name `exe`",
     ),
