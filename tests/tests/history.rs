@@ -1,6 +1,5 @@
 //! The history of an agent on the real kernel: roll-ups by tenant that every command reads, and that add up to what the
 //! finished tenants had.
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt};
 
