@@ -63,8 +63,10 @@ impl Kept {
             .map(|device| device.as_str().unwrap().to_owned())
             .collect();
         let amounts = |amounts: &Value| -> ByDevice {
-            let energy = list(&amounts["energy_uj"]).iter().map(number);
-            devices.iter().cloned().zip(energy).collect()
+            let energy = list(&amounts["energy_uj"]);
+            let of_device = |device: usize| energy.get(device).map_or(0, number);
+            let devices = devices.iter().cloned().enumerate();
+            devices.map(|(device, name)| (name, of_device(device))).collect()
         };
         for (node, account) in &accounts {
             kept.tenants.insert(node.clone(), amounts(&account["used"]));

@@ -308,3 +308,37 @@ fn a_full_disk_loses_nothing() {
     let line = lines.iter().find(|line| line["tenant"] == node.as_str()).unwrap();
     assert_eq!(energy_of(line), after.tenants[&node]);
 }
+
+#[test]
+fn a_container_that_lives_for_a_third_of_a_second_has_its_name() {
+    require_dlpm!();
+    let (folder, tree, rootfs) = (folder(), Powercap::start(node()), folder());
+    let above = Cgroup::create("agent-name");
+    let mut running = agent(&tree, folder.path()).arg("--rootfs").arg(rootfs.path()).start();
+    wait_for_intervals(&mut running, folder.path(), 1);
+    let id = format!("{:032x}{:032x}", process::id(), 1);
+    let config = rootfs.path().join("var/lib/docker/containers").join(&id);
+    fs::create_dir_all(&config).unwrap();
+    // A name that controls a terminal, and is long.
+    let name = format!("web\u{1b}[31m{}", "x".repeat(10_000));
+    let text = serde_json::json!({ "Name": format!("/{name}"), "Config": { "Image": "busybox" } });
+    fs::write(config.join("config.v2.json"), text.to_string()).unwrap();
+    let container = Container::start(&above, 1);
+    thread::sleep(Duration::from_millis(300));
+    let node = container.end();
+    fs::remove_dir_all(rootfs.path().join("var")).unwrap();
+    running.wait_until("its line", || {
+        finished(folder.path())
+            .iter()
+            .any(|line| line["tenant"] == node.as_str())
+    });
+    running.end_with(libc::SIGTERM).exited(0);
+    let lines = finished(folder.path());
+    let line = lines.iter().find(|line| line["tenant"] == node.as_str()).unwrap();
+    let name = line["labels"]["container_name"].as_str().unwrap();
+    assert!(
+        name.starts_with("web") && name.len() <= 200 && !name.contains('\u{1b}'),
+        "{name}"
+    );
+    assert_eq!(line["labels"]["image"], "busybox");
+}

@@ -25,7 +25,7 @@ use dlpm::{
 use dlpm_tests::{
     agent::agent,
     cgroup::Cgroup,
-    monitors::{Prometheus, contrib, program, promtool, run},
+    monitors::{Monitor, contrib, program, promtool, run},
     powercap::{Powercap, node},
     require_dlpm, require_monitors,
     tenant::Tenant as Process,
@@ -291,7 +291,7 @@ fn a_real_prometheus_has_what_the_dashboard_asks_for() {
     let state = tempfile::tempdir().unwrap();
     let mut running = agent(&tree, state.path()).arg("--rootfs").arg(rootfs.path()).start();
     let address = served_at(&mut running);
-    let prometheus = Prometheus::start(address);
+    let prometheus = Monitor::prometheus(address, 1);
     let is_there = |query: &str| (!prometheus.query(query).is_empty()).then_some(());
     for of_tenant in [
         "slurm_job_id=\"4711\"",

@@ -1,5 +1,5 @@
-//! Programs of the monitoring that the agent is tested with: Prometheus with its promtool, and a strict parser of
-//! OpenMetrics.
+//! Programs of the monitoring that the agent is tested with: Prometheus with its promtool, VictoriaMetrics, and a strict
+//! parser of OpenMetrics.
 
 use std::{
     ffi::OsString,
@@ -19,10 +19,12 @@ use crate::{
 /// Name the programs for the tests.
 pub const PROMTOOL: &str = "DLPM_PROMTOOL";
 pub const PROMETHEUS: &str = "DLPM_PROMETHEUS";
+pub const VICTORIA_METRICS: &str = "DLPM_VICTORIA_METRICS";
 pub const PARSER_PYTHON: &str = "DLPM_OPENMETRICS_PYTHON";
 
 /// Tests that need them.
-pub const TESTS: [&str; 3] = [
+pub const TESTS: [&str; 4] = [
+    "what_servers_have_is_what_the_meter_counted",
     "both_parsers_accept_every_exposition",
     "rules_and_alerts_are_tested",
     "a_real_prometheus_has_what_the_dashboard_asks_for",
@@ -34,43 +36,37 @@ const PARSER: [&str; 1] = ["prometheus-client==0.26.0"];
 /// package of a server would start it.
 pub fn variables(workspace: &Workspace) -> Result<Vec<(&'static str, OsString)>> {
     let parser = pypi::environment(workspace, "prometheus-client", &PARSER)?.join("python3");
-    let (promtool, prometheus) = prometheus(workspace)?;
-    Ok(vec![
-        (PROMTOOL, promtool.into()),
-        (PROMETHEUS, prometheus.into()),
-        (PARSER_PYTHON, parser.into()),
-    ])
+    let of_prometheus = programs(workspace, "prometheus", &["promtool", "prometheus"])?;
+    let victoria_metrics = programs(workspace, "victoria-metrics", &["victoria-metrics"])?;
+    let found = of_prometheus.into_iter().chain(victoria_metrics).map(OsString::from);
+    let variables = [PROMTOOL, PROMETHEUS, VICTORIA_METRICS].into_iter().zip(found);
+    Ok(variables.chain([(PARSER_PYTHON, parser.into())]).collect())
 }
 
-/// promtool and Prometheus, on `PATH` or from Debian's package.
-fn prometheus(workspace: &Workspace) -> Result<(PathBuf, PathBuf)> {
-    if let (Some(promtool), Some(prometheus)) = (find_program("promtool"), find_program("prometheus")) {
-        return Ok((promtool, prometheus));
+/// Programs of a package of Debian, on `PATH` or from there.
+fn programs(workspace: &Workspace, package: &str, names: &[&str]) -> Result<Vec<PathBuf>> {
+    if let Some(found) = names.iter().map(|name| find_program(name)).collect() {
+        return Ok(found);
     }
-    let folder = workspace.target().join("debian/prometheus");
-    let programs = |folder: &Path| (folder.join("usr/bin/promtool"), folder.join("usr/bin/prometheus"));
+    let folder = workspace.target().join("debian").join(package);
     let done = folder.join("unpacked");
     if !done.exists() {
         if find_program("apt-get").is_none() || find_program("dpkg-deb").is_none() {
-            bail!("Prometheus is neither on PATH nor to be had: install it with its promtool, or run this on Debian");
+            bail!("{package} is neither on PATH nor to be had: install it, or run this on Debian");
         }
-        fetch(&folder)?;
+        fetch(&folder, package)?;
         fs::write(&done, "")?;
     }
-    Ok(programs(&folder))
+    Ok(names.iter().map(|name| folder.join("usr/bin").join(name)).collect())
 }
 
-fn fetch(folder: &Path) -> Result<()> {
+fn fetch(folder: &Path, package: &str) -> Result<()> {
     let _ = fs::remove_dir_all(folder);
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    if probe(Command::new("apt-cache").args(["show", "prometheus"])).is_none() {
+    if probe(Command::new("apt-cache").args(["show", package])).is_none() {
         run_announced(crate::process::as_root("apt-get")?.arg("update"))?;
     }
-    run_announced(
-        Command::new("apt-get")
-            .args(["download", "prometheus"])
-            .current_dir(folder),
-    )?;
+    run_announced(Command::new("apt-get").args(["download", package]).current_dir(folder))?;
     for file in fs::read_dir(folder)? {
         let archive = file?.path();
         if archive.extension().is_some_and(|extension| extension == "deb") {

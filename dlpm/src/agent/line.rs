@@ -53,7 +53,7 @@ impl Line {
     /// Of a tenant, with the names of devices.
     pub fn of(finished: &Finished, devices: &[String], place: &Place) -> Self {
         let labels = finished.tenant.labels.iter();
-        let energy_uj = devices.iter().zip(&finished.used.energy_uj);
+        let energy_uj = devices.iter().enumerate();
         let methods = finished.methods.iter();
         Self {
             number: finished.number,
@@ -64,7 +64,9 @@ impl Line {
             begin_unix_ns: finished.begun_unix_ns,
             end_unix_ns: finished.ended_unix_ns,
             cpu_ns: finished.used.cpu_ns,
-            energy_uj: energy_uj.map(|(device, uj)| (device.clone(), *uj)).collect(),
+            energy_uj: energy_uj
+                .map(|(device, name)| (name.clone(), finished.used.of_device(device)))
+                .collect(),
             methods: methods
                 .filter_map(|(device, methods)| Some((devices.get(*device)?.clone(), methods.clone())))
                 .collect(),

@@ -119,6 +119,10 @@ pub const LEFT_OUT: &[(&str, &str)] = &[
     ("messages", "what is said does not depend on the kernel"),
     ("rotate", "the files of the log do not depend on the kernel"),
     (
+        "agent_sum",
+        "what servers make of the counters does not depend on the kernel",
+    ),
+    (
         "agent_metrics",
         "what is served does not depend on the kernel, and there is no Prometheus in the machines",
     ),
