@@ -329,10 +329,10 @@ pub fn run(programs: &Programs, options: &Options) -> Result<bool> {
         let _ = writeln!(
             table,
             "| {sleepers} | {} | {} | {} | {} |",
-            second.show(1e6, 2),
-            scrape.show(1e6, 2),
-            scanner.show(1e6, 2),
-            exporter.map_or_else(|| "not installed".to_owned(), |exporter| exporter.show(1e6, 2)),
+            second.show(1e-6, 2),
+            scrape.show(1e-6, 2),
+            scanner.show(1e-6, 2),
+            exporter.map_or_else(|| "not installed".to_owned(), |exporter| exporter.show(1e-6, 2)),
         );
         medians.push((second.median, scrape.median));
     }

@@ -124,7 +124,8 @@ impl Book {
 
     /// Counts one interval.
     pub fn add(&mut self, interval: Interval, engine: &mut Engine<()>) {
-        if std::mem::take(&mut self.resumes) {
+        let resumed = std::mem::take(&mut self.resumes);
+        if resumed {
             self.resume(&interval);
         }
         let ledger = attribute(&interval, &self.options, &self.carries);
@@ -151,14 +152,8 @@ impl Book {
         for going in ended {
             self.counters.end(&going.node, going.unix_ns);
         }
-        // Of an earlier agent, and without a directory by now.
-        let left = self.counters.accounts.iter();
-        let left: Vec<Node> = left
-            .filter(|(node, account)| account.end.is_none() && !self.places.has(node))
-            .map(|(node, _)| node.clone())
-            .collect();
-        for node in left {
-            self.places.see(&node, None, interval.end_ns);
+        if resumed {
+            self.see_those_left(interval.end_ns);
         }
         self.facts.length_ns = ledger.length_ns();
         self.facts.seal_ns = ledger.seal_ns;
@@ -219,6 +214,18 @@ impl Book {
         self.name_users();
         let written = keeper.keep(self.counters.clone(), self.facts.clone());
         self.counters.written(written);
+    }
+
+    /// Tenants of an earlier agent that have no cgroup by now: they have ended, unless something of them runs soon.
+    fn see_those_left(&mut self, now_ns: u64) {
+        let left = self.counters.accounts.iter();
+        let left: Vec<Node> = left
+            .filter(|(node, account)| account.end.is_none() && !self.places.has(node))
+            .map(|(node, _)| node.clone())
+            .collect();
+        for node in left {
+            self.places.see(&node, None, now_ns);
+        }
     }
 
     /// What lies between the end of an earlier agent and the beginning of the first interval.

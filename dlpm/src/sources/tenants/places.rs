@@ -1,11 +1,13 @@
 //! Which tenants still have a cgroup: their directories are looked at, a few in each interval.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     fs, io,
     path::{Path, PathBuf},
     time::Duration,
 };
+
+use foldhash::{HashMap, HashMapExt};
 
 use super::{names::job_directory, path::tenant_of, trust::made_by_root};
 use crate::tenants::{Kind, Node};
