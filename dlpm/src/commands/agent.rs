@@ -169,7 +169,7 @@ async fn count(
     outside: &Outside,
     signals: &mut tokio::sync::mpsc::UnboundedReceiver<signals::Signal>,
 ) -> Result<()> {
-    let answered = engine.answered();
+    let (answered, everyone) = (engine.answered(), Selection::default());
     let start = Instant::now();
     let mut tick = ticks(start + PRIMING.min(args.interval), args.interval);
     let mut meters = ticks(start + METER_PERIOD, METER_PERIOD);
@@ -193,7 +193,7 @@ async fn count(
                 book.look_for_ends(engine, monotonic_ns());
                 settle(engine, book, outside);
                 tell_systemd(&[NotifyState::Watchdog]);
-                engine.tidy(&Selection::default())?;
+                engine.tidy(book.needs_memory().then_some(&everyone))?;
             }
             () = super::trace::settled(&answered, engine.due()) => settle(engine, book, outside),
             _ = cgroups.tick() => engine.machine().see_new_cgroups()?,

@@ -90,14 +90,16 @@ impl<C> Engine<C> {
         Ok(())
     }
 
-    /// What has to be done between two intervals: chooses whose memory is read, and looks for what hooks
-    /// did not tell.
+    /// What has to be done between two intervals: chooses whose memory is read, of the processes of a selection or of
+    /// none, and looks for what hooks did not tell.
     ///
     /// # Errors
     ///
     /// Where CPU time is lost.
-    pub fn tidy(&mut self, selection: &Selection) -> Result<(), CpuTimeError> {
-        if self.chosen.is_none_or(|chosen| chosen.elapsed() >= CHOOSE_EVERY) {
+    pub fn tidy(&mut self, selection: Option<&Selection>) -> Result<(), CpuTimeError> {
+        if let Some(selection) = selection
+            && self.chosen.is_none_or(|chosen| chosen.elapsed() >= CHOOSE_EVERY)
+        {
             self.chosen = Some(Instant::now());
             if selection.is_filtered() {
                 self.machine.watch_memory(Some(&|process, cgroup, tenant| {

@@ -61,6 +61,7 @@ pub struct Book {
     rootfs: PathBuf,
     interval: Duration,
     looked_at_ns: u64,
+    splits_by_memory: bool,
 }
 
 impl Book {
@@ -97,6 +98,7 @@ impl Book {
             rootfs: args.machine.roots.rootfs.clone(),
             interval: args.interval,
             looked_at_ns: monotonic_ns(),
+            splits_by_memory: false,
         }
     }
 
@@ -108,6 +110,11 @@ impl Book {
             self.facts.cap = cap;
         }
         self.scrapers.keep_for(args.keep_ended);
+    }
+
+    /// Whether energy is split by memory.
+    pub fn needs_memory(&self) -> bool {
+        self.splits_by_memory
     }
 
     /// Looks for tenants that are gone.
@@ -130,6 +137,7 @@ impl Book {
         }
         let ledger = attribute(&interval, &self.options, &self.carries);
         self.carries = self.carries.after(&ledger);
+        self.splits_by_memory = ledger.leaves.iter().any(|leaf| leaf.method.is_by_memory());
         self.learn(&ledger);
         if let Some(history) = &mut self.history {
             history.add(&ledger);

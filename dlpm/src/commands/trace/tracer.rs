@@ -241,7 +241,7 @@ impl Tracer {
             .seal(changes, sealed)
             .inspect_err(|_| self.recorder.lose_phases())?;
         self.settle()?;
-        Ok(self.engine.tidy(self.recorder.selection())?)
+        Ok(self.engine.tidy(Some(self.recorder.selection()))?)
     }
 
     /// When GPUs are waited for no longer, if they are.

@@ -2,12 +2,16 @@
 
 use std::{
     collections::VecDeque,
-    fs, io,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use foldhash::{HashMap, HashMapExt};
+use rustix::{
+    fs::{Access, AtFlags, Mode, OFlags, accessat, open},
+    io::Errno,
+};
 
 use super::{names::job_directory, path::tenant_of, trust::made_by_root};
 use crate::tenants::{Kind, Node};
@@ -20,7 +24,7 @@ const UNUSED: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 struct Place {
-    /// Below the mount point; `None` where only its processes tell the tenant.
+    /// From the mount point; `None` where only its processes tell the tenant.
     directory: Option<PathBuf>,
     used_at_ns: u64,
 }
@@ -29,6 +33,8 @@ struct Place {
 #[derive(Debug)]
 pub struct Places {
     mount: PathBuf,
+    /// The same, open: a look from here passes few directories.
+    opened: Option<OwnedFd>,
     by_node: HashMap<Node, Place>,
     /// Whose turn it is to be looked at.
     turns: VecDeque<Node>,
@@ -39,6 +45,7 @@ impl Places {
     pub fn new(mount: &Path) -> Self {
         Self {
             mount: mount.to_owned(),
+            opened: open(mount, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok(),
             by_node: HashMap::new(),
             turns: VecDeque::new(),
         }
@@ -53,7 +60,7 @@ impl Places {
             }
         }
         let place = Place {
-            directory: path.map(|path| self.mount.join(top(&self.mount, path, node).trim_start_matches('/'))),
+            directory: path.map(|path| top(&self.mount, path, node).trim_start_matches('/').into()),
             used_at_ns: now_ns,
         };
         if self.by_node.insert(node.clone(), place).is_none() {
@@ -79,9 +86,7 @@ impl Places {
             let Some(node) = self.turns.pop_front() else { break };
             let is_there = self.by_node.get(&node).is_some_and(|place| match &place.directory {
                 // What cannot be looked at is not gone.
-                Some(directory) => {
-                    !fs::symlink_metadata(directory).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
-                }
+                Some(directory) => self.opened.as_ref().is_none_or(|mount| exists(mount, directory)),
                 None => u128::from(now_ns.saturating_sub(place.used_at_ns)) < UNUSED.as_nanos(),
             });
             if is_there {
@@ -93,6 +98,11 @@ impl Places {
         }
         gone
     }
+}
+
+fn exists(mount: &OwnedFd, directory: &Path) -> bool {
+    directory.as_os_str().is_empty()
+        || accessat(mount, directory, Access::EXISTS, AtFlags::empty()) != Err(Errno::NOENT)
 }
 
 /// The highest directory on `path` that is the tenant's.
@@ -115,6 +125,8 @@ fn top<'a>(mount: &Path, path: &'a str, node: &Node) -> &'a str {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::tenants::Tenant;
 
