@@ -31,15 +31,16 @@ pub fn check(recorded: &Exact, ledger: &Ledger) -> Vec<String> {
     checker.cpus();
     checker.rows(recorded);
     checker.times();
-    checker.cgroups();
     if let Some(intervals) = ledger.rollup {
         checker.rollup(intervals);
+        checker.cgroups();
         return checker.failures;
     }
     checker.zones();
     checker.floors();
     checker.gpus();
     checker.shares();
+    checker.cgroups();
     checker.memory();
     checker.failures
 }
