@@ -33,8 +33,9 @@ const LONG: u32 = 20;
 const SCRAPE: u64 = 5;
 
 struct Container {
-    cgroup: Cgroup,
+    /// Before its cgroup, which has to be empty to be removed.
     process: Option<Tenant>,
+    cgroup: Cgroup,
     node: String,
     ends: Instant,
 }
