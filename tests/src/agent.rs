@@ -1,18 +1,76 @@
 //! Reads what an agent leaves in its folder, without any of dlpm's own types.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt, path::Path};
 
 use serde_json::Value;
+use tempfile::TempDir;
 
 use crate::{
+    cgroup::Cgroup,
     command::{Dlpm, Running},
     log::number,
     powercap::Powercap,
+    tenant::Tenant,
 };
 
 /// What the agent may keep of root's rights: bits of `CapPrm` (KILL, SETGID, SETUID, SETPCAP, SYS_PTRACE, SYS_RESOURCE,
 /// DAC_READ_SEARCH, PERFMON, BPF).
 pub const KEPT_CAPABILITIES: u64 = 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 19 | 1 << 24 | 1 << 2 | 1 << 38 | 1 << 39;
+
+/// A folder that only root can write.
+pub fn folder() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    folder
+}
+
+/// A container of Docker, by the name of its cgroup, with a process that uses a tenth of a CPU.
+#[derive(Debug)]
+pub struct Container {
+    /// Before its cgroup, which has to be empty to be removed.
+    process: Option<Tenant>,
+    cgroup: Cgroup,
+    /// Kind and id of the tenant.
+    pub node: String,
+}
+
+impl Container {
+    /// The id of the container with that number: of this run alone, so that what an earlier one left is not taken for it.
+    pub fn id(number: u32) -> String {
+        format!("{:032x}{number:032x}", std::process::id())
+    }
+
+    /// Starts `program` (see [`tenant_program`](crate::tenant_program)) in it.
+    pub fn start(program: &Path, above: &Cgroup, number: u32) -> Self {
+        let id = Self::id(number);
+        let cgroup = above.create_inside(&format!("docker-{id}.scope"));
+        let process = Tenant::named(program, "tenant", None, None);
+        cgroup.add(process.pid());
+        Self {
+            process: Some(process),
+            cgroup,
+            node: format!("docker:{id}"),
+        }
+    }
+
+    /// Ends its process and removes its cgroup. Kind and id of the tenant.
+    pub fn end(mut self) -> String {
+        self.process = None;
+        self.cgroup.wait_until_empty();
+        self.node.clone()
+    }
+}
+
+/// Counters of all zones at the beginning of an agent's first interval.
+#[track_caller]
+pub fn begin(running: &mut Running, folder: &Path) -> ByDevice {
+    let first = wait_for(running, folder, "a first interval", |_| true);
+    // No zone has wrapped: they stand at a third of their range.
+    let counters = first.counters.iter();
+    counters
+        .map(|(zone, uj)| (zone.clone(), uj - first.zones[zone]))
+        .collect()
+}
 
 /// µJ by device.
 pub type ByDevice = BTreeMap<String, u64>;

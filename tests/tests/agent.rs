@@ -1,64 +1,18 @@
 //! The agent on the real kernel: what it counts adds up to the meter, over ends, kills and restarts.
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
-use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt, path::Path, process, thread, time::Duration};
+use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt, thread, time::Duration};
 
 use dlpm_tests::{
-    agent::{ByDevice, Kept, agent, energy_of, finished, wait_for, wait_for_intervals},
+    agent::{ByDevice, Container, Kept, agent, begin, energy_of, finished, folder, wait_for, wait_for_intervals},
     cgroup::Cgroup,
-    command::{Dlpm, Running},
+    command::Dlpm,
     log::number,
     powercap::{Powercap, node},
-    require_dlpm,
-    tenant::Tenant,
-    tenant_program,
+    require_dlpm, tenant_program,
 };
 
-/// A folder that only root can write.
-fn folder() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    folder
-}
-
-/// A container of Docker, by the name of its cgroup, with a process that uses a tenth of a CPU.
-struct Container {
-    /// Before its cgroup, which has to be empty to be removed.
-    process: Option<Tenant>,
-    cgroup: Cgroup,
-    node: String,
-}
-
-impl Container {
-    fn start(above: &Cgroup, number: u32) -> Self {
-        // Of this run alone: what an earlier one left must not be taken for it.
-        let id = format!("{:032x}{number:032x}", process::id());
-        let cgroup = above.create_inside(&format!("docker-{id}.scope"));
-        let process = Tenant::named(tenant_program!(), "tenant", None, None);
-        cgroup.add(process.pid());
-        Self {
-            cgroup,
-            process: Some(process),
-            node: format!("docker:{id}"),
-        }
-    }
-
-    /// Ends its process and removes its cgroup; its name.
-    fn end(mut self) -> String {
-        self.process = None;
-        self.cgroup.wait_until_empty();
-        self.node.clone()
-    }
-}
-
-/// Counters of all zones at the beginning of the first interval.
-fn begin(running: &mut Running, folder: &Path) -> ByDevice {
-    let first = wait_for(running, folder, "a first interval", |_| true);
-    // No zone has wrapped: they stand at a third of their range.
-    let counters = first.counters.iter();
-    counters
-        .map(|(zone, uj)| (zone.clone(), uj - first.zones[zone]))
-        .collect()
+fn start(above: &Cgroup, number: u32) -> Container {
+    Container::start(tenant_program!(), above, number)
 }
 
 #[test]
@@ -66,17 +20,17 @@ fn tenants_and_all_that_is_nobodys_are_the_meter_over_kills_and_restarts() {
     require_dlpm!();
     let (folder, tree) = (folder(), Powercap::start(node()));
     let above = Cgroup::create("agent");
-    let stays = Container::start(&above, 1);
+    let stays = start(&above, 1);
     let mut running = agent(&tree, folder.path()).start();
     let begin_uj = begin(&mut running, folder.path());
     let mut ended = Vec::new();
     for number in 2..6 {
-        let short = Container::start(&above, number);
+        let short = start(&above, number);
         wait_for_intervals(&mut running, folder.path(), 2);
         ended.push(short.end());
     }
     // Killed while one lives that is gone when the next agent starts.
-    let short = Container::start(&above, 6);
+    let short = start(&above, 6);
     wait_for(&mut running, folder.path(), "the newest tenant", |kept| {
         kept.tenants
             .get(&short.node)
@@ -105,7 +59,7 @@ fn tenants_and_all_that_is_nobodys_are_the_meter_over_kills_and_restarts() {
         "{}",
         resumed.row_uj("unobserved")
     );
-    let short = Container::start(&above, 7);
+    let short = start(&above, 7);
     wait_for_intervals(&mut running, folder.path(), 3);
     ended.push(short.end());
     running.end_with(libc::SIGTERM).exited(0);
@@ -151,7 +105,7 @@ fn tenants_beyond_the_cap_are_counted_together() {
     let above = Cgroup::create("agent-cap");
     let mut running = agent(&tree, folder.path()).args(["--max-tenants", "1"]).start();
     wait_for_intervals(&mut running, folder.path(), 2);
-    let _late: Vec<Container> = (1..4).map(|number| Container::start(&above, number)).collect();
+    let _late: Vec<Container> = (1..4).map(|number| start(&above, number)).collect();
     let kept = wait_for(&mut running, folder.path(), "energy of others", |kept| {
         kept.row_uj("others") > 0 && number(&kept.newest["refused_count"]) >= 3
     });
@@ -205,7 +159,7 @@ fn a_state_of_another_start_of_the_machine_ends_its_tenants() {
     require_dlpm!();
     let (folder, tree) = (folder(), Powercap::start(node()));
     let above = Cgroup::create("agent-boot");
-    let container = Container::start(&above, 1);
+    let container = start(&above, 1);
     let mut running = agent(&tree, folder.path()).start();
     wait_for(&mut running, folder.path(), "its energy", |kept| {
         kept.tenants
@@ -294,7 +248,7 @@ fn a_full_disk_loses_nothing() {
     wait_for_intervals(&mut running, disk.path(), 2);
     let before = Kept::read(disk.path()).unwrap();
     disk.fill();
-    let short = Container::start(&above, 1);
+    let short = start(&above, 1);
     running.wait_for_message("cannot be written");
     thread::sleep(Duration::from_millis(500));
     let node = short.end();
@@ -316,14 +270,14 @@ fn a_container_that_lives_for_a_third_of_a_second_has_its_name() {
     let above = Cgroup::create("agent-name");
     let mut running = agent(&tree, folder.path()).arg("--rootfs").arg(rootfs.path()).start();
     wait_for_intervals(&mut running, folder.path(), 1);
-    let id = format!("{:032x}{:032x}", process::id(), 1);
+    let id = Container::id(1);
     let config = rootfs.path().join("var/lib/docker/containers").join(&id);
     fs::create_dir_all(&config).unwrap();
     // A name that controls a terminal, and is long.
     let name = format!("web\u{1b}[31m{}", "x".repeat(10_000));
     let text = serde_json::json!({ "Name": format!("/{name}"), "Config": { "Image": "busybox" } });
     fs::write(config.join("config.v2.json"), text.to_string()).unwrap();
-    let container = Container::start(&above, 1);
+    let container = start(&above, 1);
     thread::sleep(Duration::from_millis(300));
     let node = container.end();
     fs::remove_dir_all(rootfs.path().join("var")).unwrap();

@@ -4,22 +4,18 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     net::{SocketAddr, TcpListener},
-    os::unix::fs::PermissionsExt,
-    process, thread,
+    thread,
     time::{Duration, Instant},
 };
 
 use dlpm_tests::{
-    agent::{ByDevice, Kept, agent, energy_of, finished, wait_for},
+    agent::{ByDevice, Container, Kept, agent, begin, energy_of, finished, folder},
     cgroup::Cgroup,
     command::Running,
     monitors::Monitor,
     powercap::{Powercap, node},
-    require_dlpm, require_monitors,
-    tenant::Tenant,
-    tenant_program,
+    require_dlpm, require_monitors, tenant_program,
 };
 use serde_json::Value;
 
@@ -32,34 +28,8 @@ const LONG: u32 = 20;
 /// Seconds between two scrapes.
 const SCRAPE: u64 = 5;
 
-struct Container {
-    /// Before its cgroup, which has to be empty to be removed.
-    process: Option<Tenant>,
-    cgroup: Cgroup,
-    node: String,
-    ends: Instant,
-}
-
-impl Container {
-    fn start(above: &Cgroup, number: u32, lives: Duration) -> Self {
-        let id = format!("{:032x}{number:032x}", process::id());
-        let cgroup = above.create_inside(&format!("docker-{id}.scope"));
-        let process = Tenant::named(tenant_program!(), "tenant", None, None);
-        cgroup.add(process.pid());
-        Self {
-            cgroup,
-            process: Some(process),
-            node: format!("docker:{id}"),
-            ends: Instant::now() + lives,
-        }
-    }
-
-    fn end(mut self) -> String {
-        self.process = None;
-        self.cgroup.wait_until_empty();
-        self.node.clone()
-    }
-}
+/// A container, and when it is to end.
+type Ending = (Container, Instant);
 
 /// The value of a series, in µJ.
 fn micro(series: &Value) -> u64 {
@@ -100,8 +70,7 @@ fn restart(running: Running, signal: libc::c_int, start: impl FnOnce() -> Runnin
 fn what_servers_have_is_what_the_meter_counted() {
     require_dlpm!();
     require_monitors!();
-    let folder = tempfile::tempdir().unwrap();
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let folder = folder();
     let tree = Powercap::start(node());
     let target: SocketAddr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let start = || {
@@ -111,30 +80,24 @@ fn what_servers_have_is_what_the_meter_counted() {
             .start()
     };
     let mut running = start();
-    let first = wait_for(&mut running, folder.path(), "a first interval", |_| true);
-    let begin_uj: ByDevice = first
-        .counters
-        .iter()
-        .map(|(zone, uj)| (zone.clone(), uj - first.zones[zone]))
-        .collect();
+    let begin_uj = begin(&mut running, folder.path());
     let servers = [
         Monitor::prometheus(target, SCRAPE),
         Monitor::victoria_metrics(target, SCRAPE),
     ];
     let above = Cgroup::create("agent-sum");
-    let mut stay: Vec<Container> = (0..LONG)
-        .map(|number| Container::start(&above, number, Duration::MAX / 4))
-        .collect();
-    let mut living: Vec<Container> = Vec::new();
+    let start_one = |number| Container::start(tenant_program!(), &above, number);
+    let mut stay: Vec<Container> = (0..LONG).map(start_one).collect();
+    let mut living: Vec<Ending> = Vec::new();
     let mut ended = Vec::new();
     for number in 0..SHORT {
         // From 0.2 s to 3 s, in another order than they begin.
         let lives = Duration::from_millis(200 + u64::from(number * 37 % SHORT) * 14);
-        living.push(Container::start(&above, LONG + number, lives));
+        living.push((start_one(LONG + number), Instant::now() + lives));
         thread::sleep(Duration::from_millis(100));
-        let (gone, rest): (Vec<_>, Vec<_>) = living.into_iter().partition(|one| one.ends <= Instant::now());
+        let (gone, rest): (Vec<_>, Vec<_>) = living.into_iter().partition(|(_, ends)| *ends <= Instant::now());
         living = rest;
-        ended.extend(gone.into_iter().map(Container::end));
+        ended.extend(gone.into_iter().map(|(container, _)| container.end()));
         match number {
             60 => running = restart(running, libc::SIGKILL, start),
             // One server misses a scrape.
@@ -144,15 +107,8 @@ fn what_servers_have_is_what_the_meter_counted() {
         }
     }
     servers[0].signal(libc::SIGCONT);
-    for container in living.into_iter().chain(stay.drain(..LONG as usize / 2)) {
-        thread::sleep(
-            container
-                .ends
-                .min(Instant::now() + Duration::from_millis(10))
-                .saturating_duration_since(Instant::now()),
-        );
-        ended.push(container.end());
-    }
+    let last = living.into_iter().map(|(container, _)| container);
+    ended.extend(last.chain(stay.drain(..LONG as usize / 2)).map(Container::end));
     let in_file = |node: &String| {
         let lines = finished(folder.path());
         lines.iter().any(|line| line["tenant"] == node.as_str())
