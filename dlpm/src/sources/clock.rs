@@ -1,10 +1,15 @@
-//! The clock of the interval.
+//! The clock of the interval, and the wall clock.
 
 use rustix::time::{ClockId, clock_gettime};
 
 /// Nanoseconds of CLOCK_MONOTONIC: what `bpf_ktime_get_ns` reads as well, so both sides can be compared.
 pub fn monotonic_ns() -> u64 {
     clock_ns(ClockId::Monotonic)
+}
+
+/// The wall clock: nanoseconds since 1970.
+pub fn unix_ns() -> i64 {
+    i64::try_from(clock_ns(ClockId::Realtime)).unwrap_or(i64::MAX)
 }
 
 /// Nanoseconds of a clock.

@@ -19,6 +19,12 @@ const CAP_BPF: u32 = 39;
 /// The oldest kernel whose `BPF_PROG_TEST_RUN` can run a program on a chosen CPU.
 const OLDEST_KERNEL: (u32, u32) = (5, 10);
 
+/// Which start of the machine this is; `None` where the kernel does not tell.
+pub fn boot_id(procfs: &Path) -> Option<String> {
+    let id = fs::read_to_string(procfs.join("sys/kernel/random/boot_id")).ok()?;
+    Some(id.trim().to_owned())
+}
+
 /// Facts about the host, read once at start. `None` means that the host does not say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostFacts {

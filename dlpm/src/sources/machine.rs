@@ -4,44 +4,40 @@
 //! within microseconds; [`Machine::drain`] reads what has to be read before the next seal; [`Machine::complete`] waits for
 //! the GPUs, which may take long, and may be called after further seals.
 
+mod tenancy;
+
 use std::{
     collections::{BTreeMap, HashMap},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
 };
 
 use dlpm_common::Counter;
-use rustix::time::ClockId;
 
 use crate::{
     interval::{GpuReading, Interval, MachineMemory, Process, ProcessId, SwitchCost, Usage, ZoneKind, ZoneReading},
     phases::Border,
     sources::{
         cgroups::CgroupTree,
-        clock::{clock_ns, monotonic_ns},
+        clock::{monotonic_ns, unix_ns},
         cpu_time::{Config, CpuTime, CpuTimeError, Identity, Sealed},
         energy::meter::Meter,
         gpu::{Asked, Gpus},
         gpu_owners::GpuOwners,
         memory::{MemoryOptions, machine_memory},
-        memory_watch::{self, Listed, MemoryWatch},
+        memory_watch::{self, MemoryWatch},
         processes::ProcessTable,
         suspend::{self, Suspended},
         tenant_memory::TenantMemory,
         tenants::{self, Tenants},
         topology::Topology,
     },
-    tenants::{Node, Tenant},
 };
 
-/// Whether a process of that tenant in the cgroup with that path is listed.
-pub type ListedTenant<'a> = &'a dyn Fn(&Process, &str, &Tenant) -> bool;
+pub use tenancy::ListedTenant;
 
 /// Intervals between two looks at `/proc` for processes that went without a word, where hooks do not tell.
 const SWEEP_EVERY: u64 = 30;
-
-/// New cgroups that are kept for whoever asks for them; of the others tenants are known when their processes run.
-const MOST_CREATED: usize = 20_000;
 
 /// What the sources need to know at start.
 #[derive(Clone, Debug)]
@@ -231,7 +227,7 @@ impl Machine {
             zones,
             gpus,
             reading,
-            end_unix_ns: i64::try_from(clock_ns(ClockId::Realtime)).unwrap_or(i64::MAX),
+            end_unix_ns: unix_ns(),
         })
     }
 
@@ -372,76 +368,6 @@ impl Machine {
         self.meter.poll(monotonic_ns());
     }
 
-    /// Says whose memory is to be read: all that `listed` accepts, or without it the largest consumers.
-    pub fn watch_memory(&mut self, listed: Option<ListedTenant<'_>>) {
-        let tenants = std::cell::RefCell::new(&mut self.tenants);
-        let with_tenant = |id: ProcessId, process: &Process, cgroup: &str| {
-            let Some(listed) = listed else { return true };
-            let mut tenants = tenants.borrow_mut();
-            let tenant = tenants.of_path(cgroup);
-            let own = tenants.of_process(id, process, &tenant);
-            listed(process, cgroup, &own.unwrap_or(tenant))
-        };
-        let listed: Option<Listed<'_>> = listed.is_some().then_some(&with_tenant);
-        let tenant_memory = self.tenant_memory.as_ref();
-        let is_known = |cgroup: &str| tenant_memory.is_some_and(|tenants| tenants.covers(cgroup));
-        self.memory
-            .choose(&self.processes, &mut self.cgroups, listed, &is_known);
-    }
-
-    /// Looks whether cgroups were made since, so that their names are read before they are gone.
-    ///
-    /// # Errors
-    ///
-    /// Where the kernel side cannot be read.
-    pub fn see_new_cgroups(&mut self) -> Result<(), CpuTimeError> {
-        for (id, path) in self.cpu_time.new_cgroups()? {
-            if let Some(path) = path
-                && let Some(path) = self.cgroups.learn(id, &path)
-            {
-                self.tenants.created(&path);
-                if let Some(created) = &mut self.created
-                    && created.len() < MOST_CREATED
-                {
-                    created.push(path);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Paths and tenants of the cgroups that were made since the last call, before anything in them has run. The first
-    /// call gives those that exist.
-    pub fn new_tenants(&mut self) -> Vec<(String, Arc<Tenant>)> {
-        let paths = match self.created.replace(Vec::new()) {
-            Some(created) => created,
-            None => self.cgroups.paths(MOST_CREATED).0,
-        };
-        let mut new = Vec::with_capacity(paths.len());
-        for path in &paths {
-            self.tenants.of_path(path);
-        }
-        self.tenants.settle();
-        for path in paths {
-            let tenant = self.tenants.of_path(&path);
-            new.push((path, tenant));
-        }
-        new
-    }
-
-    /// Where the tree of cgroups is mounted.
-    pub fn cgroup_mount(&self) -> &Path {
-        self.cgroups.mount_point()
-    }
-
-    /// A tenant has ended: what it held is nobody's from the next interval on.
-    pub fn forget_memory(&mut self, tenant: &Node) {
-        let tenants = &self.tenants;
-        if let Some(memory) = &mut self.tenant_memory {
-            memory.forget(|path| tenants.known(path).is_some_and(|known| known.node == *tenant));
-        }
-    }
-
     /// The source of CPU time: hooks and identity.
     pub fn cpu_time(&mut self) -> &mut CpuTime {
         &mut self.cpu_time
@@ -476,31 +402,6 @@ impl Machine {
     /// What was dropped since the start.
     pub fn dropped(&self) -> Dropped {
         self.dropped
-    }
-
-    fn name_cgroups(&mut self, usage: &[Usage]) -> Result<HashMap<u64, String>, CpuTimeError> {
-        self.cgroups.begin_interval();
-        self.tenants.begin_interval();
-        self.see_new_cgroups()?;
-        // Neighbours are mostly in one cgroup.
-        let mut ids: Vec<u64> = usage.iter().map(|usage| usage.cgroup_id).collect();
-        ids.dedup();
-        Ok(self.name_more_cgroups(HashMap::new(), ids.into_iter()))
-    }
-
-    fn name_more_cgroups(
-        &mut self,
-        mut names: HashMap<u64, String>,
-        ids: impl Iterator<Item = u64>,
-    ) -> HashMap<u64, String> {
-        for id in ids {
-            if !names.contains_key(&id)
-                && let Some(path) = self.cgroups.path_of(id)
-            {
-                names.insert(id, path);
-            }
-        }
-        names
     }
 
     fn resolve_gpu_owners(&mut self, gpus: &[GpuReading], usage: &[Usage]) -> BTreeMap<u32, (ProcessId, u64)> {

@@ -27,7 +27,7 @@ use crate::{
     interval::Interval,
     sinks::{agent::keeper::Keeper, terminal::say},
     sources::{
-        clock::monotonic_ns,
+        clock::{monotonic_ns, unix_ns},
         machine::Dropped,
         tenants::{names::user_name, places::Places},
     },
@@ -269,8 +269,4 @@ fn dropped(dropped: Dropped) -> BTreeMap<&'static str, u64> {
         ("missed_runs", dropped.missed_runs),
         ("clock_steps", dropped.clock_steps),
     ])
-}
-
-pub fn unix_ns() -> i64 {
-    i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX)
 }

@@ -19,7 +19,7 @@ use crate::{
         finished::FinishedFile,
         state::{Owner, State},
     },
-    sources::calibration::MachineId,
+    sources::{calibration::MachineId, host::boot_id},
 };
 
 /// The files of an agent, and the counters to go on with.
@@ -51,7 +51,9 @@ pub fn check(folder: &Path) -> Result<()> {
         ),
         Ok(_) => Ok(()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error).with_context(|| format!("state_dir {} cannot be used", folder.display())),
+        Err(error) => {
+            Err(error).with_context(|| format!("state_dir {} cannot be used: give another folder", folder.display()))
+        }
     }
 }
 
@@ -73,19 +75,24 @@ pub fn open(args: &AgentArgs) -> Result<Files> {
         .with_context(|| format!("state_dir {} cannot be made: give another folder", folder.display()))?;
     lock(folder)?;
     let procfs = &args.machine.roots.procfs;
-    let boot_id = fs::read_to_string(procfs.join("sys/kernel/random/boot_id"))
-        .context("the kernel does not tell which start of the machine this is (sys/kernel/random/boot_id)")?;
+    let boot_id = boot_id(procfs).context(
+        "the kernel does not tell which start of the machine this is: mount /proc, or name it with --procfs",
+    )?;
     let place = Place {
         node_id: rustix::system::uname().nodename().to_string_lossy().into_owned(),
-        boot_id: boot_id.trim().to_owned(),
+        boot_id,
     };
     let owner = Owner {
         machine_id: MachineId::read(procfs).machine_id,
         place: place.clone(),
     };
     let (state, found) = State::open(folder, owner)?;
-    let mut finished = FinishedFile::open(folder, args.finished_size)
-        .with_context(|| format!("finished.jsonl in {} cannot be written", folder.display()))?;
+    let mut finished = FinishedFile::open(folder, args.finished_size).with_context(|| {
+        format!(
+            "finished.jsonl in {} cannot be written: give a state_dir that root can write",
+            folder.display()
+        )
+    })?;
     let mut notes = found.notes;
     let counters = match found.kept {
         None => Counters::default(),

@@ -1,6 +1,6 @@
 //! What every tenant used, a roll-up after another, in the files of a log with a budget.
 
-use std::{fs, time::Duration};
+use std::time::Duration;
 
 use crate::{
     attribution::{Options, ledger::Ledger},
@@ -16,7 +16,7 @@ use crate::{
         terminal::say,
         writer::{LogOptions, LogWriter},
     },
-    sources::calibration::cpu_model,
+    sources::{calibration::cpu_model, clock::unix_ns, host::boot_id},
     totals::rollup::Rollups,
 };
 
@@ -125,7 +125,7 @@ impl History {
         if let Ok(lines) = self.segmenter.end() {
             self.writer.write(lines);
         }
-        self.metadata.end_unix_ns = Some(super::book::unix_ns());
+        self.metadata.end_unix_ns = Some(unix_ns());
         for note in self.writer.finish(self.metadata, patience).notes(false) {
             say(&format!("warning: the history: {note}"));
         }
@@ -137,7 +137,7 @@ fn metadata(args: &AgentArgs, options: &Options, identity: Identity, interval_ns
     let system = rustix::system::uname();
     Metadata {
         description: Some("history of dlpm agent".to_owned()),
-        start_unix_ns: super::book::unix_ns(),
+        start_unix_ns: unix_ns(),
         end_unix_ns: None,
         node_id: system.nodename().to_string_lossy().into_owned(),
         command_line: std::env::args_os()
@@ -148,9 +148,7 @@ fn metadata(args: &AgentArgs, options: &Options, identity: Identity, interval_ns
         cpu_model: cpu_model(procfs),
         gpus: Vec::new(),
         kernel: system.release().to_string_lossy().into_owned(),
-        boot_id: fs::read_to_string(procfs.join("sys/kernel/random/boot_id"))
-            .ok()
-            .map(|id| id.trim().to_owned()),
+        boot_id: boot_id(procfs),
         domains: Vec::new(),
         identity,
         idle_policy: options.idle_policy,

@@ -1,7 +1,7 @@
 //! One trace while it runs: an interval from the sources, through attribution, to the sinks.
 
 use std::{
-    fs, io,
+    io,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -29,7 +29,7 @@ use crate::{
         terminal::{self, say},
         writer::{BACKLOG_BYTES, Identity, LogOptions, LogWriter, Report},
     },
-    sources::calibration::cpu_model,
+    sources::{calibration::cpu_model, clock::unix_ns, host::boot_id},
     tables::summary::Summary,
 };
 
@@ -103,9 +103,7 @@ impl Tracer {
             cpu_model: cpu_model(&plan.machine.procfs),
             gpus: machine.gpus().describe(),
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
-            boot_id: fs::read_to_string(plan.machine.procfs.join("sys/kernel/random/boot_id"))
-                .ok()
-                .map(|id| id.trim().to_owned()),
+            boot_id: boot_id(&plan.machine.procfs),
             domains: Vec::new(),
             identity,
             idle_policy: plan.options.idle_policy,
@@ -367,8 +365,4 @@ impl Tracer {
         self.progress.clear();
         say(&format!("warning: {text}"));
     }
-}
-
-fn unix_ns() -> i64 {
-    i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX)
 }
