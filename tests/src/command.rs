@@ -209,7 +209,7 @@ impl Dlpm {
         let stdout = Collected::from(child.stdout.take().unwrap());
         let stderr = Collected::from(child.stderr.take().unwrap());
         Running {
-            child,
+            child: Killed(child),
             stdout,
             stderr,
             _copy: self.copy,
@@ -280,10 +280,22 @@ impl Collected {
     }
 }
 
+/// A process that does not outlive a test that fails.
+#[derive(Debug)]
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        // Of one that has been waited for, there is nothing to kill.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// dlpm while it runs; killed when this is dropped.
 #[derive(Debug)]
 pub struct Running {
-    child: Child,
+    child: Killed,
     stdout: Collected,
     stderr: Collected,
     _copy: Option<TempDir>,
@@ -292,7 +304,7 @@ pub struct Running {
 impl Running {
     /// Its pid.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.child.0.id()
     }
 
     /// What it has said on standard error by now.
@@ -302,13 +314,13 @@ impl Running {
 
     /// Writes to its standard input.
     pub fn say(&mut self, text: &str) {
-        self.child.stdin.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
+        self.child.0.stdin.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
     }
 
     /// Sends it a signal.
     pub fn signal(&self, signal: libc::c_int) {
         // SAFETY: no memory is involved; the child has not been waited for, so the pid is its own.
-        assert_eq!(unsafe { libc::kill(self.child.id().cast_signed(), signal) }, 0);
+        assert_eq!(unsafe { libc::kill(self.child.0.id().cast_signed(), signal) }, 0);
     }
 
     /// Waits until `done`, while it runs.
@@ -320,7 +332,7 @@ impl Running {
     pub fn wait_until(&mut self, what: &str, mut done: impl FnMut() -> bool) {
         let end = Instant::now() + PATIENCE;
         while !done() {
-            let ended = self.child.try_wait().unwrap();
+            let ended = self.child.0.try_wait().unwrap();
             assert!(
                 ended.is_none() && Instant::now() < end,
                 "waited for {what}, {ended:?}: {}",
@@ -379,11 +391,11 @@ impl Running {
     pub fn wait(mut self) -> Output {
         let end = Instant::now() + PATIENCE;
         let status = loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
+            if let Some(status) = self.child.0.try_wait().unwrap() {
                 break status;
             }
             if Instant::now() >= end {
-                let _ = self.child.kill();
+                let _ = self.child.0.kill();
                 panic!("dlpm does not end: {}", self.stderr.so_far());
             }
             thread::sleep(Duration::from_millis(5));

@@ -1,7 +1,7 @@
 //! The thread that writes snapshots to the disk and then lets them be seen.
 //!
-//! A snapshot is written when somebody asks for it, and now and then: what nobody has seen may be lost by a kill, since
-//! the meters tell later what was counted meanwhile. Whatever the disk does, the measuring thread waits for nothing.
+//! A snapshot is written when somebody asks for it, when a tenant has ended, and now and then: what nobody has seen may be
+//! lost by a kill, since the meters tell later what was counted meanwhile. Whatever the disk does, the measuring thread waits for nothing.
 
 use std::{
     io,
@@ -53,7 +53,9 @@ impl Inside {
 
     fn is_due(&self) -> bool {
         let unwritten = self.newest.saturating_sub(self.shown_number());
-        self.is_wanted || self.is_last || self.shown.is_none() || unwritten >= WRITE_EVERY
+        let newest_line = self.next.as_ref().and_then(|(counters, _)| counters.finished.back());
+        let has_line = newest_line.is_some_and(|line| line.number > self.written);
+        self.is_wanted || self.is_last || self.shown.is_none() || has_line || unwritten >= WRITE_EVERY
     }
 }
 
