@@ -9,6 +9,9 @@ pub struct KernelAccount {
     pub runtime_ns: u64,
     /// Time between the same borders by CLOCK_MONOTONIC, which goes on.
     pub elapsed_ns: u64,
+    /// Time between the switches to these tasks and the switches away from them, by CLOCK_MONOTONIC. Not the kernel's
+    /// account, but what dlpm says that it counts, by a program that has nothing of dlpm.
+    pub switched_ns: u64,
 }
 
 /// Byte offsets in the running kernel's structures, from its BTF.

@@ -1,7 +1,7 @@
 //! What `cargo xtask bench` measures dlpm against, in the same run. No part of dlpm.
 //!
 //! For `overhead`: programs at `sched_switch` that do nothing, or only what cannot be done without. For `accuracy`: the
-//! kernel's own account of CPU time, at the moment when it is made.
+//! kernel's own account of CPU time, at the moment when it is made, and a second count of what dlpm counts.
 #![no_std]
 #![no_main]
 #![expect(missing_docs, reason = "the attribute macros write functions without any")]
@@ -99,11 +99,7 @@ fn add_to_account(task: u64, runtime_ns: u64) -> Option<()> {
         since.write_volatile(now);
         elapsed_ns
     };
-    let cgroups: u64 = read(task, offsets.task_cgroups)?;
-    let cgroup: u64 = read(cgroups, offsets.css_set_dfl_cgrp)?;
-    let node: u64 = read(cgroup, offsets.cgroup_kn)?;
-    let id: u64 = read(node, offsets.kernfs_node_id)?;
-    let account = ACCOUNTS.get_ptr_mut(id)?;
+    let account = account_of(task, &offsets)?;
     // SAFETY: this CPU's value; the tracepoint does not nest on a CPU.
     unsafe {
         (*account).runtime_ns += runtime_ns;
@@ -112,24 +108,49 @@ fn add_to_account(task: u64, runtime_ns: u64) -> Option<()> {
     Some(())
 }
 
-/// `sched_switch(preempt, prev, next)`: the idle task has no account, so a slice after it begins here.
+/// `sched_switch(preempt, prev, next)`: ends the slice of the outgoing task. The idle task has no account in the kernel, so
+/// a slice after it begins here for the kernel's account as well.
 #[raw_tracepoint(tracepoint = "sched_switch")]
-pub fn account_after_idle(context: RawTracePointContext) -> i32 {
-    let _ = begin_after_idle(context.arg(1));
+pub fn account_switch(context: RawTracePointContext) -> i32 {
+    let _ = add_slice(context.arg(1));
     0
 }
 
 #[inline(always)]
-fn begin_after_idle(outgoing: u64) -> Option<()> {
+fn add_slice(outgoing: u64) -> Option<()> {
     let offsets = ACCOUNT_OFFSETS.load();
+    // SAFETY: no arguments.
+    let (cpu, now) = unsafe { (bpf_get_smp_processor_id(), bpf_ktime_get_ns()) };
+    let line = LINES.get_ptr_mut(cpu)?;
+    // SAFETY: the lock of this CPU's queue is held here, and wherever another CPU writes the line.
+    let since_ns = unsafe {
+        let switched = &raw mut (*line).0[2];
+        let since_ns = switched.read_volatile();
+        switched.write_volatile(now);
+        since_ns
+    };
     if read::<u32>(outgoing, offsets.task_pid)? == 0 {
-        // SAFETY: no arguments.
-        let (cpu, now) = unsafe { (bpf_get_smp_processor_id(), bpf_ktime_get_ns()) };
-        let line = LINES.get_ptr_mut(cpu)?;
         // SAFETY: as above.
         unsafe { (&raw mut (*line).0[1]).write_volatile(now) };
+        return Some(());
+    }
+    // The first switch that is seen on a CPU ends a slice whose begin was not.
+    if since_ns != 0 {
+        let account = account_of(outgoing, &offsets)?;
+        // SAFETY: this CPU's value; the tracepoint does not nest on a CPU.
+        unsafe { (*account).switched_ns += now - since_ns };
     }
     Some(())
+}
+
+/// This CPU's account of the cgroup that the task is in, if that is one of those that are followed.
+#[inline(always)]
+fn account_of(task: u64, offsets: &KernelAccountOffsets) -> Option<*mut KernelAccount> {
+    let cgroups: u64 = read(task, offsets.task_cgroups)?;
+    let cgroup: u64 = read(cgroups, offsets.css_set_dfl_cgrp)?;
+    let node: u64 = read(cgroup, offsets.cgroup_kn)?;
+    let id: u64 = read(node, offsets.kernfs_node_id)?;
+    ACCOUNTS.get_ptr_mut(id)
 }
 
 #[inline(always)]

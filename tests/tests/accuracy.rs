@@ -1,4 +1,5 @@
-//! CPU time of five tenants against the kernel's own account of their cgroups, from the built program's log.
+//! CPU time of five tenants, from the built program's log, against a second count at the same switches, and against the
+//! kernel's own account of their cgroups.
 
 use std::{env, io::Write, path::PathBuf};
 
@@ -18,6 +19,9 @@ fn tenants_agree_with_their_cgroups() {
     let Some(dlpm) = env::var_os("DLPM_BIN") else {
         return skip("DLPM_BIN does not name the built program; `cargo xtask test` sets it");
     };
+    let Some(yardsticks) = env::var_os("DLPM_YARDSTICKS") else {
+        return skip("DLPM_YARDSTICKS does not name the second count; `cargo xtask test` builds it");
+    };
     let programs = Programs {
         dlpm: PathBuf::from(dlpm),
         worker: PathBuf::from(env!("CARGO_BIN_EXE_dlpm-worker")),
@@ -25,7 +29,7 @@ fn tenants_agree_with_their_cgroups() {
     let options = accuracy::Options {
         rounds: 1,
         processes: PROCESSES,
-        yardsticks: None,
+        yardsticks: Some(PathBuf::from(yardsticks)),
         samplers: false,
         plot: None,
     };

@@ -21,6 +21,9 @@ use crate::{
 /// Names the built program for the tests that start it.
 const PROGRAM_VARIABLE: &str = "DLPM_BIN";
 
+/// Names the object with the second count of CPU time, for the test of accuracy.
+const YARDSTICKS_VARIABLE: &str = "DLPM_YARDSTICKS";
+
 /// Names a Python with pandas, for the test of the example that reads a log with it.
 const PANDAS_PYTHON: &str = "DLPM_PANDAS_PYTHON";
 
@@ -85,7 +88,8 @@ pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     let mut kernel = cargo_test();
     kernel
         .args(["--package", "dlpm-tests", "--tests"])
-        .env(PROGRAM_VARIABLE, program);
+        .env(PROGRAM_VARIABLE, program)
+        .env(YARDSTICKS_VARIABLE, build::yardsticks(workspace)?);
     if let Some(browser) = &browser {
         let programs = [&browser.chromium, &browser.chromedriver];
         kernel.envs(browser::VARIABLES.into_iter().zip(programs));

@@ -67,10 +67,7 @@ impl Accounts {
             accounts.insert(group.id(), zeros, 0)?;
         }
         // Every slice begins somewhere before it ends.
-        for (name, tracepoint) in [
-            ("account_after_idle", "sched_switch"),
-            ("account", "sched_stat_runtime"),
-        ] {
+        for (name, tracepoint) in [("account_switch", "sched_switch"), ("account", "sched_stat_runtime")] {
             let program = ebpf.program_mut(name).with_context(|| format!("no program {name}"))?;
             let program: &mut RawTracePoint = program.try_into()?;
             program.load()?;
@@ -95,6 +92,7 @@ impl Accounts {
             .fold(KernelAccount::default(), |sum, account| KernelAccount {
                 runtime_ns: sum.runtime_ns + account.runtime_ns,
                 elapsed_ns: sum.elapsed_ns + account.elapsed_ns,
+                switched_ns: sum.switched_ns + account.switched_ns,
             }))
     }
 }

@@ -10,16 +10,20 @@ use super::{
 impl Accuracy {
     /// A markdown table of this run.
     pub fn table(&self) -> String {
-        let mut table =
-            String::from("| tenant | CPU s by dlpm | CPU s by cpu.stat | difference |\n|---|---|---|---|\n");
+        let mut table = String::from(
+            "| tenant | CPU s by dlpm | CPU s by cpu.stat | difference | difference to a second count |\n|---|---|---|---|---|\n",
+        );
         for tenant in self.rows() {
             let _ = writeln!(
                 table,
-                "| {} | {:.6} | {:.6} | {:+.3} % |",
+                "| {} | {:.6} | {:.6} | {:+.3} % | {} |",
                 tenant.what,
                 float(tenant.by_dlpm_ns) / 1e9,
                 float(tenant.by_kernel_ns) / 1e9,
-                tenant.percent()
+                tenant.percent(),
+                tenant
+                    .own_percent()
+                    .map_or_else(|| "left out".to_owned(), |percent| format!("{percent:+.3} %")),
             );
         }
         let _ = writeln!(
@@ -75,7 +79,8 @@ fn show(values: impl Iterator<Item = Option<f64>>) -> String {
 
 fn differences(runs: &[Accuracy]) -> String {
     let mut table = String::from(
-        "| tenant | CPU s | dlpm | psutil, once a second | scan of /proc, once a second |\n|---|---|---|---|---|\n",
+        "| tenant | CPU s | dlpm | psutil, once a second | scan of /proc, once a second | dlpm, to a second count at the \
+         switches |\n|---|---|---|---|---|---|\n",
     );
     for tenants in by_tenant(runs) {
         let difference =
@@ -83,12 +88,13 @@ fn differences(runs: &[Accuracy]) -> String {
         let seconds = Spread::of(tenants.iter().map(|tenant| float(tenant.by_kernel_ns)));
         let _ = writeln!(
             table,
-            "| {} | {} | {} | {} | {} |",
+            "| {} | {} | {} | {} | {} | {} |",
             tenants[0].what,
             seconds.map_or_else(String::new, |seconds| seconds.show(1e-9, 1)),
             difference(|tenant| Some(tenant.by_dlpm_ns)),
             difference(|tenant| tenant.by_psutil_ns),
             difference(|tenant| tenant.by_scanner_ns),
+            show(tenants.iter().map(Tenant::own_percent)),
         );
     }
     table
