@@ -15,6 +15,8 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::{
     Programs,
     stats::{Spread, float},
@@ -100,14 +102,15 @@ fn children(pid: u32) -> Result<Vec<u32>> {
 }
 
 /// A server of metrics that is killed when this is dropped.
-struct Server {
+pub(super) struct Server {
     child: Child,
     port: u16,
     _stderr: Option<BufReader<ChildStderr>>,
 }
 
 impl Server {
-    fn agent(dlpm: &Path, folder: &Path) -> Result<Self> {
+    /// dlpm's agent with these further options, on estimated energy, with its state in a folder.
+    pub(super) fn agent(dlpm: &Path, folder: &Path, options: &[&str]) -> Result<Self> {
         let mut child = Command::new(dlpm)
             .args([
                 "agent",
@@ -120,6 +123,7 @@ impl Server {
             ])
             .arg("--state-dir")
             .arg(folder)
+            .args(options)
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -221,6 +225,16 @@ impl Server {
     }
 }
 
+impl Server {
+    /// Asks it to end, and waits until it has.
+    pub(super) fn end(mut self) -> Result<()> {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, Signal::TERM).context("a server cannot be ended")?;
+        self.child.wait()?;
+        Ok(())
+    }
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
@@ -252,7 +266,7 @@ fn measure(programs: &Programs, options: &Options, sleepers: u32) -> Result<Cost
     let above = Cgroup::create("bench-agent");
     let crowd = Crowd::start(programs, &above, options.tenants, sleepers)?;
     let folder = tempfile::tempdir()?;
-    let agent = Server::agent(&programs.dlpm, folder.path())?;
+    let agent = Server::agent(&programs.dlpm, folder.path(), &[])?;
     // Every tenant has its series, and what a start costs is over.
     let wanted = usize::try_from(options.tenants)?;
     let end = Instant::now() + Duration::from_secs(60);

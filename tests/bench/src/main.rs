@@ -361,11 +361,14 @@ fn run(cli: Cli) -> Result<bool> {
             Ok(within)
         }
         Benchmark::Pace(args) => {
-            let within = pace::run(pace::Options {
-                rounds: args.rounds,
-                intervals: args.intervals,
-                length: Duration::from_millis(args.length),
-            })?;
+            let within = pace::run(
+                &programs,
+                pace::Options {
+                    rounds: args.rounds,
+                    intervals: args.intervals,
+                    length: Duration::from_millis(args.length),
+                },
+            )?;
             if !within {
                 eprintln!("error: idle CPUs are interrupted");
             }

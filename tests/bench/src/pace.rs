@@ -1,5 +1,7 @@
 //! What turning idle CPUs saves and costs, compared with interrupting them.
 
+mod agent;
+
 use std::{
     fs,
     sync::atomic::{AtomicBool, Ordering},
@@ -16,7 +18,10 @@ use dlpm::sources::cpu_time::{Config, CpuTime, Pace};
 use dlpm_common::programs;
 use dlpm_tests::{cpus, trace::race::make_urgent};
 
-use crate::stats::{Spread, float};
+use crate::{
+    Programs,
+    stats::{Spread, float},
+};
 
 /// Interrupts that an idle CPU has for each interval, at most, where it is turned, as a ratio to those where it is not.
 pub const LARGEST_RATIO: f64 = 0.5;
@@ -50,7 +55,7 @@ struct Sample {
 /// # Errors
 ///
 /// Where dlpm cannot trace, or with one CPU.
-pub fn run(options: Options) -> Result<bool> {
+pub fn run(programs: &Programs, options: Options) -> Result<bool> {
     let [first, .., idle] = cpus::online()[..] else {
         bail!("there is only one CPU, and it is never idle while it ends an interval");
     };
@@ -95,12 +100,13 @@ pub fn run(options: Options) -> Result<bool> {
         Spread::of(of_rounds.map(|(interrupted, turned)| value(turned) / value(interrupted))).context("no round")
     };
     let calls = ratios(|sample| sample.calls)?;
-    let within = calls.median <= LARGEST_RATIO;
+    let mut within = calls.median <= LARGEST_RATIO;
     println!(
         "\n* {}: function call interrupts of an idle CPU, turned against interrupted: {}, at most {LARGEST_RATIO}",
         if within { "within" } else { "BEYOND" },
         calls.show(1.0, 2)
     );
+    within &= agent::compare(&programs.dlpm, [first, idle], options)?;
     println!("* time of a seal: {}", ratios(|sample| sample.seal_ns)?.show(1.0, 2));
     println!(
         "* the program at a switch to or from idle: {}",

@@ -70,7 +70,7 @@ pub const LEFT_OUT: &[(&str, &str)] = &[
     ),
     (
         "accuracy",
-        "compares within 1.5 %, and emulation makes every switch dear",
+        "compares with counts of the kernel, and emulation makes every switch dear",
     ),
     ("bad_input", "error messages do not depend on the kernel"),
     (
