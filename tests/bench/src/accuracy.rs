@@ -420,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_hypervisor_stole_is_no_error_of_a_tenant() {
+    fn what_the_hypervisor_stole_is_not_an_error_of_a_tenant() {
         let mut run = counted_twice(0, 100_000);
         for tenant in &mut run.tenants {
             tenant.by_kernel_ns -= 2_000_000;
