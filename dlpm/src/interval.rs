@@ -2,6 +2,10 @@
 //!
 //! An [`Interval`] can be built by hand in a test. Sources fill it, attribution reads it, nothing else.
 
+mod merge;
+mod narrow;
+mod trees;
+
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
@@ -10,6 +14,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{tenants::Tenant, words::words};
+
+pub use trees::Trees;
 
 /// An interval that is shorter says nothing about power: it may hold a whole step of a meter (RAPL moves about once a
 /// millisecond), or none. Marks make such intervals. Half of the shortest that can be asked for.
@@ -50,8 +56,8 @@ pub struct Process {
     pub exec_comm: Arc<str>,
     /// Real user id; `None` if unknown.
     pub uid: Option<u32>,
-    /// Descends from a tracked root (`--pid`, `-- COMMAND`), or is one.
-    pub tracked: bool,
+    /// The trees that it is in: those of tracked roots (`--pid`, `-- COMMAND`) that it is, or descends from.
+    pub trees: Trees,
     /// Is kthreadd or descends from it.
     pub kernel: bool,
     /// Its last thread has called `exit`.

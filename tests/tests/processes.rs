@@ -7,8 +7,11 @@ use std::{
 };
 
 use dlpm::{
-    interval::ProcessId,
-    sources::cpu_time::{Config, Identity},
+    interval::{ProcessId, Trees},
+    sources::{
+        cpu_time::{Config, Identity},
+        processes::Branch,
+    },
 };
 use dlpm_common::Counter;
 use dlpm_tests::{require_kernel, trace::Trace, worker, worker::unique};
@@ -151,19 +154,19 @@ fn a_daemon_that_forked_twice_is_still_followed() {
     let mut trace = Trace::start(&Config::default());
     let mut root = worker!("daemon", unique("daemon"));
     let mut stranger = worker!("daemon", unique("strange"));
-    trace.table.add_root(root.pid()).unwrap();
+    trace.table.add_root(root.pid(), Branch::whole(5)).unwrap();
     trace.while_working(&mut root, Duration::from_millis(5));
     trace.while_working(&mut stranger, Duration::from_millis(5));
     for (name, tracked) in [(unique("daemon"), true), (unique("strange"), false)] {
         let found = trace.named(|found| found == name);
         assert_eq!(found.len(), 1, "{name}");
         let (id, process) = found.iter().next().unwrap();
-        assert_eq!(process.tracked, tracked, "{name}");
+        assert_eq!(process.trees.meets(Trees::one(5)), tracked, "{name}");
         let between = &trace.seen[&process.parent.unwrap()];
         assert!(between.exited, "the daemon's parent leaves at once");
         let first = between.parent.unwrap();
         assert_eq!(first.tgid, if tracked { root.pid() } else { stranger.pid() }, "{id:?}");
-        assert_eq!(trace.seen[&first].tracked, tracked);
+        assert_eq!(trace.seen[&first].trees.meets(Trees::one(5)), tracked);
     }
 }
 

@@ -21,6 +21,8 @@ mod gpu_properties;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
+mod sight;
+#[cfg(test)]
 mod two_sockets;
 
 use std::collections::BTreeMap;

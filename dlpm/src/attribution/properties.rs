@@ -9,7 +9,7 @@ use super::{
     *,
 };
 use crate::interval::{
-    CgroupMemory, CpuInterval, MachineMemory, MemoryReading, MeterSource, Process, ProcessId, Usage, ZoneKind,
+    CgroupMemory, CpuInterval, MachineMemory, MemoryReading, MeterSource, Process, ProcessId, Trees, Usage, ZoneKind,
     ZoneReading,
 };
 use crate::{
@@ -89,6 +89,10 @@ fn memory() -> impl Strategy<Value = (ProcessId, (u64, MemoryReading))> {
     })
 }
 
+fn trees(tracked: bool) -> Trees {
+    if tracked { Trees::one(0) } else { Trees::default() }
+}
+
 prop_compose! {
     pub(super) fn interval()(
         gpus in vec(gpu_properties::gpu(), 0..3),
@@ -116,7 +120,7 @@ prop_compose! {
             }),
             processes: known
                 .into_iter()
-                .map(|(id, kernel, tracked)| (id, Process { kernel, tracked, ..Process::default() }.into()))
+                .map(|(id, kernel, tracked)| (id, Process { kernel, trees: trees(tracked), ..Process::default() }.into()))
                 .collect(),
             cgroups: [(0, "/".to_owned()), (1, "/a".to_owned()), (2, "/a".to_owned())].into(),
             gpu_owners: gpus.iter().flat_map(|(_, owners)| owners.clone()).collect(),
@@ -168,7 +172,7 @@ prop_compose! {
             "gpu-1",
         ];
         Options {
-            selection: Selection { cgroups, tenants: jobs, tracked, ..Selection::default() },
+            selection: Selection { cgroups, tenants: jobs, trees: trees(tracked), ..Selection::default() },
             max_rows,
             smt_weight_permille,
             idle_policy,

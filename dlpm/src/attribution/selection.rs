@@ -3,7 +3,7 @@
 use regex::Regex;
 
 use crate::{
-    interval::Process,
+    interval::{Process, Trees},
     tenants::{Tenant, Wanted},
 };
 
@@ -19,8 +19,8 @@ pub struct Selection {
     pub comm: Vec<Regex>,
     /// Real user ids.
     pub uids: Vec<u32>,
-    /// Only processes that are tracked roots (`--pid`, `-- COMMAND`) or descend from one.
-    pub tracked: bool,
+    /// Only processes in one of these trees (`--pid`, `-- COMMAND`), if there are any.
+    pub trees: Trees,
 }
 
 impl Selection {
@@ -38,7 +38,7 @@ impl Selection {
                     .iter()
                     .any(|pattern| pattern.is_match(&process.comm) || pattern.is_match(&process.exec_comm)))
             && (self.uids.is_empty() || process.uid.is_some_and(|uid| self.uids.contains(&uid)))
-            && (!self.tracked || process.tracked)
+            && (self.trees.is_empty() || process.trees.meets(self.trees))
     }
 
     /// Whether a process is listed of which only the cgroup is known: not if anything else would have to match.
@@ -53,7 +53,7 @@ impl Selection {
     }
 
     fn is_filtered_by_process(&self) -> bool {
-        !self.comm.is_empty() || !self.uids.is_empty() || self.tracked
+        !self.comm.is_empty() || !self.uids.is_empty() || !self.trees.is_empty()
     }
 
     fn matches_cgroup(&self, cgroup: &str) -> bool {
@@ -160,19 +160,19 @@ mod tests {
         );
         assert!(
             !Selection {
-                tracked: true,
+                trees: Trees::one(1),
                 ..both.clone()
             }
             .matches(&python(), "/", None)
         );
         assert!(
             Selection {
-                tracked: true,
+                trees: Trees::one(1),
                 ..both.clone()
             }
             .matches(
                 &Process {
-                    tracked: true,
+                    trees: Trees::one(0).and(Trees::one(1)),
                     ..python()
                 },
                 "/",

@@ -9,12 +9,16 @@ use crate::{
     attribution::{Options, selection::Selection},
     cli::{IdleChoice, TraceArgs},
     commands::{caller::Caller, prepare::Prepared},
+    interval::Trees,
     log::rotation::Limit,
     sinks::folder::FolderMode,
     sources::{cgroups::CgroupTree, energy::meter::Meter, gpu::Gpus, machine::MachineConfig, proc_fs, timezone::local},
     tables::answer,
     tenants::Wanted,
 };
+
+/// The tree that a trace follows.
+pub const TREE: u8 = 0;
 
 /// Everything that a trace needs, and that has been found to be there.
 pub struct Plan {
@@ -166,7 +170,11 @@ fn selection(args: &TraceArgs, cgroups: &CgroupTree) -> Result<Selection> {
             .map(|user| proc_fs::uid_of_user(user))
             .collect::<Result<_, _>>()
             .context("--uid")?,
-        tracked: !args.pid.is_empty() || !args.command.is_empty(),
+        trees: if args.pid.is_empty() && args.command.is_empty() {
+            Trees::default()
+        } else {
+            Trees::one(TREE)
+        },
     })
 }
 

@@ -13,7 +13,7 @@ use tokio::{process::Child, sync::Notify};
 use super::{
     control::Mark,
     mark_rate::{self, MarkRate},
-    setup::Plan,
+    setup::{Plan, TREE},
     warnings::{self, Warnings},
 };
 use crate::{
@@ -29,7 +29,7 @@ use crate::{
         terminal::{self, say},
         writer::{BACKLOG_BYTES, Identity, LogOptions, LogWriter, Report},
     },
-    sources::{calibration::cpu_model, clock::unix_ns, host::boot_id},
+    sources::{calibration::cpu_model, clock::unix_ns, host::boot_id, processes::Branch},
     tables::summary::Summary,
 };
 
@@ -63,7 +63,7 @@ impl Tracer {
         let mut engine = Engine::start(&plan.machine, plan.cgroups, plan.meter, plan.gpus)?;
         let machine = engine.machine();
         for &root in &plan.roots {
-            if machine.processes().add_root(root).is_none() {
+            if machine.processes().add_root(root, Branch::whole(TREE)).is_none() {
                 bail!("process {root} has ended just now: there is nothing to trace");
             }
         }
@@ -161,7 +161,12 @@ impl Tracer {
     /// Follows the traced command and all its descendants.
     pub fn follow(&mut self, child: &Child) {
         if let Some(pid) = child.id()
-            && self.engine.machine().processes().add_root(pid).is_none()
+            && self
+                .engine
+                .machine()
+                .processes()
+                .add_root(pid, Branch::whole(TREE))
+                .is_none()
         {
             self.warn("the command is not found in /proc, so its processes are not listed: see `dlpm doctor`");
         }

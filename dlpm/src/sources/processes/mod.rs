@@ -26,7 +26,7 @@ use entry::{executable_name, id, key, parent_of, text};
 use known::Known;
 
 use crate::{
-    interval::{Process, ProcessId},
+    interval::{Process, ProcessId, Trees},
     sources::{
         clock::clock_ns,
         cpu_time::{Batch, CpuTime, CpuTimeError, Identity, delete_from_hash, read_hash},
@@ -45,6 +45,51 @@ const KEEP_EXITED_NS: u64 = 2_000_000_000;
 /// kthreadd.
 const KTHREADD: u32 = 2;
 
+/// What of a root and its descendants is in trees.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Branch {
+    /// Trees that it is in itself.
+    itself: Trees,
+    /// Trees that those are in that it forks.
+    forked: Trees,
+}
+
+impl Branch {
+    /// A process and all its descendants are this tree.
+    pub fn whole(tree: u8) -> Self {
+        Self {
+            itself: Trees::one(tree),
+            forked: Trees::one(tree),
+        }
+    }
+
+    /// Its descendants are, and it is not.
+    pub fn descendants(tree: u8) -> Self {
+        Self {
+            itself: Trees::default(),
+            forked: Trees::one(tree),
+        }
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self {
+            itself: self.itself.and(other.itself),
+            forked: self.forked.and(other.forked),
+        }
+    }
+
+    fn without(self, trees: Trees) -> Self {
+        Self {
+            itself: self.itself.without(trees),
+            forked: self.forked.without(trees),
+        }
+    }
+
+    fn is_empty(self) -> bool {
+        self.itself.is_empty() && self.forked.is_empty()
+    }
+}
+
 /// Every process that ran since the start, until it is gone.
 pub struct ProcessTable {
     kernel: KernelMap<MapData, ProcessKey, ProcessRecord>,
@@ -56,8 +101,8 @@ pub struct ProcessTable {
     known: HashMap<ProcessId, Known>,
     /// Exited, entry still there.
     leaving: Vec<ProcessId>,
-    /// Thread group ids and start times in clock ticks of the roots of tracked trees.
-    roots: HashSet<(u32, u64)>,
+    /// The roots of trees, by thread group id and start time in clock ticks.
+    roots: HashMap<(u32, u64), Branch>,
     generation: u64,
     /// CLOCK_BOOTTIME, as start times have it. Every fork and exec since then was seen; [`u64::MAX`] if hooks are missing.
     began_ns: u64,
@@ -93,7 +138,7 @@ impl ProcessTable {
             procfs: procfs.to_owned(),
             known: HashMap::new(),
             leaving: Vec::new(),
-            roots: HashSet::new(),
+            roots: HashMap::new(),
             generation: 0,
             began_ns,
             deleted: 0,
@@ -108,10 +153,11 @@ impl ProcessTable {
         Ok(table)
     }
 
-    /// Follows a process and all its descendants from now on. `None`: there is no such process.
-    pub fn add_root(&mut self, tgid: u32) -> Option<()> {
+    /// Follows a process or its descendants from now on. `None`: there is no such process.
+    pub fn add_root(&mut self, tgid: u32, branch: Branch) -> Option<()> {
         let start_ticks = proc_fs::start_ticks(&self.procfs, tgid)?;
-        self.roots.insert((tgid, start_ticks));
+        let root = self.roots.entry((tgid, start_ticks)).or_default();
+        *root = root.and(branch);
         // What is known already descends from it or not by the same rule; forget the old answers.
         let known: Vec<_> = self
             .known
@@ -120,12 +166,30 @@ impl ProcessTable {
             .collect();
         let parents: HashMap<_, _> = known.iter().copied().collect();
         for (id, _) in known {
-            let tracked = self.descends(id, &parents);
-            if let Some(known) = self.known.get_mut(&id) {
-                Arc::make_mut(&mut known.process).tracked |= tracked;
+            let trees = self.trees_of(id, &parents);
+            if let Some(known) = self.known.get_mut(&id)
+                && !trees.without(known.process.trees).is_empty()
+            {
+                let process = Arc::make_mut(&mut known.process);
+                process.trees = process.trees.and(trees);
             }
         }
         Some(())
+    }
+
+    /// Follows a tree no longer: its number can be another's.
+    pub fn forget_tree(&mut self, tree: u8) {
+        let tree = Trees::one(tree);
+        self.roots.retain(|_, root| {
+            *root = root.without(tree);
+            !root.is_empty()
+        });
+        for known in self.known.values_mut() {
+            if known.process.trees.meets(tree) {
+                let process = Arc::make_mut(&mut known.process);
+                process.trees = process.trees.without(tree);
+            }
+        }
     }
 
     /// Looks up the processes that ran and are new, and those that have changed; call once per interval, after the drain.
@@ -310,7 +374,7 @@ impl ProcessTable {
             comm: text(&record.comm),
             exec_comm,
             uid: Some(record.uid),
-            tracked: self.is_root(process) || forked_by.is_some_and(|known| known.process.tracked),
+            trees: self.trees_at(process, forked_by.map(|known| known.process.trees), parent),
             kernel: process.tgid == KTHREADD
                 || parent.is_some_and(|parent| parent.tgid == KTHREADD)
                 || forked_by.is_some_and(|known| known.process.kernel),
@@ -338,8 +402,11 @@ impl ProcessTable {
             exec_comm: executable_name(&self.procfs, process).unwrap_or_else(|| entry.comm.as_str().into()),
             comm: entry.comm.into(),
             uid: entry.uid,
-            tracked: self.roots.contains(&(process.tgid, entry.start_ticks))
-                || forked_by.is_some_and(|known| known.process.tracked),
+            trees: {
+                let root = self.roots.get(&(process.tgid, entry.start_ticks));
+                let inherited = self.inherited(forked_by.map(|known| known.process.trees), parent);
+                root.map_or(inherited, |root| inherited.and(root.itself))
+            },
             kernel: process.tgid == KTHREADD
                 || entry.parent_tgid == KTHREADD
                 || forked_by.is_some_and(|known| known.process.kernel),
@@ -354,21 +421,35 @@ impl ProcessTable {
         candidates.max_by_key(|id| id.start_ns).copied()
     }
 
-    fn is_root(&self, process: ProcessId) -> bool {
-        self.roots
-            .contains(&(process.tgid, proc_fs::ticks_of(process.start_ns)))
+    fn root(&self, process: ProcessId) -> Option<&Branch> {
+        self.roots.get(&(process.tgid, proc_fs::ticks_of(process.start_ns)))
     }
 
-    fn descends(&self, process: ProcessId, parents: &HashMap<ProcessId, Option<ProcessId>>) -> bool {
-        let mut seen = HashSet::new();
+    /// Trees of a process, of which those of its parent are known.
+    fn trees_at(&self, process: ProcessId, of_parent: Option<Trees>, parent: Option<ProcessId>) -> Trees {
+        let inherited = self.inherited(of_parent, parent);
+        self.root(process).map_or(inherited, |root| inherited.and(root.itself))
+    }
+
+    /// What a parent hands on.
+    fn inherited(&self, of_parent: Option<Trees>, parent: Option<ProcessId>) -> Trees {
+        let forked = parent.and_then(|parent| self.root(parent)).map(|root| root.forked);
+        of_parent.unwrap_or_default().and(forked.unwrap_or_default())
+    }
+
+    fn trees_of(&self, process: ProcessId, parents: &HashMap<ProcessId, Option<ProcessId>>) -> Trees {
+        let (mut seen, mut trees) = (HashSet::new(), Trees::default());
+        if let Some(root) = self.root(process) {
+            trees = root.itself;
+        }
         let mut next = Some(process);
         while let Some(process) = next.filter(|process| seen.insert(*process)) {
-            if self.is_root(process) {
-                return true;
-            }
             next = parents.get(&process).copied().flatten();
+            if let Some(root) = next.and_then(|parent| self.root(parent)) {
+                trees = trees.and(root.forked);
+            }
         }
-        false
+        trees
     }
 
     /// Deletes the entries of processes whose last interval has been drained.
