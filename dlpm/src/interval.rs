@@ -288,7 +288,7 @@ pub struct GpuProcess {
 /// What a run of dlpm's program at the context switch costs, by the kernel's own count. A mean of the first runs on this
 /// machine, so for all others an estimate. It contains some ten nanoseconds of that counting, and lacks what the kernel
 /// does before and after the program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SwitchCost {
     /// Nanoseconds of a run.
     pub run_ns: u64,

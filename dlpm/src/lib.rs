@@ -22,6 +22,7 @@ pub mod printable;
 pub mod report;
 pub mod report_html;
 pub mod sinks;
+pub mod socket;
 pub mod sources;
 pub mod tables;
 pub mod tenants;

@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// Bytes of a label at most.
 pub const LABEL_BYTES: usize = 128;
 
@@ -156,6 +158,16 @@ pub enum Change {
     End(String),
 }
 
+/// Phases that are open, as plain values: those of a recording that goes on elsewhere.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OpenPhases {
+    /// Labels in the order in which they began, each with the number of ends that it needs.
+    pub open: Vec<(String, u64)>,
+    /// What the last `mark` began, if it is open.
+    pub marked: Option<String>,
+}
+
 /// The phases that are open.
 #[derive(Debug, Default)]
 pub struct Phases {
@@ -166,6 +178,37 @@ pub struct Phases {
 }
 
 impl Phases {
+    /// Those of a recording that goes on.
+    ///
+    /// # Errors
+    ///
+    /// A sentence, where they cannot be ones that were open.
+    pub fn of(open: OpenPhases) -> Result<Self, String> {
+        if open.open.len() > OPEN_PHASES {
+            return Err(format!("at most {OPEN_PHASES} phases are open"));
+        }
+        for (position, (label, depth)) in open.open.iter().enumerate() {
+            Request::new(Verb::Begin, label)?;
+            let is_twice = open.open[..position].iter().any(|(before, _)| before == label);
+            if is_twice || *depth == 0 {
+                return Err(format!("the phase `{label}` is open once, and needs an end"));
+            }
+        }
+        let is_open = |marked: &String| open.open.iter().any(|(label, _)| label == marked);
+        Ok(Self {
+            marked: open.marked.clone().filter(is_open),
+            open: open.open,
+        })
+    }
+
+    /// Those that are open.
+    pub fn open(&self) -> OpenPhases {
+        OpenPhases {
+            open: self.open.clone(),
+            marked: self.marked.clone(),
+        }
+    }
+
     /// Whether `request` begins a phase that is not open, or the next one in a row: an end is always possible.
     pub fn begins(&self, request: &Request) -> bool {
         match request.verb {
@@ -294,6 +337,27 @@ mod tests {
             ["e", "c d"].map(|label| Change::End(label.to_owned()))
         );
         assert_eq!(phases.end_all(), []);
+    }
+
+    #[test]
+    fn phases_go_on_elsewhere() {
+        let phases = story(&[("begin a", "+a"), ("begin a", ""), ("mark b", "+b")]);
+        let mut elsewhere = Phases::of(phases.open()).unwrap();
+        assert_eq!(changes(&mut elsewhere, "mark c").unwrap(), "-b +c");
+        assert_eq!(changes(&mut elsewhere, "end a").unwrap(), "");
+        assert_eq!(changes(&mut elsewhere, "end a").unwrap(), "-a");
+        for open in [
+            vec![("a".to_owned(), 0)],
+            vec![("a".to_owned(), 1), ("a".to_owned(), 1)],
+            vec![(" ".to_owned(), 1)],
+        ] {
+            Phases::of(OpenPhases { open, marked: None }).unwrap_err();
+        }
+        let gone = OpenPhases {
+            open: Vec::new(),
+            marked: Some("b".to_owned()),
+        };
+        assert_eq!(Phases::of(gone).unwrap().open(), OpenPhases::default());
     }
 
     #[test]

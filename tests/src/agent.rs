@@ -17,6 +17,9 @@ use crate::{
 /// DAC_READ_SEARCH, PERFMON, BPF).
 pub const KEPT_CAPABILITIES: u64 = 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 19 | 1 << 24 | 1 << 2 | 1 << 38 | 1 << 39;
 
+/// Name of the socket in the folder of an agent.
+pub const SOCKET: &str = "agent.sock";
+
 /// A folder that only root can write.
 pub fn folder() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -208,7 +211,8 @@ pub fn agent(tree: &Powercap, folder: &Path) -> Dlpm {
         .arg(tree.sysfs())
         .arg("--state-dir")
         .arg(folder)
-        .args(["--listen", "127.0.0.1:0"])
+        .args(["--listen", "127.0.0.1:0", "--socket"])
+        .arg(folder.join(SOCKET))
 }
 
 /// Waits until `enough` is true of its state.

@@ -202,11 +202,20 @@ fn wrong_passwords_delay_no_scraper_that_is_known() {
 
 /// A real agent in intervals of half a second, and where it serves.
 fn agent(tree: &Powercap, state: &Path) -> (Running, SocketAddr) {
-    let mut running = Dlpm::new(["agent", "--interval", "500ms", "--listen", "127.0.0.1:0", "--sysfs"])
-        .arg(tree.sysfs())
-        .arg("--state-dir")
-        .arg(state)
-        .start();
+    let mut running = Dlpm::new([
+        "agent",
+        "--interval",
+        "500ms",
+        "--listen",
+        "127.0.0.1:0",
+        "--socket",
+        "none",
+        "--sysfs",
+    ])
+    .arg(tree.sysfs())
+    .arg("--state-dir")
+    .arg(state)
+    .start();
     let address = served_at(&mut running);
     (running, address)
 }

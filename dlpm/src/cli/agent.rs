@@ -1,11 +1,15 @@
 //! `dlpm agent`
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::Args;
 
 use super::{MachineArgs, duration, interval};
-use crate::{log::rotation::Limit, web};
+use crate::{log::rotation::Limit, socket, web};
 
 /// Where the agent looks for its configuration.
 pub const DEFAULT_CONFIG: &str = "/etc/dlpm/agent.toml";
@@ -53,6 +57,10 @@ pub struct AgentArgs {
     /// Let anybody at an address that is not loopback read what is served, without TLS or a password.
     #[arg(long)]
     pub allow_open: bool,
+    /// Socket at which every user of this machine measures their own processes without root (an absolute path, in a
+    /// folder of root's alone; `none`: no socket). docs/socket.md describes it.
+    #[arg(long, value_name = "PATH", default_value = socket::DEFAULT_PATH)]
+    pub socket: PathBuf,
     /// Folder for the counters and for finished tenants.
     #[arg(long, value_name = "DIR", default_value = "/var/lib/dlpm")]
     pub state_dir: PathBuf,
@@ -79,6 +87,13 @@ pub struct AgentArgs {
     /// How energy is read and split.
     #[command(flatten)]
     pub machine: MachineArgs,
+}
+
+impl AgentArgs {
+    /// The socket, if there is to be one.
+    pub fn socket(&self) -> Option<&Path> {
+        Some(self.socket.as_path()).filter(|socket| *socket != Path::new("none"))
+    }
 }
 
 fn agent_interval(text: &str) -> Result<Duration, String> {

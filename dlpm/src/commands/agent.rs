@@ -5,6 +5,7 @@ mod config;
 mod files;
 mod history;
 mod privileges;
+mod recordings;
 mod served;
 
 use std::{ffi::OsString, process::ExitCode, sync::Arc, time::Duration};
@@ -20,12 +21,15 @@ use crate::{
     causes::told,
     cli::AgentArgs,
     engine::Engine,
+    interval::Interval,
     sinks::{agent::keeper::Keeper, terminal::say},
+    socket::Listener,
     sources::clock::monotonic_ns,
     web::{Bound, Server, WebConfig},
 };
 use book::Book;
 use history::History;
+use recordings::{Cut, Recordings};
 use served::Served;
 
 /// Length of the first interval: everything is there soon after the start.
@@ -68,6 +72,7 @@ fn check(args: &AgentArgs) -> Result<()> {
     let prepared = Prepared::of(&args.machine, true)?;
     files::check(&args.state_dir)?;
     Bound::check(&web_config(args))?;
+    args.socket().map_or(Ok(()), Listener::check)?;
     let notes = [&prepared.start_notes, &prepared.limits, &prepared.notes];
     for note in notes.into_iter().flatten() {
         say(&format!("note: {note}"));
@@ -83,6 +88,7 @@ async fn agent(args: &AgentArgs, words: &[OsString]) -> Result<bool> {
     privileges::reduce().context("root's rights cannot be given up")?;
     let mut signals = signals::listen().context("signals cannot be listened to")?;
     let files = files::open(args)?;
+    let listener = args.socket().map(Listener::bind).transpose()?;
     let mut prepared = Prepared::of(&args.machine, true)?;
     prepared.machine.tenant_memory = true;
     let notes = [&prepared.start_notes, &prepared.limits, &prepared.notes];
@@ -97,7 +103,7 @@ async fn agent(args: &AgentArgs, words: &[OsString]) -> Result<bool> {
         idle_policy: prepared.idle.policy,
         idle_floors_mw: prepared.idle.floors_mw,
     };
-    let mut engine = Engine::<()>::start(&prepared.machine, prepared.cgroups, prepared.meter, prepared.gpus)?;
+    let mut engine = Engine::<Cut>::start(&prepared.machine, prepared.cgroups, prepared.meter, prepared.gpus)?;
     let (identity, reason) = engine.machine().cpu_time().identity();
     if let Some(reason) = reason {
         say(&format!(
@@ -116,20 +122,38 @@ async fn agent(args: &AgentArgs, words: &[OsString]) -> Result<bool> {
         engine.machine().cgroup_mount(),
     );
     let server = Server::start(bound, served.clone())?;
+    let mut recordings = Recordings::start(
+        listener,
+        args,
+        &prepared.notes,
+        book.options(),
+        &mut engine,
+        served.clone(),
+    )?;
     for address in server.addresses() {
         say(&format!("note: the counters are served at http://{address}/metrics"));
     }
     tell_systemd(&[NotifyState::Ready]);
     let outside = Outside { keeper, served, server };
-    let counted = count(args, words, &mut engine, &mut book, &outside, &mut signals).await;
+    let counted = count(
+        args,
+        words,
+        &mut engine,
+        &mut book,
+        &outside,
+        &mut recordings,
+        &mut signals,
+    )
+    .await;
     tell_systemd(&[NotifyState::Stopping]);
     // What was counted is written, whatever ended it.
-    let last = engine.seal((), |_| {}).map_err(anyhow::Error::from);
-    while let Some((interval, ())) = engine.oldest() {
-        book.add(interval, &mut engine);
+    let last = recordings.seal(&mut engine, Cut { is_tick: true }, Vec::new());
+    while let Some((interval, cut)) = engine.oldest() {
+        take(interval, cut, &mut engine, &mut book, &recordings);
     }
     outside.publish(&mut book);
     drop(outside.server);
+    recordings.finish();
     book.end_history(PATIENCE);
     let written = outside.keeper.finish(PATIENCE);
     if !written {
@@ -164,9 +188,10 @@ fn web_config(args: &AgentArgs) -> WebConfig {
 async fn count(
     args: &AgentArgs,
     words: &[OsString],
-    engine: &mut Engine<()>,
+    engine: &mut Engine<Cut>,
     book: &mut Book,
     outside: &Outside,
+    recordings: &mut Recordings,
     signals: &mut tokio::sync::mpsc::UnboundedReceiver<signals::Signal>,
 ) -> Result<()> {
     let (answered, everyone) = (engine.answered(), Selection::default());
@@ -184,18 +209,25 @@ async fn count(
                         tell_systemd(&[NotifyState::Reloading, reloading]);
                     }
                     reload(args, words, book, &outside.server);
+                    recordings.reload();
                     tell_systemd(&[NotifyState::Ready]);
                 }
                 _ => {}
             },
             _ = tick.tick() => {
-                engine.seal((), |_| {})?;
+                recordings.seal(engine, Cut { is_tick: true }, Vec::new())?;
                 book.look_for_ends(engine, monotonic_ns());
-                settle(engine, book, outside);
+                settle(engine, book, outside, recordings);
                 tell_systemd(&[NotifyState::Watchdog]);
-                engine.tidy(book.needs_memory().then_some(&everyone))?;
+                let everyone = book.needs_memory().then_some(&everyone);
+                let watched: Vec<&Selection> = recordings.watched().iter().chain(everyone).collect();
+                engine.tidy(&watched)?;
             }
-            () = super::trace::settled(&answered, engine.due()) => settle(engine, book, outside),
+            asks = recordings.asks() => {
+                recordings.obey(asks, engine)?;
+                settle(engine, book, outside, recordings);
+            }
+            () = super::trace::settled(&answered, engine.due()) => settle(engine, book, outside, recordings),
             _ = cgroups.tick() => engine.machine().see_new_cgroups()?,
             _ = meters.tick() => {
                 engine.machine().poll_meters();
@@ -219,15 +251,22 @@ fn ticks(first: Instant, period: Duration) -> tokio::time::Interval {
 }
 
 /// Counts the intervals whose GPUs have answered, or are not waited for any longer.
-fn settle(engine: &mut Engine<()>, book: &mut Book, outside: &Outside) {
+fn settle(engine: &mut Engine<Cut>, book: &mut Book, outside: &Outside, recordings: &Recordings) {
     let mut is_new = false;
-    while let Some((interval, ())) = engine.ready() {
-        book.add(interval, engine);
-        is_new = true;
+    while let Some((interval, cut)) = engine.ready() {
+        is_new |= take(interval, cut, engine, book, recordings);
     }
     if is_new {
+        recordings.attribute_by(book.options());
         outside.publish(book);
     }
+}
+
+/// Hands an interval on. Whether anything was counted: borders that recordings asked for do not split what is counted.
+fn take(interval: Interval, cut: Cut, engine: &mut Engine<Cut>, book: &mut Book, recordings: &Recordings) -> bool {
+    let interval = Arc::new(interval);
+    recordings.tell(&interval);
+    book.take(interval, cut.is_tick, engine)
 }
 
 /// Reads the configuration again, and says what a restart would change.
@@ -249,6 +288,7 @@ fn reload(args: &AgentArgs, words: &[OsString], book: &mut Book, server: &Server
         ("listen", args.listen == new.listen),
         ("web_config", args.web_config == new.web_config),
         ("allow_open", args.allow_open == new.allow_open),
+        ("socket", args.socket == new.socket),
         ("state_dir", args.state_dir == new.state_dir),
         ("finished_size", args.finished_size == new.finished_size),
         ("history_interval", args.history_interval == new.history_interval),

@@ -2,7 +2,6 @@
 
 mod control;
 pub mod idle;
-mod mark_rate;
 mod setup;
 mod tracer;
 mod warnings;

@@ -3,6 +3,7 @@
 //! An [`Engine`] knows nothing of logs. What it completes goes to any number of [`Recorder`]s, each with a selection,
 //! phases and sums of its own.
 
+pub mod mark_rate;
 mod recorder;
 
 use std::{
@@ -17,15 +18,16 @@ pub use recorder::Recorder;
 
 use crate::{
     attribution::selection::Selection,
-    interval::Interval,
+    interval::{Interval, Process},
     phases::Border,
     sources::{
         cgroups::CgroupTree,
         cpu_time::CpuTimeError,
         energy::meter::Meter,
         gpu::Gpus,
-        machine::{Drained, Machine, MachineConfig},
+        machine::{Drained, ListedTenant, Machine, MachineConfig},
     },
+    tenants::Tenant,
 };
 
 /// Minimum time between two selections of the processes whose memory is read.
@@ -90,24 +92,24 @@ impl<C> Engine<C> {
         Ok(())
     }
 
-    /// What has to be done between two intervals: chooses whose memory is read, of the processes of a selection or of
-    /// none, and looks for what hooks did not tell.
+    /// What has to be done between two intervals: chooses whose memory is read, of the processes of these selections, and
+    /// looks for what hooks did not tell.
     ///
     /// # Errors
     ///
     /// Where CPU time is lost.
-    pub fn tidy(&mut self, selection: Option<&Selection>) -> Result<(), CpuTimeError> {
-        if let Some(selection) = selection
-            && self.chosen.is_none_or(|chosen| chosen.elapsed() >= CHOOSE_EVERY)
-        {
+    pub fn tidy(&mut self, selections: &[&Selection]) -> Result<(), CpuTimeError> {
+        if !selections.is_empty() && self.chosen.is_none_or(|chosen| chosen.elapsed() >= CHOOSE_EVERY) {
             self.chosen = Some(Instant::now());
-            if selection.is_filtered() {
-                self.machine.watch_memory(Some(&|process, cgroup, tenant| {
-                    selection.matches(process, cgroup, Some(tenant))
-                }));
-            } else {
-                self.machine.watch_memory(None);
-            }
+            let (filtered, everyone): (Vec<&Selection>, Vec<&Selection>) =
+                selections.iter().partition(|selection| selection.is_filtered());
+            let matches = |process: &Process, cgroup: &str, tenant: &Tenant| {
+                filtered
+                    .iter()
+                    .any(|selection| selection.matches(process, cgroup, Some(tenant)))
+            };
+            let listed: Option<ListedTenant<'_>> = if filtered.is_empty() { None } else { Some(&matches) };
+            self.machine.watch_memory(listed, !everyone.is_empty());
         }
         self.machine.tidy()
     }

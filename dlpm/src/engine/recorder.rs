@@ -72,6 +72,12 @@ impl Recorder {
     /// Forgets the phases that are open: their borders were lost, so they end with the log.
     pub fn lose_phases(&mut self) {
         self.phases = Phases::default();
+        self.open.clear();
+    }
+
+    /// Goes on with phases that were begun elsewhere.
+    pub fn go_on_with(&mut self, phases: Phases) {
+        self.phases = phases;
     }
 
     /// Records an interval, at whose end `changes` happen: its ledger, and the lines for it.
@@ -80,10 +86,39 @@ impl Recorder {
     ///
     /// Where a ledger cannot be written as JSON.
     pub fn record(&mut self, interval: &Interval, changes: &[Change]) -> Result<(Ledger, Vec<Line>)> {
-        let ledger = attribute(interval, &self.options, &self.carries);
-        self.carries = self.carries.after(&ledger);
-        self.totals.add(&ledger);
-        self.phase_totals.add(&ledger, self.open.iter().map(String::as_str));
+        let ledger = self.attribute(interval);
+        let mut lines = self.add(&ledger)?;
+        lines.extend(self.change(changes)?);
+        Ok((ledger, lines))
+    }
+
+    /// Who used which energy in the next interval.
+    pub fn attribute(&self, interval: &Interval) -> Ledger {
+        attribute(interval, &self.options, &self.carries)
+    }
+
+    /// Records a ledger: the lines for it.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be written as JSON.
+    pub fn add(&mut self, ledger: &Ledger) -> Result<Vec<Line>> {
+        self.carries = self.carries.after(ledger);
+        self.totals.add(ledger);
+        self.phase_totals.add(ledger, self.open.iter().map(String::as_str));
+        self.border = Border {
+            seq: ledger.seq + 1,
+            at_ns: ledger.end_ns,
+        };
+        Ok(self.segmenter.next(ledger)?)
+    }
+
+    /// Records what changes at the end of the newest interval that was recorded: the lines for it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::add`].
+    pub fn change(&mut self, changes: &[Change]) -> Result<Vec<Line>> {
         for change in changes {
             match change {
                 Change::Begin(label) => {
@@ -93,13 +128,7 @@ impl Recorder {
                 Change::End(label) => self.open.retain(|open| open != label),
             }
         }
-        self.border = Border {
-            seq: ledger.seq + 1,
-            at_ns: ledger.end_ns,
-        };
-        let mut lines = self.segmenter.next(&ledger)?;
-        lines.extend(phase_events(self.border, changes)?);
-        Ok((ledger, lines))
+        Ok(phase_events(self.border, changes)?)
     }
 
     /// The last lines: phases that are open end with the last interval that there is.
@@ -108,7 +137,8 @@ impl Recorder {
     ///
     /// Where they cannot be written as JSON.
     pub fn end(&mut self) -> Result<Vec<Line>> {
-        let mut lines = phase_events(self.border, &self.phases.end_all())?;
+        let ends: Vec<Change> = self.open.drain(..).rev().map(Change::End).collect();
+        let mut lines = phase_events(self.border, &ends)?;
         lines.extend(self.segmenter.end().context("the end of the log")?);
         Ok(lines)
     }

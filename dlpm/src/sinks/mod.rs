@@ -9,7 +9,7 @@ mod credentials;
 pub mod folder;
 pub mod measuring_cost;
 pub mod metadata;
-mod queue;
+pub mod queue;
 pub mod repair;
 pub mod segments;
 pub mod socket;

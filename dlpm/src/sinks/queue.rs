@@ -1,4 +1,4 @@
-//! Lines that wait for the disk, up to a number of bytes.
+//! Lines that wait for the disk or for a reader, up to a number of bytes.
 
 use std::collections::VecDeque;
 
@@ -40,7 +40,7 @@ impl Dropped {
 
 /// What is to be written next.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Item {
+pub enum Item {
     /// A line.
     Line(Line),
     /// An event in the place of dropped samples; it ends the segment before it.
@@ -49,7 +49,7 @@ pub(super) enum Item {
 
 /// Lines in order. Where they would need more than the limit, the oldest samples give way.
 #[derive(Debug)]
-pub(super) struct Backlog {
+pub struct Backlog {
     lines: VecDeque<Line>,
     bytes: usize,
     limit: usize,
@@ -57,6 +57,7 @@ pub(super) struct Backlog {
 }
 
 impl Backlog {
+    /// Lines of so many bytes at most.
     pub fn new(limit: usize) -> Self {
         Self {
             lines: VecDeque::new(),
@@ -66,10 +67,12 @@ impl Backlog {
         }
     }
 
+    /// Items that wait.
     pub fn len(&self) -> usize {
         self.lines.len() + usize::from(self.gap.is_some())
     }
 
+    /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -8,7 +8,7 @@ use std::{
     os::{
         fd::OwnedFd,
         unix::{
-            fs::{DirBuilderExt, MetadataExt},
+            fs::{DirBuilderExt, MetadataExt, PermissionsExt},
             net::UnixListener,
         },
     },
@@ -38,16 +38,32 @@ pub struct Listening {
     pub listener: UnixListener,
 }
 
-/// Makes a socket at `path`, where nothing may be.
+/// Makes a socket at `path`, where nothing may be, for its owner alone.
 ///
 /// # Errors
 ///
 /// The system's; `InvalidInput` or `ENAMETOOLONG` where the path is too long for an address (107 bytes).
 pub(super) fn make(path: PathBuf) -> io::Result<Listening> {
+    make_with(path, Mode::RUSR | Mode::WUSR)
+}
+
+/// The same, for everybody: whoever listens asks the kernel who is there.
+///
+/// # Errors
+///
+/// Those of a socket for one user.
+pub fn make_for_all(path: PathBuf) -> io::Result<Listening> {
+    let listening = make_with(path, Mode::RUSR | Mode::WUSR)?;
+    // The mask of the process has taken bits away; its folder is one in which nobody else can put something there.
+    fs::set_permissions(&listening.path, fs::Permissions::from_mode(0o666))?;
+    Ok(listening)
+}
+
+fn make_with(path: PathBuf, mode: Mode) -> io::Result<Listening> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket: OwnedFd = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     // Linux gives the file the mode of the socket, so that there is no moment in which others could connect.
-    fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+    fchmod(&socket, mode)?;
     bind(&socket, &SocketAddrUnix::new(&path)?)?;
     listen(&socket, BACKLOG)?;
     Ok(Listening {

@@ -123,6 +123,8 @@ impl Server {
             ])
             .arg("--state-dir")
             .arg(folder)
+            .arg("--socket")
+            .arg(folder.join("agent.sock"))
             .args(options)
             .stdin(Stdio::null())
             .stderr(Stdio::piped())

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::{history::History, served::Served};
+use super::{history::History, recordings::Cut, served::Served};
 use crate::{
     agent::{
         admission::Admission,
@@ -62,6 +62,8 @@ pub struct Book {
     interval: Duration,
     looked_at_ns: u64,
     splits_by_memory: bool,
+    /// What lies before the next tick and has ended already.
+    begun: Option<Arc<Interval>>,
 }
 
 impl Book {
@@ -99,6 +101,7 @@ impl Book {
             interval: args.interval,
             looked_at_ns: monotonic_ns(),
             splits_by_memory: false,
+            begun: None,
         }
     }
 
@@ -118,7 +121,7 @@ impl Book {
     }
 
     /// Looks for tenants that are gone.
-    pub fn look_for_ends(&mut self, engine: &mut Engine<()>, now_ns: u64) {
+    pub fn look_for_ends(&mut self, engine: &mut Engine<Cut>, now_ns: u64) {
         let seq = engine.border().seq;
         let passed = Duration::from_nanos(now_ns.saturating_sub(self.looked_at_ns)).min(self.interval * 2);
         self.looked_at_ns = now_ns;
@@ -129,13 +132,42 @@ impl Book {
         }
     }
 
+    /// How intervals are attributed.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Takes an interval. Those that do not end with a tick are counted with the ones after them, as one. Whether anything
+    /// was counted.
+    pub fn take(&mut self, interval: Arc<Interval>, is_tick: bool, engine: &mut Engine<Cut>) -> bool {
+        let mut counted = false;
+        let whole = match self.begun.take() {
+            None => interval,
+            Some(begun) => match begun.followed_by(&interval) {
+                Some(whole) => Arc::new(whole),
+                None => {
+                    self.add(&begun, engine);
+                    counted = true;
+                    interval
+                }
+            },
+        };
+        if is_tick {
+            self.add(&whole, engine);
+            counted = true;
+        } else {
+            self.begun = Some(whole);
+        }
+        counted
+    }
+
     /// Counts one interval.
-    pub fn add(&mut self, interval: Interval, engine: &mut Engine<()>) {
+    fn add(&mut self, interval: &Interval, engine: &mut Engine<Cut>) {
         let resumed = std::mem::take(&mut self.resumes);
         if resumed {
-            self.resume(&interval);
+            self.resume(interval);
         }
-        let ledger = attribute(&interval, &self.options, &self.carries);
+        let ledger = attribute(interval, &self.options, &self.carries);
         self.carries = self.carries.after(&ledger);
         self.splits_by_memory = ledger.leaves.iter().any(|leaf| leaf.method.is_by_memory());
         self.learn(&ledger);

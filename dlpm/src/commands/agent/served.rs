@@ -1,13 +1,20 @@
 //! What the measuring thread and those who serve its snapshots tell each other.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
+use serde_json::{Value, json};
+
 use crate::{
-    agent::exposition::{self, Format},
+    agent::{
+        counters::Account,
+        exposition::{self, Format},
+    },
     sinks::agent::keeper::Slot,
+    socket::Tenants,
     sources::clock::monotonic_ns,
     web::{Answers, Status},
 };
@@ -54,6 +61,31 @@ impl Served {
             return Some(format!("the meter of {zone} does not answer"));
         }
         snapshot.disk.trouble.clone()
+    }
+}
+
+impl Tenants for Served {
+    fn tenants(&self) -> Vec<Value> {
+        let snapshot = self.slot.newest().unwrap_or_default();
+        let devices = &snapshot.counters.devices;
+        let accounts = snapshot.counters.accounts.values();
+        let entry = |account: &Arc<Account>| {
+            let tenant = &account.named;
+            let energy_uj = devices.iter().enumerate();
+            let energy_uj: BTreeMap<&str, u64> = energy_uj
+                .map(|(device, name)| (name.as_str(), account.used.of_device(device)))
+                .collect();
+            json!({
+                "tenant": tenant.node,
+                "inside": tenant.ancestors,
+                "labels": tenant.labels.iter().map(|(label, value)| (label.as_str(), &**value)).collect::<BTreeMap<_, _>>(),
+                "begin_unix_ns": account.begun_unix_ns,
+                "ended": account.end.is_some(),
+                "cpu_ns": account.used.cpu_ns,
+                "energy_uj": energy_uj,
+            })
+        };
+        accounts.map(entry).collect()
     }
 }
 

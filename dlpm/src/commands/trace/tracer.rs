@@ -12,13 +12,15 @@ use tokio::{process::Child, sync::Notify};
 
 use super::{
     control::Mark,
-    mark_rate::{self, MarkRate},
     setup::{Plan, TREE},
     warnings::{self, Warnings},
 };
 use crate::{
     commands::progress::Progress,
-    engine::{Engine, Recorder},
+    engine::{
+        Engine, Recorder,
+        mark_rate::{self, MarkRate},
+    },
     interval::Interval,
     phases::{Answer, Border, Change},
     sinks::{
@@ -244,7 +246,7 @@ impl Tracer {
             .seal(changes, sealed)
             .inspect_err(|_| self.recorder.lose_phases())?;
         self.settle()?;
-        Ok(self.engine.tidy(Some(self.recorder.selection()))?)
+        Ok(self.engine.tidy(&[self.recorder.selection()])?)
     }
 
     /// When GPUs are waited for no longer, if they are.

@@ -5,7 +5,7 @@ use std::{collections::HashMap, path::Path, sync::Arc};
 use super::Machine;
 use crate::{
     interval::{Process, ProcessId, Usage},
-    sources::{cpu_time::CpuTimeError, memory_watch::Listed},
+    sources::cpu_time::CpuTimeError,
     tenants::{Node, Tenant},
 };
 
@@ -16,21 +16,25 @@ pub type ListedTenant<'a> = &'a dyn Fn(&Process, &str, &Tenant) -> bool;
 const MOST_CREATED: usize = 20_000;
 
 impl Machine {
-    /// Says whose memory is to be read: all that `listed` accepts, or without it the largest consumers.
-    pub fn watch_memory(&mut self, listed: Option<ListedTenant<'_>>) {
+    /// Says whose memory is to be read: all that `listed` accepts; with `everyone` that of the largest consumers, if no more
+    /// is asked for, or else of all, but not in cgroups whose memory is read as a whole.
+    pub fn watch_memory(&mut self, listed: Option<ListedTenant<'_>>, everyone: bool) {
         let tenants = std::cell::RefCell::new(&mut self.tenants);
+        let tenant_memory = self.tenant_memory.as_ref();
+        let is_known = |cgroup: &str| tenant_memory.is_some_and(|tenants| tenants.covers(cgroup));
         let with_tenant = |id: ProcessId, process: &Process, cgroup: &str| {
             let Some(listed) = listed else { return true };
             let mut tenants = tenants.borrow_mut();
             let tenant = tenants.of_path(cgroup);
             let own = tenants.of_process(id, process, &tenant);
-            listed(process, cgroup, &own.unwrap_or(tenant))
+            listed(process, cgroup, &own.unwrap_or(tenant)) || everyone && !is_known(cgroup)
         };
-        let listed: Option<Listed<'_>> = listed.is_some().then_some(&with_tenant);
-        let tenant_memory = self.tenant_memory.as_ref();
-        let is_known = |cgroup: &str| tenant_memory.is_some_and(|tenants| tenants.covers(cgroup));
-        self.memory
-            .choose(&self.processes, &mut self.cgroups, listed, &is_known);
+        if listed.is_some() {
+            self.memory
+                .choose(&self.processes, &mut self.cgroups, Some(&with_tenant), &|_| false);
+        } else {
+            self.memory.choose(&self.processes, &mut self.cgroups, None, &is_known);
+        }
     }
 
     /// Looks whether cgroups were made since, so that their names are read before they are gone.

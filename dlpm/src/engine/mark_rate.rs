@@ -1,4 +1,4 @@
-//! How often marks may change something: each such mark ends an interval, which is a line of the log.
+//! How often marks may change something: each such mark ends an interval on every busy CPU, and is a line of a log.
 
 use std::time::{Duration, Instant};
 
@@ -8,29 +8,43 @@ pub const MARKS_A_SECOND: u32 = 200;
 /// Marks in a row, on top of that.
 pub const MARKS_IN_A_ROW: u32 = 1_000;
 
-/// The time that one mark uses up.
-const PERIOD: Duration = Duration::from_millis(1_000 / MARKS_A_SECOND as u64);
-
 /// A bucket that empties at a steady rate (the generic cell rate algorithm of ITU-T I.371, in time instead of tokens).
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct MarkRate {
+    /// The time that one mark uses up.
+    period: Duration,
     /// When what was taken is used up.
     empty_at: Option<Instant>,
 }
 
+impl Default for MarkRate {
+    /// That of one trace.
+    fn default() -> Self {
+        Self::times(1)
+    }
+}
+
 impl MarkRate {
+    /// So many times the rate of one trace, and as many marks in a row.
+    pub fn times(factor: u32) -> Self {
+        Self {
+            period: Duration::from_secs(1) / MARKS_A_SECOND.saturating_mul(factor.max(1)),
+            empty_at: None,
+        }
+    }
+
     /// Whether one more mark may begin something now.
     pub fn allows(&self, now: Instant) -> bool {
         let used = self
             .empty_at
             .map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
-        used + PERIOD <= PERIOD * MARKS_IN_A_ROW
+        used + self.period <= self.period * MARKS_IN_A_ROW
     }
 
     /// A mark has changed something. Those that end a phase are never refused, so they may take more than there is: at
     /// most one for each phase that is open.
     pub fn take(&mut self, now: Instant) {
-        self.empty_at = Some(self.empty_at.map_or(now, |at| at.max(now)) + PERIOD);
+        self.empty_at = Some(self.empty_at.map_or(now, |at| at.max(now)) + self.period);
     }
 }
 
@@ -71,7 +85,7 @@ mod tests {
     fn a_steady_client_within_the_rate_is_never_refused() {
         let (mut rate, start) = (MarkRate::default(), Instant::now());
         for mark in 0..10_000 {
-            let now = start + PERIOD * mark;
+            let now = start + rate.period * mark;
             assert!(rate.allows(now));
             rate.take(now);
         }
@@ -84,7 +98,7 @@ mod tests {
         for _ in 0..MARKS_IN_A_ROW {
             rate.take(start);
         }
-        assert!(!rate.allows(start + PERIOD * MARKS_IN_A_ROW));
-        assert!(rate.allows(start + PERIOD * (MARKS_IN_A_ROW + 1)));
+        assert!(!rate.allows(start + rate.period * MARKS_IN_A_ROW));
+        assert!(rate.allows(start + rate.period * (MARKS_IN_A_ROW + 1)));
     }
 }
