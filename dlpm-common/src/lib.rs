@@ -26,6 +26,8 @@ pub mod maps {
     pub const CHANGES: &str = "CHANGES";
     /// Hash of cgroup id to [`CgroupRecord`](crate::CgroupRecord): cgroups created since the last drain.
     pub const CGROUPS: &str = "CGROUPS";
+    /// Ring that wakes user space when [`CGROUPS`] has something new; what is in it means nothing.
+    pub const CGROUP_NEWS: &str = "CGROUP_NEWS";
     /// Per-CPU array of counters, indexed by [`Counter`](crate::Counter).
     pub const COUNTERS: &str = "COUNTERS";
 }

@@ -7,7 +7,7 @@ use aya_ebpf::{
 use dlpm_common::{CGROUP_PATH_BYTES, CgroupRecord, Counter};
 
 use crate::{
-    maps::{CGROUPS, count, offset},
+    maps::{CGROUP_NEWS, CGROUPS, count, offset},
     task::read,
 };
 
@@ -39,6 +39,8 @@ pub fn mkdir(context: &RawTracePointContext) -> Option<()> {
     let record: &CgroupRecord = record;
     if copied > 0 && CGROUPS.insert(id, record, u64::from(BPF_ANY)).is_ok() {
         count(Counter::CgroupsInserted);
+        // After the count, by which user space tells whether there is something. A full ring has woken it already.
+        let _ = CGROUP_NEWS.output::<u64>(&id, 0);
     } else {
         count(Counter::CgroupsLost);
     }

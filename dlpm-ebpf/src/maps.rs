@@ -26,6 +26,9 @@ pub static PROCESSES: HashMap<ProcessKey, ProcessRecord> = HashMap::with_max_ent
 pub static CHANGES: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 #[map]
 pub static CGROUPS: HashMap<u64, CgroupRecord> = HashMap::with_max_entries(1, 0);
+/// One page: where it is full, user space has been woken and has not looked yet.
+#[map]
+pub static CGROUP_NEWS: RingBuf = RingBuf::with_byte_size(4096, 0);
 #[map]
 pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTER_COUNT, 0);
 

@@ -38,9 +38,6 @@ const PRIMING: Duration = Duration::from_millis(100);
 /// Meters are read at least this often, so that a counter's wrap is seen however long the interval is.
 const METER_PERIOD: Duration = Duration::from_secs(30);
 
-/// New cgroups are seen at least this often, so that the names of containers are read while their files are there.
-const CGROUP_PERIOD: Duration = Duration::from_millis(100);
-
 /// How long the end waits for the disk.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -198,7 +195,8 @@ async fn count(
     let start = Instant::now();
     let mut tick = ticks(start + PRIMING.min(args.interval), args.interval);
     let mut meters = ticks(start + METER_PERIOD, METER_PERIOD);
-    let mut cgroups = ticks(start + CGROUP_PERIOD, CGROUP_PERIOD);
+    // Names of containers are read while their files are there.
+    let mut cgroups = engine.machine().cpu_time().cgroup_news()?;
     loop {
         tokio::select! {
             biased;
@@ -228,7 +226,10 @@ async fn count(
                 settle(engine, book, outside, recordings);
             }
             () = super::trace::settled(&answered, engine.due()) => settle(engine, book, outside, recordings),
-            _ = cgroups.tick() => engine.machine().see_new_cgroups()?,
+            told = cgroups.due() => {
+                told?;
+                engine.machine().see_new_cgroups()?;
+            }
             _ = meters.tick() => {
                 engine.machine().poll_meters();
                 tell_systemd(&[NotifyState::Watchdog]);

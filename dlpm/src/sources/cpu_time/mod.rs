@@ -33,6 +33,7 @@ use dlpm_common::{Counter, CpuBuffer, Slot, maps};
 use rustix::thread::sched_getcpu;
 
 pub use batch::{Batch, delete_from_hash, read_hash};
+pub use cgroups::CgroupNews;
 pub use error::CpuTimeError;
 pub use kernel_types::KERNEL_BTF;
 pub use loader::Hook;
