@@ -89,8 +89,13 @@ fn count(program: &OwnedFd, counting: OwnedFd, ended: &mpsc::Receiver<()>) -> Re
 
 /// Nanoseconds in runs of a program, and runs, that the kernel has counted.
 fn runs(program: i32) -> Option<(u64, u64)> {
-    let text = fs::read_to_string(format!("/proc/self/fdinfo/{program}")).ok()?;
+    let text = fs::read_to_string(info_of(program)).ok()?;
     Some((field(&text, "run_time_ns:")?, field(&text, "run_cnt:")?))
+}
+
+/// Where the kernel says what it knows of the program that this descriptor is.
+pub(super) fn info_of(program: i32) -> String {
+    format!("/proc/self/fdinfo/{program}")
 }
 
 /// A number in what `fdinfo` says of a program.

@@ -12,6 +12,7 @@ mod cost;
 mod error;
 mod kernel_types;
 mod loader;
+mod missed;
 mod offsets;
 mod online;
 mod seal;
@@ -19,8 +20,7 @@ mod tables;
 mod turn;
 
 use std::{
-    iter,
-    os::fd::{AsFd, AsRawFd, BorrowedFd},
+    os::fd::{AsFd, BorrowedFd},
     path::PathBuf,
 };
 
@@ -41,6 +41,7 @@ pub use offsets::field_offsets;
 pub use tables::Tables;
 
 use cost::CostMeter;
+use missed::MissedRuns;
 use seal::Border;
 use turn::{Attempt, Taken, Turner};
 
@@ -185,6 +186,7 @@ pub struct CpuTime {
     identity: Identity,
     identity_reason: Option<String>,
     hooks: Vec<Hook>,
+    missed: MissedRuns,
     switch: &'static str,
     seal: &'static str,
     sequence: u64,
@@ -238,6 +240,7 @@ impl CpuTime {
         loader::attach_switch(&mut loaded)?;
         let cost =
             CostMeter::start(program_fd(&loaded.ebpf, loaded.switch).ok_or_else(|| "it has no descriptor".to_owned()));
+        let missed = MissedRuns::open(&loaded.ebpf, &loaded.hooks);
         Ok(Self {
             ebpf: loaded.ebpf,
             tables,
@@ -245,6 +248,7 @@ impl CpuTime {
             identity: loaded.identity,
             identity_reason: loaded.identity_reason,
             hooks: loaded.hooks,
+            missed,
             switch: loaded.switch,
             seal: loaded.seal,
             sequence: 0,
@@ -406,21 +410,7 @@ impl CpuTime {
     /// Events of which the kernel left out the run, because the program was running on that CPU already. At the most, where
     /// a hook has several programs: what none of them has seen was left out of each. Kernels before 5.12 do not tell.
     pub fn missed_runs(&self) -> u64 {
-        let hooks = self.hooks.iter().filter(|hook| hook.state.is_ok());
-        hooks
-            .filter_map(|hook| {
-                let programs = iter::once(&hook.program).chain(hook.again);
-                let mut missed = programs.filter_map(|name| missed_runs(&self.ebpf, name));
-                // Mostly it is none of the first, and the others need not be asked.
-                let mut least = missed.next()?;
-                while least > 0
-                    && let Some(runs) = missed.next()
-                {
-                    least = least.min(runs);
-                }
-                Some(least)
-            })
-            .sum()
+        self.missed.count()
     }
 
     /// What the program at the context switch costs on this machine, measured when it was attached; `None` while that is
@@ -468,12 +458,6 @@ fn program_fd<'a>(ebpf: &'a Ebpf, name: &str) -> Option<BorrowedFd<'a>> {
         _ => return None,
     };
     Some(fd.as_fd())
-}
-
-fn missed_runs(ebpf: &Ebpf, name: &str) -> Option<u64> {
-    let fd = program_fd(ebpf, name)?;
-    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).ok()?;
-    cost::field(&text, "recursion_misses:")
 }
 
 fn possible_cpus() -> Result<u32, CpuTimeError> {
