@@ -167,6 +167,10 @@ pub struct TraceArgs {
     /// End the trace after this time (30s, 10m, 2h). A traced command goes on, and dlpm waits for it.
     #[arg(long, value_name = "T", value_parser = duration, allow_hyphen_values = true)]
     pub duration: Option<Duration>,
+    /// Let the agent at this socket measure: it is the default for who is not root, at /run/dlpm/agent.sock. Then your own
+    /// processes are listed, and how energy is read and split is the agent's choice (docs/socket.md).
+    #[arg(long, value_name = "SOCKET")]
+    pub agent: Option<PathBuf>,
     /// How energy is read and split.
     #[command(flatten)]
     pub machine: MachineArgs,

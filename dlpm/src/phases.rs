@@ -92,6 +92,11 @@ impl Request {
         }
     }
 
+    /// What it asks for.
+    pub fn verb(&self) -> Verb {
+        self.verb
+    }
+
     /// Its label.
     pub fn label(&self) -> &str {
         &self.label

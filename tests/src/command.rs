@@ -246,7 +246,7 @@ impl Dlpm {
 }
 
 /// The built program.
-pub(crate) fn program() -> PathBuf {
+pub fn program() -> PathBuf {
     PathBuf::from(env::var_os("DLPM_BIN").unwrap())
 }
 

@@ -1,36 +1,32 @@
 //! `dlpm trace`: from the command line to a log.
 
+mod asked;
 mod control;
 pub mod idle;
+mod journal;
+mod measurement;
+mod remote;
 mod setup;
 mod tracer;
 mod warnings;
 
-use std::{process::ExitCode, time::Duration};
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::{Context, Result};
-use tokio::{
-    process::Child,
-    sync::{Notify, mpsc},
-    time::{Instant, MissedTickBehavior},
-};
+use tokio::{process::Child, sync::mpsc, time::Instant};
 
 use super::{
     child::{self, CommandError},
     signals::{self, Action, Signal},
 };
-use crate::{causes::told, cli::TraceArgs, sinks::terminal::say};
+use dlpm_model::Summary;
+
+use crate::{causes::told, cli::TraceArgs, sinks::terminal::say, socket, sources::host::HostFacts};
 use control::{Control, Mark};
+use measurement::Measurement;
+use remote::Remote;
 use tracer::Tracer;
-
-/// Length of the first interval. AIPowerMeter's reader loses the first one of a segment, so it is short.
-const PRIMING: Duration = Duration::from_millis(100);
-
-/// Meters are read at least this often, so that a counter's wrap is seen however long the interval is.
-const METER_PERIOD: Duration = Duration::from_secs(30);
-
-/// New cgroups are seen at least this often, so that the names of containers are read while their files are there.
-const CGROUP_PERIOD: Duration = Duration::from_millis(100);
+pub use tracer::settled;
 
 /// Runs the command; its errors are printed.
 pub fn run(args: &TraceArgs) -> ExitCode {
@@ -52,23 +48,50 @@ pub fn run(args: &TraceArgs) -> ExitCode {
 async fn trace(args: &TraceArgs) -> Result<u8> {
     let program = args.command.first().map(|name| child::find(name)).transpose()?;
     let model = super::model::of_trace(&args.model)?;
-    let plan = setup::plan(args)?;
+    match agent(args) {
+        Some(socket) => {
+            let start = async |_: &TraceArgs| Remote::start(args, &socket).await;
+            follow_through(args, program, model, start).await
+        }
+        None => follow_through(args, program, model, async |args| Tracer::start(setup::plan(args)?)).await,
+    }
+}
+
+/// The socket of the agent that measures, where dlpm does not do so itself.
+fn agent(args: &TraceArgs) -> Option<PathBuf> {
+    let roots = &args.machine.roots;
+    let may_load = || HostFacts::read(&roots.procfs, &roots.sysfs).may_load_programs();
+    args.agent.clone().or_else(|| {
+        let is_root = rustix::process::geteuid().is_root();
+        (!is_root && may_load() == Some(false)).then(|| PathBuf::from(socket::DEFAULT_PATH))
+    })
+}
+
+/// The whole life of a trace.
+async fn follow_through<M: Measurement>(
+    args: &TraceArgs,
+    program: Option<PathBuf>,
+    model: Option<Summary>,
+    start: impl AsyncFnOnce(&TraceArgs) -> Result<M>,
+) -> Result<u8> {
     let mut signals = signals::listen().context("signals cannot be listened to")?;
-    let (caller, folder) = (plan.caller.clone(), plan.folder.clone());
-    let mut tracer = Tracer::start(plan)?;
+    let mut trace = start(args).await?;
+    let (caller, folder) = (trace.journal().caller(), trace.journal().folder());
     if let Some(model) = model
         && let Err(error) = super::model::write(&model, &folder, caller.as_ref())
     {
-        tracer.mute();
-        tracer.finish()?;
+        trace.journal().mute();
+        trace.finish().await?;
         return Err(error);
     }
-    let control = tracer
+    let control = trace
+        .journal()
         .take_socket()
         .map(|socket| Control::start(socket, &folder, caller.as_ref()));
     let mut control = match control {
         Some(Err(error)) => {
-            tracer.note(format!("phases cannot be marked, as there is no socket: {error}"));
+            let note = format!("phases cannot be marked, as there is no socket: {error}");
+            trace.journal().note(note);
             None
         }
         Some(Ok(control)) => Some(control),
@@ -80,22 +103,22 @@ async fn trace(args: &TraceArgs) -> Result<u8> {
         let user = caller.as_ref().filter(|_| !args.as_root);
         match child::spawn(&program, &args.command, user, control.as_ref().map(Control::path)) {
             Ok(child) => {
-                tracer.follow(&child);
+                trace.follow(&child);
                 command = Some(child);
             }
             Err(error) => {
-                tracer.mute();
-                tracer.finish()?;
+                trace.journal().mute();
+                trace.finish().await?;
                 return Err(error);
             }
         }
     }
-    let ended = run_until_end(args, &mut tracer, command.as_mut(), &mut signals, control.as_mut()).await;
+    let ended = run_until_end(args, &mut trace, command.as_mut(), &mut signals, control.as_mut()).await;
     if let Some(control) = control {
         control.close().await;
     }
     // Whatever ended it: what was measured is written and shown.
-    let finished = tracer.finish();
+    let finished = trace.finish().await;
     let status = match (&ended, command) {
         (Ok(End::Command(status)), _) => *status,
         (_, Some(mut child)) => wait(&mut child, &mut signals).await?,
@@ -122,21 +145,12 @@ enum End {
 
 async fn run_until_end(
     args: &TraceArgs,
-    tracer: &mut Tracer,
+    trace: &mut impl Measurement,
     mut command: Option<&mut Child>,
     signals: &mut mpsc::UnboundedReceiver<Signal>,
     mut control: Option<&mut Control>,
 ) -> Result<End> {
-    let answered = tracer.answered();
     let start = Instant::now();
-    let mut tick = tokio::time::interval_at(start + PRIMING.min(args.interval), args.interval);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    let mut meters = tokio::time::interval_at(start + METER_PERIOD, METER_PERIOD);
-    meters.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    // A shorter interval sees them itself.
-    let names_matter = args.interval > CGROUP_PERIOD && args.by_name();
-    let mut cgroups = tokio::time::interval_at(start + CGROUP_PERIOD, CGROUP_PERIOD);
-    cgroups.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let end = args.duration.map(|duration| start + duration);
     loop {
         tokio::select! {
@@ -149,11 +163,8 @@ async fn run_until_end(
                     return Ok(End::Asked);
                 }
             }
-            marks = marks(control.as_deref_mut()) => tracer.mark(marks)?,
-            _ = tick.tick() => tracer.step()?,
-            () = settled(&answered, tracer.due()) => tracer.settle()?,
-            _ = cgroups.tick(), if names_matter => tracer.see_new_cgroups()?,
-            _ = meters.tick() => tracer.poll_meters(),
+            marks = marks(control.as_deref_mut()) => trace.mark(marks).await?,
+            done = trace.go_on() => done?,
         }
     }
 }
@@ -208,15 +219,6 @@ async fn ended(child: Option<&mut Child>) -> Result<std::process::ExitStatus> {
 async fn marks(control: Option<&mut Control>) -> Vec<Mark> {
     match control {
         Some(control) => control.marks().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Waits for the answer of a GPU, if any is waited for.
-pub async fn settled(answered: &Notify, due: Option<std::time::Instant>) {
-    match due {
-        // Answered or not: whoever called looks what is there.
-        Some(due) => drop(tokio::time::timeout_at(due.into(), answered.notified()).await),
         None => std::future::pending().await,
     }
 }

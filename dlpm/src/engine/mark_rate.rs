@@ -13,6 +13,7 @@ pub const MARKS_IN_A_ROW: u32 = 1_000;
 pub struct MarkRate {
     /// The time that one mark uses up.
     period: Duration,
+    in_a_row: u32,
     /// When what was taken is used up.
     empty_at: Option<Instant>,
 }
@@ -25,10 +26,12 @@ impl Default for MarkRate {
 }
 
 impl MarkRate {
-    /// So many times the rate of one trace, and as many marks in a row.
+    /// So many times the rate of one trace, and the marks in a row.
     pub fn times(factor: u32) -> Self {
+        let factor = factor.max(1);
         Self {
-            period: Duration::from_secs(1) / MARKS_A_SECOND.saturating_mul(factor.max(1)),
+            period: Duration::from_secs(1) / MARKS_A_SECOND.saturating_mul(factor),
+            in_a_row: MARKS_IN_A_ROW.saturating_mul(factor),
             empty_at: None,
         }
     }
@@ -38,7 +41,7 @@ impl MarkRate {
         let used = self
             .empty_at
             .map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
-        used + self.period <= self.period * MARKS_IN_A_ROW
+        used + self.period <= self.period * self.in_a_row
     }
 
     /// A mark has changed something. Those that end a phase are never refused, so they may take more than there is: at
@@ -79,6 +82,13 @@ mod tests {
         assert_eq!(taken(&mut rate, after(5)), 1);
         assert_eq!(taken(&mut rate, after(1_005)), MARKS_A_SECOND);
         assert_eq!(taken(&mut rate, after(60_000)), MARKS_IN_A_ROW);
+    }
+
+    #[test]
+    fn several_traces_have_several_times_as_much() {
+        let (mut rate, start) = (MarkRate::times(2), Instant::now());
+        assert_eq!(taken(&mut rate, start), 2 * MARKS_IN_A_ROW);
+        assert_eq!(taken(&mut rate, start + Duration::from_secs(1)), 2 * MARKS_A_SECOND);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use crate::{
     attribution::{Options, attribute, energy_tree::Carries, ledger::Ledger, selection::Selection},
     interval::Interval,
-    log::{Line, rotation::Limit},
+    log::{Event, Line, rotation::Limit},
     phases::{Border, Change, Phases, Request},
     sinks::segments::{Encoding, Segmenter, phase_events},
     totals::{Totals, phases::PhaseTotals},
@@ -129,6 +129,17 @@ impl Recorder {
             }
         }
         Ok(phase_events(self.border, changes)?)
+    }
+
+    /// The open segment ends with something that happened to intervals that are not recorded: the lines for it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::add`].
+    pub fn interrupt(&mut self, event: &Event) -> Result<Vec<Line>> {
+        let mut lines = self.segmenter.end()?;
+        lines.push(Line::event(event)?);
+        Ok(lines)
     }
 
     /// The last lines: phases that are open end with the last interval that there is.

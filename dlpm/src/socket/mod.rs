@@ -6,6 +6,7 @@
 //! for a reader.
 
 mod body;
+pub mod client;
 pub mod feed;
 mod http;
 mod outbox;

@@ -114,6 +114,15 @@ impl Wanted {
         not_empty(text).map(Self::Unit)
     }
 
+    /// What was typed for the option.
+    pub fn value(&self) -> String {
+        match self {
+            Self::Job(value) | Self::Container(value) | Self::Unit(value) => value.clone(),
+            Self::Pod(namespace, name) => format!("{namespace}/{name}"),
+            Self::Tenant(kind, id) => format!("{}:{id}", kind.as_str()),
+        }
+    }
+
     /// With a user's name before the `/` replaced by its number, by `uid_of`.
     #[must_use]
     pub fn with_uid(self, uid_of: impl Fn(&str) -> Option<u32>) -> Self {

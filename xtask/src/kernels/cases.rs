@@ -130,6 +130,11 @@ pub const LEFT_OUT: &[(&str, &str)] = &[
         "agent_web_limits",
         "what the network cannot do does not depend on the kernel",
     ),
+    (
+        "agent_socket",
+        "what users see and are refused does not depend on the kernel",
+    ),
+    ("agent_trace", "what a client writes does not depend on the kernel"),
     ("history", "the files of the history do not depend on the kernel"),
     ("agent_web", "what the network gets does not depend on the kernel"),
     ("tenants", "names and paths of cgroups do not depend on the kernel"),

@@ -20,16 +20,9 @@ use crate::{
 /// The tree that a trace follows.
 pub const TREE: u8 = 0;
 
-/// Everything that a trace needs, and that has been found to be there.
-pub struct Plan {
-    pub machine: MachineConfig,
-    pub cgroups: CgroupTree,
-    pub meter: Meter,
-    pub gpus: Gpus,
-    pub options: Options,
-    /// Whether the user named the idle policy.
-    pub policy_by_user: bool,
-    pub roots: Vec<u32>,
+/// Where a trace writes, and what it says, whoever measures.
+pub struct Output {
+    /// The user who called sudo.
     pub caller: Option<Caller>,
     pub folder: PathBuf,
     pub mode: FolderMode,
@@ -45,6 +38,21 @@ pub struct Plan {
     /// Whether the summary has a row for each process.
     pub each: bool,
     pub timezone: TimeZone,
+}
+
+/// Everything that a trace of its own needs, and that has been found to be there.
+pub struct Plan {
+    pub machine: MachineConfig,
+    pub cgroups: CgroupTree,
+    pub meter: Meter,
+    pub gpus: Gpus,
+    pub options: Options,
+    /// Whether the user named the idle policy.
+    pub policy_by_user: bool,
+    pub roots: Vec<u32>,
+    pub output: Output,
+    /// Whether a filter needs names of tenants.
+    pub by_name: bool,
     /// What the user has to know at the start only: the summary says it in its own words.
     pub start_notes: Vec<String>,
     /// What the log and the summary say in addition to `notes`, and the start has said already.
@@ -64,14 +72,6 @@ pub fn plan(args: &TraceArgs) -> Result<Plan> {
     let (processes, mut notes) = processes(args);
     notes.splice(0..0, prepared.limits);
     notes.extend(prepared.notes);
-    let timezone = local().timezone.clone();
-    let folder = match &args.output {
-        Some(folder) => folder.clone(),
-        None => {
-            let now = Timestamp::now().to_zoned(timezone.clone());
-            PathBuf::from(now.strftime("dlpm-%Y%m%d-%H%M%S").to_string())
-        }
-    };
     Ok(Plan {
         machine: prepared.machine,
         cgroups: prepared.cgroups,
@@ -86,7 +86,26 @@ pub fn plan(args: &TraceArgs) -> Result<Plan> {
         },
         policy_by_user: args.machine.idle_policy != IdleChoice::Auto,
         roots: processes,
-        caller: Caller::of_sudo()?,
+        output: output(args, Caller::of_sudo()?),
+        by_name: args.by_name(),
+        start_notes: prepared.start_notes,
+        summary_notes: prepared.summary_notes,
+        notes,
+    })
+}
+
+/// Where a trace writes, in the name of that user, and what it says.
+pub fn output(args: &TraceArgs, caller: Option<Caller>) -> Output {
+    let timezone = local().timezone.clone();
+    let folder = match &args.output {
+        Some(folder) => folder.clone(),
+        None => {
+            let now = Timestamp::now().to_zoned(timezone.clone());
+            PathBuf::from(now.strftime("dlpm-%Y%m%d-%H%M%S").to_string())
+        }
+    };
+    Output {
+        caller,
         folder,
         mode: match (args.append, args.overwrite) {
             (true, _) => FolderMode::Append,
@@ -102,10 +121,7 @@ pub fn plan(args: &TraceArgs) -> Result<Plan> {
         listed: listed(args),
         each: args.each,
         timezone,
-        start_notes: prepared.start_notes,
-        summary_notes: prepared.summary_notes,
-        notes,
-    })
+    }
 }
 
 /// The traced command, or the filters.
@@ -133,7 +149,7 @@ fn listed(args: &TraceArgs) -> Option<String> {
 }
 
 /// The processes of `--pid`, with a sentence for each number that is a thread's: `htop` and `perf` show those as well.
-fn processes(args: &TraceArgs) -> (Vec<u32>, Vec<String>) {
+pub fn processes(args: &TraceArgs) -> (Vec<u32>, Vec<String>) {
     let (mut processes, mut notes) = (Vec::new(), Vec::new());
     for &pid in &args.pid {
         let process = proc_fs::process_of(&args.machine.roots.procfs, pid).unwrap_or(pid);
