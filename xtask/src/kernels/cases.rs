@@ -134,6 +134,7 @@ pub const LEFT_OUT: &[(&str, &str)] = &[
         "agent_socket",
         "what users see and are refused does not depend on the kernel",
     ),
+    ("agent_socket_crowd", "how many are heard does not depend on the kernel"),
     ("agent_trace", "what a client writes does not depend on the kernel"),
     ("history", "the files of the history do not depend on the kernel"),
     ("agent_web", "what the network gets does not depend on the kernel"),
