@@ -4,6 +4,7 @@ mod book;
 mod config;
 mod files;
 mod history;
+mod memory;
 mod privileges;
 mod recordings;
 mod served;
@@ -80,6 +81,7 @@ fn check(args: &AgentArgs) -> Result<()> {
 
 /// Counts until a signal ends it. Whether everything was written.
 async fn agent(args: &AgentArgs, words: &[OsString]) -> Result<bool> {
+    memory::give_back();
     // As root: what can be wrong with a port or a certificate is told before anything is attached.
     let bound = Bound::bind(&web_config(args))?;
     privileges::reduce().context("root's rights cannot be given up")?;
