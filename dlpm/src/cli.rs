@@ -7,6 +7,7 @@ mod model;
 mod plot;
 mod report;
 mod result;
+mod top;
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
@@ -20,6 +21,7 @@ pub use agent::{AgentArgs, DEFAULT_CONFIG};
 pub use convert::ConvertArgs;
 pub use report::{By, Format, ReportArgs};
 pub use result::ResultArgs;
+pub use top::TopArgs;
 
 use crate::{
     attribution::ledger::IdlePolicy,
@@ -69,6 +71,8 @@ pub struct Cli {
 pub enum Command {
     /// Trace CPU time and energy, and write a log.
     Trace(Box<TraceArgs>),
+    /// Show who draws how much now: processes, tenants, users and GPUs, live.
+    Top(Box<TopArgs>),
     /// Count the energy of every tenant of this machine (jobs, containers, units, users) for months, and serve it to
     /// Prometheus.
     Agent(Box<AgentArgs>),

@@ -26,6 +26,7 @@ pub mod socket;
 pub mod sources;
 pub mod tables;
 pub mod tenants;
+pub mod top;
 pub mod totals;
 pub mod verify;
 pub mod web;

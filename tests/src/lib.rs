@@ -21,6 +21,7 @@ pub mod onnx_build;
 pub mod output;
 pub mod phases;
 pub mod powercap;
+pub mod pty;
 pub mod socket;
 pub mod synthetic;
 pub mod tenant;

@@ -16,6 +16,7 @@ mod progress;
 pub mod report;
 pub mod result;
 mod signals;
+pub mod top;
 pub mod trace;
 pub mod verify;
 

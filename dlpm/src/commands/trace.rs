@@ -1,6 +1,6 @@
 //! `dlpm trace`: from the command line to a log.
 
-mod asked;
+pub mod asked;
 mod control;
 pub mod idle;
 mod journal;
@@ -21,12 +21,19 @@ use super::{
 };
 use dlpm_model::Summary;
 
-use crate::{causes::told, cli::TraceArgs, sinks::terminal::say, socket, sources::host::HostFacts};
+use crate::{
+    causes::told,
+    cli::{MachineArgs, TraceArgs},
+    sinks::terminal::say,
+    socket,
+    sources::host::HostFacts,
+};
 use control::{Control, Mark};
 use measurement::Measurement;
 use remote::Remote;
+pub use remote::missing;
 use tracer::Tracer;
-pub use tracer::settled;
+pub use tracer::{METER_PERIOD, settled};
 
 /// Runs the command; its errors are printed.
 pub fn run(args: &TraceArgs) -> ExitCode {
@@ -59,12 +66,15 @@ async fn trace(args: &TraceArgs) -> Result<u8> {
 
 /// The socket of the agent that measures, where dlpm does not do so itself.
 fn agent(args: &TraceArgs) -> Option<PathBuf> {
-    let roots = &args.machine.roots;
-    let may_load = || HostFacts::read(&roots.procfs, &roots.sysfs).may_load_programs();
-    args.agent.clone().or_else(|| {
-        let is_root = rustix::process::geteuid().is_root();
-        (!is_root && may_load() == Some(false)).then(|| PathBuf::from(socket::DEFAULT_PATH))
-    })
+    args.agent
+        .clone()
+        .or_else(|| agent_measures(&args.machine).then(|| PathBuf::from(socket::DEFAULT_PATH)))
+}
+
+/// Whether only an agent could measure for this user.
+pub fn agent_measures(args: &MachineArgs) -> bool {
+    let may_load = || HostFacts::read(&args.roots.procfs, &args.roots.sysfs).may_load_programs();
+    !rustix::process::geteuid().is_root() && may_load() == Some(false)
 }
 
 /// The whole life of a trace.

@@ -11,6 +11,7 @@ pub mod measuring_cost;
 pub mod metadata;
 pub mod queue;
 pub mod repair;
+pub mod screen;
 pub mod segments;
 pub mod socket;
 pub mod terminal;

@@ -136,6 +136,7 @@ pub const LEFT_OUT: &[(&str, &str)] = &[
     ),
     ("agent_socket_crowd", "how many are heard does not depend on the kernel"),
     ("agent_trace", "what a client writes does not depend on the kernel"),
+    ("top", "what is drawn does not depend on the kernel"),
     ("history", "the files of the history do not depend on the kernel"),
     ("agent_web", "what the network gets does not depend on the kernel"),
     ("tenants", "names and paths of cgroups do not depend on the kernel"),

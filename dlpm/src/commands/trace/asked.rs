@@ -1,5 +1,7 @@
 //! What `dlpm trace` asks of the agent: the options that make sense there, as a request.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 
@@ -12,11 +14,10 @@ use crate::{
 };
 
 /// The options that were given and are the agent's to choose, as they are typed.
-pub fn not_for_the_agent(args: &TraceArgs) -> Vec<&'static str> {
+pub fn not_for_the_agent(of: &MachineArgs) -> Vec<&'static str> {
     let Some(usual) = usual() else { return Vec::new() };
-    let of = &args.machine;
     let same = |one: &dyn std::fmt::Debug, other: &dyn std::fmt::Debug| format!("{one:?}") == format!("{other:?}");
-    let options: [(&str, bool); 13] = [
+    let options: [(&str, bool); 12] = [
         ("--energy-source", same(&of.energy_source, &usual.energy_source)),
         ("--estimate", of.estimate.is_none()),
         ("--idle-policy", of.idle_policy == usual.idle_policy),
@@ -29,7 +30,6 @@ pub fn not_for_the_agent(args: &TraceArgs) -> Vec<&'static str> {
         ("--rootfs", of.roots.rootfs == usual.roots.rootfs),
         ("--spill-entries", of.spill_entries == usual.spill_entries),
         ("--process-entries", of.process_entries == usual.process_entries),
-        ("--as-root", !args.as_root),
     ];
     options
         .into_iter()
@@ -45,20 +45,29 @@ fn usual() -> Option<MachineArgs> {
     }
 }
 
+/// An interval in milliseconds.
+///
+/// # Errors
+///
+/// Where the agent makes none of that length.
+pub fn interval_ms(interval: Duration) -> Result<u64> {
+    let ms = u64::try_from(interval.as_millis())?;
+    let is_whole = interval.as_nanos().is_multiple_of(1_000_000);
+    if !is_whole || !ms.is_multiple_of(INTERVAL_STEP_MS) {
+        bail!(
+            "--interval: the agent makes intervals of 100ms, 200ms, … up to 1h; for others run dlpm as root (`sudo dlpm …`)"
+        );
+    }
+    Ok(ms)
+}
+
 /// The request for a recording.
 ///
 /// # Errors
 ///
 /// Where a filter cannot be resolved, or the interval is not one that the agent makes.
 pub fn request(args: &TraceArgs) -> Result<RecordingRequest> {
-    let interval_ms = u64::try_from(args.interval.as_millis())?;
-    let is_whole = args.interval.as_nanos().is_multiple_of(1_000_000);
-    if !is_whole || !interval_ms.is_multiple_of(INTERVAL_STEP_MS) {
-        bail!(
-            "--interval: the agent makes intervals of 100ms, 200ms, … up to 1h; for others trace as root (`sudo dlpm trace \
-             …`)"
-        );
-    }
+    let interval_ms = interval_ms(args.interval)?;
     let command = (!args.command.is_empty()).then_some(Follow::Children);
     let (pids, _) = setup::processes(args);
     let cgroups = if args.cgroup.is_empty() {
@@ -105,7 +114,7 @@ mod tests {
 
     #[test]
     fn options_that_are_the_agents_are_named() {
-        assert!(not_for_the_agent(&typed(&[])).is_empty());
+        assert!(not_for_the_agent(&typed(&[]).machine).is_empty());
         let all = [
             "--energy-source",
             "perf",
@@ -131,11 +140,8 @@ mod tests {
             "7",
             "--process-entries",
             "7",
-            "--as-root",
-            "--",
-            "true",
         ];
-        let named = not_for_the_agent(&typed(&all));
+        let named = not_for_the_agent(&typed(&all).machine);
         let typed: Vec<&str> = all
             .into_iter()
             .filter(|word| word.len() > 2 && word.starts_with("--"))

@@ -69,7 +69,8 @@ impl Remote {
         let client = Client::new(socket);
         // What helps most is said first.
         client.look().await.map_err(|error| missing(error, socket))?;
-        let not_ours = asked::not_for_the_agent(args);
+        let mut not_ours = asked::not_for_the_agent(&args.machine);
+        not_ours.extend(args.as_root.then_some("--as-root"));
         if !not_ours.is_empty() {
             bail!(
                 "{} cannot be chosen here, as the agent measures for everybody: leave it out, or trace as root (`sudo dlpm \
@@ -278,7 +279,7 @@ impl Remote {
 }
 
 /// What to do without an agent.
-fn missing(error: ClientError, socket: &Path) -> anyhow::Error {
+pub fn missing(error: ClientError, socket: &Path) -> anyhow::Error {
     match error {
         ClientError::Absent { source, .. } => {
             let uid = rustix::process::geteuid().as_raw();

@@ -33,7 +33,7 @@ use crate::{
 const PRIMING: Duration = Duration::from_millis(100);
 
 /// Meters are read at least this often, so that a counter's wrap is seen however long the interval is.
-const METER_PERIOD: Duration = Duration::from_secs(30);
+pub const METER_PERIOD: Duration = Duration::from_secs(30);
 
 /// New cgroups are seen at least this often, so that the names of containers are read while their files are there.
 const CGROUP_PERIOD: Duration = Duration::from_millis(100);
