@@ -73,6 +73,8 @@ pub struct Account {
     pub begun_unix_ns: i64,
     /// All that it has used.
     pub used: Amounts,
+    /// When that was 0: wall clock, ns since 1970; 0 for the beginning of all counters.
+    pub since_unix_ns: i64,
     /// The part of it that its earlier lives used (a unit that is started again).
     pub before: Amounts,
     /// How its energy was split, by device.
@@ -153,6 +155,8 @@ pub struct Counters {
     pub time_law_broken: u64,
     /// Intervals in which it did not add up to the meter.
     pub energy_law_broken: u64,
+    /// Beginning of the first interval, when everything was 0: wall clock, ns since 1970.
+    pub begun_unix_ns: i64,
     /// End of the newest interval: CLOCK_MONOTONIC.
     pub end_ns: u64,
     /// The same by the wall clock, ns since 1970.
@@ -163,8 +167,11 @@ impl Counters {
     /// Adds one interval.
     pub fn add(&mut self, ledger: &Ledger, admission: &mut Admission) {
         self.idle_policy = ledger.idle_policy;
+        if self.intervals == 0 {
+            let length_ns = i64::try_from(ledger.length_ns()).unwrap_or(i64::MAX);
+            self.begun_unix_ns = ledger.end_unix_ns.saturating_sub(length_ns);
+        }
         self.end_ns = ledger.end_ns;
-        self.end_unix_ns = ledger.end_unix_ns;
         self.intervals += 1;
         self.time_law_broken += u64::from(!ledger.cpus.iter().all(|cpu| cpu.time_law_holds()));
         for cpu in &ledger.cpus {
@@ -196,6 +203,8 @@ impl Counters {
                 _ => self.remainders.entry(Remainder::of(&owner)).or_default().add(&amounts),
             }
         }
+        // Until here it is the beginning of this interval, since when new tenants count.
+        self.end_unix_ns = ledger.end_unix_ns;
         self.add_groups(ledger, &leaves);
         if (0..self.devices.len()).any(|device| self.difference_uj(device) != 0) {
             self.energy_law_broken += 1;
@@ -324,12 +333,14 @@ impl Counters {
     }
 
     fn charge(&mut self, node: &Node, tenant: &Arc<Tenant>, used: &Amounts, leaves: &[(usize, Method)], unix_ns: i64) {
+        let since_unix_ns = self.end_unix_ns;
         let account = self.accounts.entry(node.clone()).or_insert_with(|| {
             Arc::new(Account {
                 tenant: tenant.clone(),
                 named: tenant.clone(),
                 begun_unix_ns: unix_ns,
                 used: Amounts::default(),
+                since_unix_ns,
                 before: Amounts::default(),
                 methods: BTreeMap::new(),
                 end: None,

@@ -5,6 +5,15 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::counters::Counters;
 use crate::attribution::ledger::IdlePolicy;
 
+/// Pushes to a collector since the agent started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pushes {
+    /// Those that it took.
+    pub taken: u64,
+    /// Those that did not reach it, or that it did not take whole.
+    pub failed: u64,
+}
+
 /// The state of the agent when a snapshot was made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
@@ -28,8 +37,12 @@ pub struct Facts {
     pub dropped: BTreeMap<&'static str, u64>,
     /// Zones of which it is not known, or not for sure, what they counted while no agent was running.
     pub unobserved_unknown: u64,
-    /// Times that the network's process was started again.
+    /// Times that a process for the network was started again.
     pub web_restarts: u64,
+    /// What became of pushes, if there are any to be.
+    pub pushes: Option<Pushes>,
+    /// Name of the machine.
+    pub host_name: Arc<str>,
     /// Names of users by number.
     pub users: Arc<BTreeMap<u32, String>>,
 }

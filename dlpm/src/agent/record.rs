@@ -42,6 +42,8 @@ pub struct Change {
     intervals: u64,
     time_law_broken: u64,
     energy_law_broken: u64,
+    #[serde(default)]
+    begun_unix_ns: i64,
     end_ns: u64,
     end_unix_ns: i64,
 }
@@ -73,6 +75,8 @@ struct AccountRecord {
     named: Option<TenantRecord>,
     begun_unix_ns: i64,
     used: Amounts,
+    #[serde(default)]
+    since_unix_ns: i64,
     before: Amounts,
     methods: Vec<(usize, Vec<Method>)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -145,6 +149,7 @@ impl Change {
             intervals: now.intervals,
             time_law_broken: now.time_law_broken,
             energy_law_broken: now.energy_law_broken,
+            begun_unix_ns: now.begun_unix_ns,
             end_ns: now.end_ns,
             end_unix_ns: now.end_unix_ns,
         }
@@ -181,6 +186,7 @@ impl Change {
         counters.intervals = self.intervals;
         counters.time_law_broken = self.time_law_broken;
         counters.energy_law_broken = self.energy_law_broken;
+        counters.begun_unix_ns = self.begun_unix_ns;
         counters.end_ns = self.end_ns;
         counters.end_unix_ns = self.end_unix_ns;
     }
@@ -241,6 +247,7 @@ impl AccountRecord {
             named: is_named.then(|| TenantRecord::of(&account.named)),
             begun_unix_ns: account.begun_unix_ns,
             used: account.used.clone(),
+            since_unix_ns: account.since_unix_ns,
             before: account.before.clone(),
             methods: account.methods.clone().into_iter().collect(),
             end: account.end.map(|end| (end.unix_ns, end.snapshot)),
@@ -254,6 +261,7 @@ impl AccountRecord {
             tenant,
             begun_unix_ns: self.begun_unix_ns,
             used: self.used,
+            since_unix_ns: self.since_unix_ns,
             before: self.before,
             methods: self.methods.into_iter().collect(),
             end: self.end.map(|(unix_ns, snapshot)| End { unix_ns, snapshot }),

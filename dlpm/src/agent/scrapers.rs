@@ -112,6 +112,7 @@ mod tests {
             tenant,
             begun_unix_ns: 0,
             used: Amounts::default(),
+            since_unix_ns: 0,
             before: Amounts::default(),
             methods: BTreeMap::new(),
             end: Some(End { unix_ns: 0, snapshot }),

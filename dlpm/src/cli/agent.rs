@@ -61,6 +61,18 @@ pub struct AgentArgs {
     /// folder of root's alone; `none`: no socket). docs/socket.md describes it.
     #[arg(long, value_name = "PATH", default_value = socket::DEFAULT_PATH)]
     pub socket: PathBuf,
+    /// Push the counters to a collector of OpenTelemetry as well: OTLP over HTTP, by POST to URL/v1/metrics.
+    #[arg(long, value_name = "URL", value_parser = web::Endpoint::parse, help_heading = "OpenTelemetry")]
+    pub otlp: Option<web::Endpoint>,
+    /// From one push to the next: 1s to 1h.
+    #[arg(long, value_name = "T", default_value = "15s", value_parser = push_interval, help_heading = "OpenTelemetry")]
+    pub otlp_interval: Duration,
+    /// Headers of each push, as for a token: lines of `NAME: VALUE`.
+    #[arg(long, value_name = "FILE", help_heading = "OpenTelemetry")]
+    pub otlp_headers: Option<PathBuf>,
+    /// Certificates of the authorities that may have signed the collector's [default: those that the system trusts].
+    #[arg(long, value_name = "FILE", help_heading = "OpenTelemetry")]
+    pub otlp_ca: Option<PathBuf>,
     /// Folder for the counters and for finished tenants.
     #[arg(long, value_name = "DIR", default_value = "/var/lib/dlpm")]
     pub state_dir: PathBuf,
@@ -102,6 +114,14 @@ fn agent_interval(text: &str) -> Result<Duration, String> {
         return Err("an interval of the agent lasts from 100ms to 1h".to_owned());
     }
     Ok(interval)
+}
+
+fn push_interval(text: &str) -> Result<Duration, String> {
+    let length = interval(text)?;
+    if length < Duration::from_secs(1) {
+        return Err("pushes are from 1s to 1h apart".to_owned());
+    }
+    Ok(length)
 }
 
 fn rollup_length(text: &str) -> Result<Duration, String> {

@@ -11,7 +11,7 @@ mod served;
 
 use std::{ffi::OsString, process::ExitCode, sync::Arc, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use sd_notify::NotifyState;
 use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use tokio::time::{Instant, MissedTickBehavior};
@@ -26,9 +26,9 @@ use crate::{
     sinks::{agent::keeper::Keeper, terminal::say},
     socket::Listener,
     sources::clock::monotonic_ns,
-    web::{Bound, Server, WebConfig},
+    web::{Bound, PushConfig, Server, WebConfig},
 };
-use book::Book;
+use book::{Book, Network};
 use history::History;
 use recordings::{Cut, Recordings};
 use served::Served;
@@ -71,6 +71,9 @@ fn check(args: &AgentArgs) -> Result<()> {
     files::check(&args.state_dir)?;
     Bound::check(&web_config(args))?;
     args.socket().map_or(Ok(()), Listener::check)?;
+    if let Some(push) = push_config(args)? {
+        push.check()?;
+    }
     let notes = [&prepared.start_notes, &prepared.limits, &prepared.notes];
     for note in notes.into_iter().flatten() {
         say(&format!("note: {note}"));
@@ -84,6 +87,7 @@ async fn agent(args: &AgentArgs, words: &[OsString]) -> Result<bool> {
     memory::give_back();
     // As root: what can be wrong with a port or a certificate is told before anything is attached.
     let bound = Bound::bind(&web_config(args))?;
+    let push = push_config(args)?;
     privileges::reduce().context("root's rights cannot be given up")?;
     let mut signals = signals::listen().context("signals cannot be listened to")?;
     let files = files::open(args)?;
@@ -132,8 +136,21 @@ async fn agent(args: &AgentArgs, words: &[OsString]) -> Result<bool> {
     for address in server.addresses() {
         say(&format!("note: the counters are served at http://{address}/metrics"));
     }
+    let pusher = push.map(|push| {
+        say(&format!(
+            "note: the counters are pushed to {} every {:?}",
+            push.endpoint, push.interval
+        ));
+        Server::start_push(push, served.clone())
+    });
+    let pusher = pusher.transpose()?;
     tell_systemd(&[NotifyState::Ready]);
-    let outside = Outside { keeper, served, server };
+    let outside = Outside {
+        keeper,
+        served,
+        server,
+        pusher,
+    };
     let counted = count(
         args,
         words,
@@ -151,7 +168,7 @@ async fn agent(args: &AgentArgs, words: &[OsString]) -> Result<bool> {
         take(interval, cut, &mut engine, &mut book, &recordings);
     }
     outside.publish(&mut book);
-    drop(outside.server);
+    drop((outside.pusher, outside.server));
     recordings.finish();
     book.end_history(PATIENCE);
     let written = outside.keeper.finish(PATIENCE);
@@ -168,11 +185,17 @@ struct Outside {
     keeper: Keeper,
     served: Arc<Served>,
     server: Server,
+    pusher: Option<Server>,
 }
 
 impl Outside {
     fn publish(&self, book: &mut Book) {
-        book.publish(&self.keeper, &self.served, self.server.restarts());
+        let pusher = self.pusher.as_ref();
+        let network = Network {
+            restarts: self.server.restarts() + pusher.map_or(0, Server::restarts),
+            pushes: pusher.and_then(Server::pushes),
+        };
+        book.publish(&self.keeper, &self.served, network);
     }
 }
 
@@ -182,6 +205,24 @@ fn web_config(args: &AgentArgs) -> WebConfig {
         web_config: args.web_config.clone(),
         allow_open: args.allow_open,
     }
+}
+
+/// Where the counters are pushed to, if they are.
+fn push_config(args: &AgentArgs) -> Result<Option<PushConfig>> {
+    let Some(endpoint) = args.otlp.clone() else {
+        if args.otlp_headers.is_some() || args.otlp_ca.is_some() {
+            bail!(
+                "otlp_headers and otlp_ca say how to push the counters, and nothing says where to: give otlp as well"
+            );
+        }
+        return Ok(None);
+    };
+    Ok(Some(PushConfig {
+        endpoint,
+        interval: args.otlp_interval,
+        headers: args.otlp_headers.clone(),
+        authority: args.otlp_ca.clone(),
+    }))
 }
 
 async fn count(
@@ -208,7 +249,7 @@ async fn count(
                     if let Ok(reloading) = NotifyState::monotonic_usec_now() {
                         tell_systemd(&[NotifyState::Reloading, reloading]);
                     }
-                    reload(args, words, book, &outside.server);
+                    reload(args, words, book, outside);
                     recordings.reload();
                     tell_systemd(&[NotifyState::Ready]);
                 }
@@ -273,17 +314,20 @@ fn take(interval: Interval, cut: Cut, engine: &mut Engine<Cut>, book: &mut Book,
 }
 
 /// Reads the configuration again, and says what a restart would change.
-fn reload(args: &AgentArgs, words: &[OsString], book: &mut Book, server: &Server) {
+fn reload(args: &AgentArgs, words: &[OsString], book: &mut Book, outside: &Outside) {
     let new = match config::read(words) {
         Ok(new) => new,
         Err(error) => return say(&format!("warning: nothing was reloaded: {}", told(error.as_ref()))),
     };
     book.change(&new);
-    if let Err(error) = server.reload() {
-        say(&format!(
-            "warning: TLS and passwords stay as they were: {}",
-            told(error.as_ref())
-        ));
+    let servers = [
+        (Some(&outside.server), "TLS and passwords"),
+        (outside.pusher.as_ref(), "what otlp_headers and otlp_ca name"),
+    ];
+    for (server, what) in servers {
+        if let Some(Err(error)) = server.map(Server::reload) {
+            say(&format!("warning: {what} stay as they were: {}", told(error.as_ref())));
+        }
     }
     let same = |one: &dyn std::fmt::Debug, other: &dyn std::fmt::Debug| format!("{one:?}") == format!("{other:?}");
     let fixed = [
@@ -292,6 +336,10 @@ fn reload(args: &AgentArgs, words: &[OsString], book: &mut Book, server: &Server
         ("web_config", args.web_config == new.web_config),
         ("allow_open", args.allow_open == new.allow_open),
         ("socket", args.socket == new.socket),
+        ("otlp", args.otlp == new.otlp),
+        ("otlp_interval", args.otlp_interval == new.otlp_interval),
+        ("otlp_headers", args.otlp_headers == new.otlp_headers),
+        ("otlp_ca", args.otlp_ca == new.otlp_ca),
         ("state_dir", args.state_dir == new.state_dir),
         ("finished_size", args.finished_size == new.finished_size),
         ("history_interval", args.history_interval == new.history_interval),

@@ -1,22 +1,28 @@
 //! The network side of the agent: a process of its own that holds no capability, and the thread of the core that
 //! answers it.
 //!
-//! The core never parses a byte from the network. It binds the listeners ([`Bound`]), reads the `web.config.file`
+//! The core never parses a byte from the network, not even the answer of a name server. It binds the listeners ([`Bound`]), reads the `web.config.file`
 //! ([`settings`]), and starts this program once more as `agent-web` ([`Server`]). That process takes the user `nobody`,
 //! gives up what it does not need ([`child`]), and speaks HTTP and TLS; it asks the core through a socket pair, in small
 //! messages with a limit ([`protocol`]), for what is to be served. The core takes it for hostile: it gets renderings of
 //! sealed intervals and states, and nothing else.
+//!
+//! Where the counters are pushed as well ([`PushConfig`]), a second process of that kind does it. What serves everybody
+//! needs no way out, and what has the collector's token should not read requests.
 
 use std::{net::SocketAddr, path::PathBuf};
 
 pub mod child;
 mod listen;
 mod protocol;
+mod push;
+mod rate;
 mod server;
 mod settings;
 
 pub use crate::agent::exposition::Format;
 pub use listen::{Bound, address};
+pub use push::{Endpoint, PushConfig};
 pub use server::Server;
 
 /// Where and how the agent listens.

@@ -40,8 +40,10 @@ pub(super) enum Request {
     Metrics { format: Format, have_seq: Option<u64> },
     /// It asks for the state.
     Status,
-    /// A client got `/metrics` whole. No answer.
+    /// A client got `/metrics` whole, or a collector took a push. No answer.
     Fetched { scraper: u64, seq: u64 },
+    /// A collector did not take a push: why. No answer.
+    NotTaken(String),
 }
 
 /// What the core says.
@@ -59,20 +61,19 @@ impl Request {
     pub(super) fn encode(&self) -> Vec<u8> {
         match self {
             Self::Serving => vec![1],
-            Self::Failed(text) => {
-                let most = text.floor_char_boundary(LARGEST_REQUEST_BYTES / 2);
-                [&[2], text.as_bytes().get(..most).unwrap_or_default()].concat()
-            }
+            Self::Failed(text) => words(2, text),
             Self::Metrics { format, have_seq } => {
                 let format = match format {
                     Format::OpenMetrics => 0,
                     Format::Text => 1,
+                    Format::Otlp => 2,
                 };
                 let seq = have_seq.unwrap_or(0).to_le_bytes();
                 [&[3, format, u8::from(have_seq.is_some())], &seq[..]].concat()
             }
             Self::Status => vec![4],
             Self::Fetched { scraper, seq } => [&[5][..], &scraper.to_le_bytes(), &seq.to_le_bytes()].concat(),
+            Self::NotTaken(why) => words(6, why),
         }
     }
 
@@ -86,6 +87,7 @@ impl Request {
                 let format = match format {
                     0 => Format::OpenMetrics,
                     1 => Format::Text,
+                    2 => Format::Otlp,
                     _ => return None,
                 };
                 let seq = u64::from_le_bytes(seq.try_into().ok()?);
@@ -104,9 +106,16 @@ impl Request {
                     seq: u64::from_le_bytes(seq.try_into().ok()?),
                 })
             }
+            (6, why) => Some(Self::NotTaken(String::from_utf8_lossy(why).into_owned())),
             _ => None,
         }
     }
+}
+
+/// A request with a text, of which as much is said as there is room for.
+fn words(tag: u8, text: &str) -> Vec<u8> {
+    let most = text.floor_char_boundary(LARGEST_REQUEST_BYTES / 2);
+    [&[tag], text.as_bytes().get(..most).unwrap_or_default()].concat()
 }
 
 impl Answer {
@@ -251,11 +260,12 @@ mod tests {
     use super::*;
 
     fn requests() -> impl Strategy<Value = Request> {
-        let format = prop_oneof![Just(Format::OpenMetrics), Just(Format::Text)];
+        let format = proptest::sample::select(&Format::ALL[..]);
         prop_oneof![
             Just(Request::Serving),
             Just(Request::Status),
             ".{0,600}".prop_map(Request::Failed),
+            ".{0,600}".prop_map(Request::NotTaken),
             (format, any::<Option<u64>>()).prop_map(|(format, have_seq)| Request::Metrics { format, have_seq }),
             any::<(u64, u64)>().prop_map(|(scraper, seq)| Request::Fetched { scraper, seq }),
         ]
@@ -267,7 +277,9 @@ mod tests {
             let message = request.encode();
             prop_assert!(message.len() <= LARGEST_REQUEST_BYTES);
             match (Request::decode(&message).unwrap(), request) {
-                (Request::Failed(read), Request::Failed(text)) => prop_assert!(text.starts_with(&read)),
+                (Request::Failed(read), Request::Failed(text)) | (Request::NotTaken(read), Request::NotTaken(text)) => {
+                    prop_assert!(text.starts_with(&read));
+                }
                 (read, request) => prop_assert_eq!(read, request),
             }
         }
@@ -275,7 +287,7 @@ mod tests {
         #[test]
         fn any_bytes_are_a_request_or_not(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
             if let Some(request) = Request::decode(&bytes) {
-                prop_assert!(matches!(request, Request::Failed(_)) || request.encode() == bytes);
+                prop_assert!(matches!(request, Request::Failed(_) | Request::NotTaken(_)) || request.encode() == bytes);
             }
         }
 

@@ -1,9 +1,12 @@
-//! The core's side: starts the network process, answers it, and starts it again when it dies.
+//! The core's side: starts a network process, answers it, and starts it again when it dies.
 
 use std::{
-    io,
+    fmt, io,
     net::{Shutdown, SocketAddr},
-    os::{fd::OwnedFd, unix::net::UnixStream},
+    os::{
+        fd::{BorrowedFd, OwnedFd},
+        unix::net::UnixStream,
+    },
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
@@ -19,16 +22,18 @@ use anyhow::{Context, Result, anyhow};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Answers, Bound, Format,
+    Answers, Bound, Format, PushConfig,
     protocol::{self, Answer, LARGEST_ANSWER_BYTES, LARGEST_REQUEST_BYTES, Request},
+    push::{Progress, Target},
+    rate::Rate,
     settings::Settings,
 };
-use crate::{printable::printable, sinks::terminal::say};
+use crate::{agent::facts::Pushes, printable::printable, sinks::terminal::say};
 
-/// The subcommand that is the network process.
+/// The subcommand that is a network process.
 pub(super) const SUBCOMMAND: &str = "agent-web";
 
-/// How long the network process may take to start, and to take an answer.
+/// How long a network process may take to start, and to take an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Pauses before it is started again: each is twice the last one, up to the longest.
@@ -38,29 +43,67 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// Having served that long, its next death is like the first one.
 const SETTLED: Duration = Duration::from_secs(60);
 
-/// Requests that are answered in one [`WINDOW`] of time: more than scrapes can be, and little work if it floods.
-const REQUESTS_IN_WINDOW: u32 = 100;
-const WINDOW: Duration = Duration::from_millis(200);
-
-/// What the network process gets, with the listeners.
-#[derive(Debug, Serialize, Deserialize)]
+/// What a network process gets, with the listeners if it serves.
+#[derive(Serialize, Deserialize)]
 pub(super) struct Setup {
     /// The core.
     pub(super) parent: u32,
-    pub(super) settings: Settings,
+    pub(super) task: Task,
 }
 
-/// The running network side. Dropped, it ends.
-#[derive(Debug)]
+/// What a network process is for.
+#[derive(Serialize, Deserialize)]
+pub(super) enum Task {
+    /// To serve whoever connects.
+    Serve(Settings),
+    /// To push to a collector.
+    Push(Target),
+}
+
+/// The same on this side.
+enum Role {
+    Serves(Box<Bound>),
+    Pushes(Box<(PushConfig, Target)>),
+}
+
+impl Role {
+    fn task(&self) -> Task {
+        match self {
+            Self::Serves(bound) => Task::Serve(bound.settings.clone()),
+            Self::Pushes(push) => Task::Push(push.1.clone()),
+        }
+    }
+
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        match self {
+            Self::Serves(bound) => bound.descriptors(),
+            Self::Pushes(_) => Vec::new(),
+        }
+    }
+
+    /// Reads its files again. On an error everything stays as it was.
+    fn reload(&mut self) -> Result<()> {
+        match self {
+            Self::Serves(bound) => bound.settings = Bound::settings(&bound.config)?,
+            Self::Pushes(push) => push.1 = push.0.target()?,
+        }
+        Ok(())
+    }
+}
+
+/// A running network process. Dropped, it ends.
 pub struct Server {
     shared: Arc<Shared>,
     addresses: Vec<SocketAddr>,
     thread: Option<JoinHandle<()>>,
 }
 
-#[derive(Debug)]
 struct Shared {
-    bound: Mutex<Bound>,
+    /// What it is called in messages, and its thread in the core.
+    names: (&'static str, &'static str),
+    role: Mutex<Role>,
+    /// What became of pushes, if it pushes.
+    progress: Option<Mutex<Progress>>,
     /// The connection to the network process that lives; closing it ends that process.
     connection: Mutex<Option<UnixStream>>,
     stopped: AtomicBool,
@@ -71,7 +114,7 @@ struct Shared {
 }
 
 impl Server {
-    /// Starts the network process for these listeners, and a thread (`dlpm-web`) that answers it.
+    /// Starts the network process that serves these listeners, and a thread (`dlpm-web`) that answers it.
     ///
     /// # Errors
     ///
@@ -87,8 +130,43 @@ impl Server {
     /// Those of [`Server::start`].
     pub fn start_program(program: PathBuf, bound: Bound, answers: Arc<dyn Answers>) -> Result<Self> {
         let addresses = bound.addresses().context("the listeners have no address")?;
+        let role = Role::Serves(Box::new(bound));
+        Self::start_role(program, role, addresses, answers)
+    }
+
+    /// Starts the network process that pushes the counters, and a thread (`dlpm-push`) that answers it.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`PushConfig::check`]; where that process cannot be started, cannot give up its rights, or finds no
+    /// certificates of authorities.
+    pub fn start_push(config: PushConfig, answers: Arc<dyn Answers>) -> Result<Self> {
+        Self::start_push_program("/proc/self/exe".into(), config, answers)
+    }
+
+    /// Like [`Server::start_push`], with this program instead of the one that runs: for tests.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Server::start_push`].
+    pub fn start_push_program(program: PathBuf, config: PushConfig, answers: Arc<dyn Answers>) -> Result<Self> {
+        let target = config.target()?;
+        let role = Role::Pushes(Box::new((config, target)));
+        Self::start_role(program, role, Vec::new(), answers)
+    }
+
+    fn start_role(program: PathBuf, role: Role, addresses: Vec<SocketAddr>, answers: Arc<dyn Answers>) -> Result<Self> {
+        let (names, progress) = match &role {
+            Role::Serves(_) => (("the network process", "dlpm-web"), None),
+            Role::Pushes(push) => (
+                ("the process that pushes the counters", "dlpm-push"),
+                Some(Mutex::new(Progress::new(&push.1))),
+            ),
+        };
         let shared = Arc::new(Shared {
-            bound: Mutex::new(bound),
+            names,
+            role: Mutex::new(role),
+            progress,
             connection: Mutex::new(None),
             stopped: AtomicBool::new(false),
             renewed: AtomicBool::new(false),
@@ -103,7 +181,7 @@ impl Server {
             cache: Default::default(),
         };
         let thread = thread::Builder::new()
-            .name("dlpm-web".to_owned())
+            .name(names.1.to_owned())
             .spawn(move || supervisor.run(&started))
             .context("a thread for the web cannot be started")?;
         let server = Self {
@@ -122,6 +200,11 @@ impl Server {
         &self.addresses
     }
 
+    /// What became of pushes; `None` if it does not push.
+    pub fn pushes(&self) -> Option<Pushes> {
+        self.shared.progress.as_ref().map(|progress| lock(progress).pushes())
+    }
+
     /// How often the network process died and was started again.
     pub fn restarts(&self) -> u64 {
         self.shared.restarts.load(Ordering::Relaxed)
@@ -134,18 +217,16 @@ impl Server {
             .filter(|pid| *pid != 0)
     }
 
-    /// Reads the `web.config.file` and what it names again, and serves with it from now on. Open connections end.
+    /// Reads the files again that the configuration names, and uses what they say from now on. Open connections end.
     ///
     /// # Errors
     ///
-    /// Those of [`Bound::check`]; what was read before stays in force.
+    /// Those of [`Bound::check`] and [`PushConfig::check`]; what was read before stays in force.
     pub fn reload(&self) -> Result<()> {
-        let config = lock(&self.shared.bound).config.clone();
-        let settings = Bound::settings(&config)?;
-        let mut bound = lock(&self.shared.bound);
-        bound.settings = settings;
+        let mut role = lock(&self.shared.role);
+        role.reload()?;
         self.shared.renewed.store(true, Ordering::SeqCst);
-        drop(bound);
+        drop(role);
         self.shared.hang_up();
         Ok(())
     }
@@ -176,6 +257,12 @@ impl Shared {
 
     fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::SeqCst)
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Server({}, {:?})", self.shared.names.0, self.addresses)
     }
 }
 
@@ -233,10 +320,10 @@ impl Supervisor {
 
     /// Starts the network process, and waits until it serves.
     fn spawn(&self) -> Result<Running> {
-        let what = "the network process cannot be started";
-        let (connection, theirs) = UnixStream::pair().context(what)?;
-        connection.set_read_timeout(Some(PATIENCE)).context(what)?;
-        connection.set_write_timeout(Some(PATIENCE)).context(what)?;
+        let what = || format!("{} cannot be started", self.shared.names.0);
+        let (connection, theirs) = UnixStream::pair().with_context(what)?;
+        connection.set_read_timeout(Some(PATIENCE)).with_context(what)?;
+        connection.set_write_timeout(Some(PATIENCE)).with_context(what)?;
         let child = Command::new(&self.program)
             .arg(SUBCOMMAND)
             .env_clear()
@@ -245,20 +332,20 @@ impl Supervisor {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .with_context(|| format!("{what}: {}", self.program.display()))?;
+            .with_context(|| format!("{}: {}", what(), self.program.display()))?;
         self.shared.pid.store(child.id().into(), Ordering::Relaxed);
         let running = Running { child, connection };
         let introduced = || -> Result<()> {
-            let bound = lock(&self.shared.bound);
+            let role = lock(&self.shared.role);
             // These are the newest.
             self.shared.renewed.store(false, Ordering::SeqCst);
             let setup = Setup {
                 parent: std::process::id(),
-                settings: bound.settings.clone(),
+                task: role.task(),
             };
             let setup = serde_json::to_vec(&setup)?;
-            protocol::write_with(&running.connection, &setup, &bound.descriptors())?;
-            drop(bound);
+            protocol::write_with(&running.connection, &setup, &role.descriptors())?;
+            drop(role);
             match next(&running.connection)? {
                 Some(Request::Serving) => Ok(()),
                 Some(Request::Failed(why)) => Err(anyhow!("{}", printable(&why))),
@@ -267,11 +354,11 @@ impl Supervisor {
         };
         if let Err(error) = introduced() {
             self.reap(running);
-            return Err(error.context(what));
+            return Err(error.context(what()));
         }
         // From now on it may be silent as long as it likes.
-        running.connection.set_read_timeout(None).context(what)?;
-        let clone = running.connection.try_clone().context(what)?;
+        running.connection.set_read_timeout(None).with_context(what)?;
+        let clone = running.connection.try_clone().with_context(what)?;
         *lock(&self.shared.connection) = Some(clone);
         // Nothing could be closed before.
         if self.shared.is_stopped() || self.shared.renewed.load(Ordering::SeqCst) {
@@ -293,8 +380,8 @@ impl Supervisor {
         *lock(&self.shared.connection) = None;
         let status = self.reap(running);
         let ended = match status {
-            Some(status) => format!("the network process ended ({status})"),
-            None => "the network process does not end".to_owned(),
+            Some(status) => format!("{} ended ({status})", self.shared.names.0),
+            None => format!("{} does not end", self.shared.names.0),
         };
         match why {
             Some(error) => format!("{ended}: {error}"),
@@ -310,6 +397,11 @@ impl Supervisor {
             Some(Request::Status) => Answer::Status(serde_json::to_vec(&self.answers.status())?).encode(),
             Some(Request::Fetched { scraper, seq }) => {
                 self.answers.fetched(scraper, seq);
+                self.note(Progress::taken);
+                return Ok(true);
+            }
+            Some(Request::NotTaken(why)) => {
+                self.note(|progress| progress.failed(&why));
                 return Ok(true);
             }
             Some(Request::Serving) => return Err(unexpected("it starts twice")),
@@ -317,6 +409,14 @@ impl Supervisor {
         };
         protocol::write(connection, &answer, LARGEST_ANSWER_BYTES)?;
         Ok(true)
+    }
+
+    /// Keeps what became of a push, and says what is new about it.
+    fn note(&self, what: impl FnOnce(&mut Progress) -> Option<String>) {
+        let said = self.shared.progress.as_ref().map(|progress| what(&mut lock(progress)));
+        if let Some(said) = said.flatten() {
+            say(&said);
+        }
     }
 
     /// A rendering, of which there is at most one for each interval and format.
@@ -372,54 +472,4 @@ fn next(connection: &UnixStream) -> io::Result<Option<Request>> {
 
 fn unexpected(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
-}
-
-/// How fast requests are answered.
-#[derive(Debug)]
-struct Rate {
-    window: Instant,
-    requests: u32,
-}
-
-impl Rate {
-    fn new(now: Instant) -> Self {
-        Self {
-            window: now,
-            requests: 0,
-        }
-    }
-
-    /// Counts a request at `now`: how long to wait before the next one is heard.
-    fn pause(&mut self, now: Instant) -> Duration {
-        let elapsed = now.saturating_duration_since(self.window);
-        if elapsed >= WINDOW {
-            *self = Self::new(now);
-        }
-        self.requests += 1;
-        if self.requests < REQUESTS_IN_WINDOW {
-            return Duration::ZERO;
-        }
-        WINDOW.saturating_sub(elapsed)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_flood_of_requests_waits_and_scrapes_do_not() {
-        let begun = Instant::now();
-        let mut now = begun;
-        let mut rate = Rate::new(now);
-        for _ in 0..10 * REQUESTS_IN_WINDOW {
-            now += rate.pause(now);
-        }
-        assert!(now - begun >= WINDOW * 9, "{:?}", now - begun);
-        let mut now = now + WINDOW;
-        for _ in 0..1_000 {
-            now += Duration::from_millis(10);
-            assert_eq!(rate.pause(now), Duration::ZERO);
-        }
-    }
 }

@@ -3,12 +3,15 @@
 //! Leaves do not overlap, so a sum over `device` is valid: that of the tenants and of the rows is what the meters
 //! counted. Every series of an energy begins at 0 and never falls.
 
+mod otlp;
 mod own;
+mod page;
+pub mod proto;
 mod text;
 
 use std::collections::BTreeMap;
 
-use self::text::{Family, Page, Series, Type, Value, labels};
+use self::page::{Family, Labels, Page, Series, Type, Value};
 use super::{
     amounts::Amounts,
     counters::{Account, Counters, Group, Remainder},
@@ -26,11 +29,16 @@ pub enum Format {
     OpenMetrics,
     /// The text format 0.0.4 of Prometheus.
     Text,
+    /// A request of OTLP, as Protobuf: [`proto::Request`].
+    Otlp,
 }
 
 impl Format {
     /// All formats.
-    pub const ALL: [Self; 2] = [Self::OpenMetrics, Self::Text];
+    pub const ALL: [Self; 3] = [Self::OpenMetrics, Self::Text, Self::Otlp];
+
+    /// Those of `/metrics`.
+    pub const TEXTS: [Self; 2] = [Self::OpenMetrics, Self::Text];
 }
 
 /// Labels that every series of a tenant has, where they are known: those that sites join on. All the others are in
@@ -54,8 +62,8 @@ const UNOBSERVED: &str = "unobserved";
 pub fn render(snapshot: &Snapshot, format: Format, version: &str) -> Vec<u8> {
     let counters = &snapshot.counters;
     let series = (counters.accounts.len() + counters.groups.len() + 32) * (counters.devices.len() + 2);
-    let mut page = Page::new(format, series * SERIES_BYTES);
-    let devices = devices(counters);
+    let mut page = Page::new(format, snapshot, version, series * SERIES_BYTES);
+    let devices = devices(&page, counters);
     node(&mut page, counters);
     tenants(&mut page, counters, &devices);
     rows(&mut page, counters, &devices);
@@ -83,17 +91,17 @@ fn seconds(name: &'static str, help: &'static str) -> Family {
 }
 
 /// The label of each device, and with it, where its energy is an estimate, that it is.
-fn devices(counters: &Counters) -> Vec<String> {
+fn devices(page: &Page, counters: &Counters) -> Vec<Labels> {
     let is_estimate = |device| counters.counted_uj.contains_key(&(device, Some(Method::Estimate)));
     let device = |(index, name): (usize, &String)| {
         let estimate = is_estimate(index).then_some(("method", Method::Estimate.as_str()));
-        labels([("device", name.as_str())].into_iter().chain(estimate))
+        page.labels([("device", name.as_str())].into_iter().chain(estimate))
     };
     counters.devices.iter().enumerate().map(device).collect()
 }
 
 /// Energy of one account: a series for each device, also where that is 0.
-fn put_energy(series: &mut Series<'_>, devices: &[String], whose: &str, used: &Amounts) {
+fn put_energy(series: &mut Series<'_>, devices: &[Labels], whose: &Labels, used: &Amounts) {
     for (index, device) in devices.iter().enumerate() {
         series.put(&[device, whose], Value::micro(used.of_device(index)));
     }
@@ -109,8 +117,8 @@ fn node(page: &mut Page, counters: &Counters) {
             continue;
         };
         let method = method.map_or(UNOBSERVED, Method::as_str);
-        series.put(
-            &[&labels([("device", device.as_str()), ("method", method)])],
+        series.put_with(
+            [("device", device.as_str()), ("method", method)],
             Value::micro(*energy_uj),
         );
     }
@@ -119,8 +127,8 @@ fn node(page: &mut Page, counters: &Counters) {
         "Energy that each meter counted, by who reads it. Zones overlap: psys contains packages, packages contain cores.",
     ));
     for (name, zone) in &counters.zones {
-        let labels = labels([("zone", name.as_str()), ("source", zone.source.as_str())]);
-        series.put(&[&labels], Value::micro(zone.energy_uj));
+        let labels = [("zone", name.as_str()), ("source", zone.source.as_str())];
+        series.put_with(labels, Value::micro(zone.energy_uj));
     }
     let mut series = page.family(Family {
         name: "dlpm_zone_up",
@@ -129,10 +137,7 @@ fn node(page: &mut Page, counters: &Counters) {
         help: "1 if the meter answered in the newest interval, else 0.",
     });
     for (name, zone) in &counters.zones {
-        series.put(
-            &[&labels([("zone", name.as_str())])],
-            Value::Count(u64::from(!zone.is_unknown)),
-        );
+        series.put_with([("zone", name.as_str())], Value::Count(u64::from(!zone.is_unknown)));
     }
     let mut series = page.family(Family {
         name: "dlpm_zone_unknown_intervals",
@@ -141,10 +146,7 @@ fn node(page: &mut Page, counters: &Counters) {
         help: "Intervals in which the meter did not tell its energy.",
     });
     for (name, zone) in &counters.zones {
-        series.put(
-            &[&labels([("zone", name.as_str())])],
-            Value::Count(zone.unknown_intervals),
-        );
+        series.put_with([("zone", name.as_str())], Value::Count(zone.unknown_intervals));
     }
     page.family(seconds("dlpm_node_cpu_seconds", "Time of all CPUs, busy and idle."))
         .put(&[], Value::nano(counters.counted_ns));
@@ -155,16 +157,16 @@ fn identity(node: &Node) -> [(&'static str, &str); 2] {
     [("kind", node.kind.as_str()), ("tenant", &node.id)]
 }
 
-fn tenants(page: &mut Page, counters: &Counters, devices: &[String]) {
+fn tenants(page: &mut Page, counters: &Counters, devices: &[Labels]) {
     // The labels of a series stay as they are for its life, so the names that came late are in the info alone.
     let of_series = |account: &Account| {
         let tenant = &account.tenant;
         let joined = JOINED
             .iter()
             .filter_map(|label| Some((label.as_str(), tenant.label(*label)?)));
-        labels(identity(&tenant.node).into_iter().chain(joined))
+        page.labels(identity(&tenant.node).into_iter().chain(joined))
     };
-    let accounts: Vec<(&Account, String)> = counters
+    let accounts: Vec<(&Account, Labels)> = counters
         .accounts
         .values()
         .map(|account| (account.as_ref(), of_series(account)))
@@ -174,10 +176,12 @@ fn tenants(page: &mut Page, counters: &Counters, devices: &[String]) {
         "Energy of each tenant (a job, a container, a unit, a session), by device.",
     ));
     for (account, whose) in &accounts {
+        series.since(account.since_unix_ns);
         put_energy(&mut series, devices, whose, &account.used);
     }
     let mut series = page.family(seconds("dlpm_tenant_cpu_seconds", "CPU time of each tenant."));
     for (account, whose) in &accounts {
+        series.since(account.since_unix_ns);
         series.put(&[whose], Value::nano(account.used.cpu_ns));
     }
     let mut series = page.family(Family {
@@ -194,18 +198,18 @@ fn tenants(page: &mut Page, counters: &Counters, devices: &[String]) {
             .labels
             .iter()
             .map(|(label, value)| (label.as_str(), value.as_ref()));
-        series.put(
-            &[&labels(identity(&tenant.node).into_iter().chain(inside).chain(known))],
+        series.put_with(
+            identity(&tenant.node).into_iter().chain(inside).chain(known),
             Value::Count(1),
         );
     }
 }
 
-fn rows(page: &mut Page, counters: &Counters, devices: &[String]) {
+fn rows(page: &mut Page, counters: &Counters, devices: &[Labels]) {
     let nothing = Amounts::default();
     let rows = Remainder::ALL.map(|row| {
         let used = counters.remainders.get(&row).unwrap_or(&nothing);
-        (labels([("row", row.as_str())]), used)
+        (page.labels([("row", row.as_str())]), used)
     });
     let mut series = page.family(joules(
         "dlpm_row_energy_joules",
@@ -226,17 +230,17 @@ fn rows(page: &mut Page, counters: &Counters, devices: &[String]) {
 /// The two families of one kind of group.
 type GroupFamilies = [Family; 2];
 
-fn groups(page: &mut Page, snapshot: &Snapshot, devices: &[String]) {
+fn groups(page: &mut Page, snapshot: &Snapshot, devices: &[Labels]) {
     let (mut users, mut accounts, mut namespaces) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     for (group, used) in &snapshot.counters.groups {
         match group {
             Group::User(uid) => {
                 let number = uid.to_string();
                 let name = snapshot.facts.users.get(uid).map_or(number.as_str(), String::as_str);
-                users.insert(labels([("user", name), ("uid", &number)]), used);
+                users.insert(page.labels([("user", name), ("uid", &number)]), used);
             }
-            Group::Account(name) => drop(accounts.insert(labels([("account", name.as_ref())]), used)),
-            Group::Namespace(name) => drop(namespaces.insert(labels([("pod_namespace", name.as_ref())]), used)),
+            Group::Account(name) => drop(accounts.insert(page.labels([("account", name.as_ref())]), used)),
+            Group::Namespace(name) => drop(namespaces.insert(page.labels([("pod_namespace", name.as_ref())]), used)),
         }
     }
     let families: [(GroupFamilies, _); 3] = [

@@ -2,17 +2,28 @@
 
 use super::{
     super::facts::Snapshot,
-    text::{Family, Page, Type, Value, labels},
+    page::{Family, Page, Type, Value},
 };
 
-fn count(page: &mut Page, name: &'static str, help: &'static str, value: u64) {
-    let family = Family {
+fn counter(name: &'static str, help: &'static str) -> Family {
+    Family {
         name,
         unit: None,
         kind: Type::Counter,
         help,
-    };
-    page.family(family).put(&[], Value::Count(value));
+    }
+}
+
+/// A counter that goes on after a restart of the agent.
+fn count(page: &mut Page, name: &'static str, help: &'static str, value: u64) {
+    page.family(counter(name, help)).put(&[], Value::Count(value));
+}
+
+/// A counter that was 0 when this agent started.
+fn count_since(started_unix_ns: i64, page: &mut Page, name: &'static str, help: &'static str, value: u64) {
+    page.family(counter(name, help))
+        .since(started_unix_ns)
+        .put(&[], Value::Count(value));
 }
 
 fn gauge(page: &mut Page, name: &'static str, unit: Option<&'static str>, help: &'static str, value: Value) {
@@ -27,6 +38,7 @@ fn gauge(page: &mut Page, name: &'static str, unit: Option<&'static str>, help: 
 
 pub(super) fn agent(page: &mut Page, snapshot: &Snapshot, version: &str) {
     let (counters, facts, disk) = (&snapshot.counters, &snapshot.facts, &snapshot.disk);
+    let started = facts.started_unix_ns;
     let info = Family {
         name: "dlpm_agent",
         unit: None,
@@ -34,10 +46,8 @@ pub(super) fn agent(page: &mut Page, snapshot: &Snapshot, version: &str) {
         help: "Version of dlpm, and what becomes of idle energy.",
     };
     let policy = facts.idle_policy.as_str();
-    page.family(info).put(
-        &[&labels([("version", version), ("idle_policy", policy)])],
-        Value::Count(1),
-    );
+    page.family(info)
+        .put_with([("version", version), ("idle_policy", policy)], Value::Count(1));
 
     let mut series = page.family(Family {
         name: "dlpm_agent_energy_difference_joules",
@@ -47,7 +57,7 @@ pub(super) fn agent(page: &mut Page, snapshot: &Snapshot, version: &str) {
     });
     for (index, device) in counters.devices.iter().enumerate() {
         let difference_uj = counters.difference_uj(index);
-        series.put(&[&labels([("device", device.as_str())])], Value::Micro(difference_uj));
+        series.put_with([("device", device.as_str())], Value::Micro(difference_uj));
     }
     let difference_ns = counters.difference_ns();
     let what = "Time of all CPUs less what all tenants and rows have. Anything but 0 is an error of dlpm.";
@@ -71,7 +81,7 @@ pub(super) fn agent(page: &mut Page, snapshot: &Snapshot, version: &str) {
         counters.time_law_broken,
     );
     let what = "Intervals that were more than half longer than they were to be.";
-    count(page, "dlpm_agent_late_intervals", what, facts.late_intervals);
+    count_since(started, page, "dlpm_agent_late_intervals", what, facts.late_intervals);
 
     let seconds = Some("seconds");
     let what = "How long an interval is to be.";
@@ -102,7 +112,7 @@ pub(super) fn agent(page: &mut Page, snapshot: &Snapshot, version: &str) {
     let end = Value::Nano(counters.end_unix_ns.into());
     gauge(page, "dlpm_agent_interval_end_timestamp_seconds", seconds, what, end);
     let what = "Unix time at which the agent started.";
-    let start = Value::Nano(facts.started_unix_ns.into());
+    let start = Value::Nano(started.into());
     gauge(page, "dlpm_agent_start_timestamp_seconds", seconds, what, start);
 
     let size = |number: usize| Value::Count(number.try_into().unwrap_or(u64::MAX));
@@ -116,13 +126,19 @@ pub(super) fn agent(page: &mut Page, snapshot: &Snapshot, version: &str) {
     count(page, "dlpm_agent_tenants_finished", what, counters.finished_count);
     let what = "Intervals in which a user, account or namespace had no series of its own, since there were too many.";
     count(page, "dlpm_agent_groups_left_out", what, counters.groups_left_out);
-    let what = "Scrapers that fetched this page in the last hour.";
+    let what = "Who fetched this page in the last hour, or took it as a push.";
     gauge(page, "dlpm_agent_scrapers", None, what, size(facts.scrapers));
 
     let what = "Writes of the state that failed.";
-    count(page, "dlpm_agent_state_write_errors", what, disk.state_errors);
+    count_since(started, page, "dlpm_agent_state_write_errors", what, disk.state_errors);
     let what = "Writes of finished tenants that failed.";
-    count(page, "dlpm_agent_finished_write_errors", what, disk.finished_errors);
+    count_since(
+        started,
+        page,
+        "dlpm_agent_finished_write_errors",
+        what,
+        disk.finished_errors,
+    );
     let what = "Finished tenants that wait for the disk.";
     gauge(
         page,
@@ -139,16 +155,19 @@ pub(super) fn agent(page: &mut Page, snapshot: &Snapshot, version: &str) {
         what,
         Value::Count(facts.unobserved_unknown),
     );
-    let what = "Times that the network process died and was started again.";
-    count(page, "dlpm_agent_web_restarts", what, facts.web_restarts);
+    let what = "Times that a process for the network died and was started again.";
+    count_since(started, page, "dlpm_agent_web_restarts", what, facts.web_restarts);
+    if let Some(pushes) = facts.pushes {
+        let what = "Pushes of these counters that a collector of OTLP took.";
+        count_since(started, page, "dlpm_agent_otlp_pushes", what, pushes.taken);
+        let what = "Pushes that did not reach it, or that it did not take whole.";
+        count_since(started, page, "dlpm_agent_otlp_push_failures", what, pushes.failed);
+    }
 
-    let mut series = page.family(Family {
-        name: "dlpm_agent_dropped",
-        unit: None,
-        kind: Type::Counter,
-        help: "What the kernel side had no room for or missed since the agent started, by what it is.",
-    });
+    let what = "What the kernel side had no room for or missed since the agent started, by what it is.";
+    let mut series = page.family(counter("dlpm_agent_dropped", what));
+    series.since(started);
     for (what, dropped) in &facts.dropped {
-        series.put(&[&labels([("what", *what)])], Value::Count(*dropped));
+        series.put_with([("what", *what)], Value::Count(*dropped));
     }
 }

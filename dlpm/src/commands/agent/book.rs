@@ -12,7 +12,7 @@ use crate::{
     agent::{
         admission::Admission,
         counters::{Counters, Group},
-        facts::Facts,
+        facts::{Facts, Pushes},
         scrapers::Scrapers,
         unobserved::Unobserved,
     },
@@ -40,6 +40,15 @@ struct Going {
     /// The interval that was open then: the last in which it can have used anything.
     seq: u64,
     unix_ns: i64,
+}
+
+/// What the processes for the network did since the start.
+#[derive(Clone, Copy, Debug)]
+pub struct Network {
+    /// Times that one was started again.
+    pub restarts: u64,
+    /// What became of pushes, if there are any to be.
+    pub pushes: Option<Pushes>,
 }
 
 /// The counters while they grow.
@@ -84,6 +93,7 @@ impl Book {
                 interval_ns,
                 cap,
                 idle_policy: options.idle_policy,
+                host_name: rustix::system::uname().nodename().to_string_lossy().into(),
                 ..Facts::default()
             },
             options,
@@ -232,7 +242,7 @@ impl Book {
     }
 
     /// Hands a snapshot on to the disk, and from there to whoever asks.
-    pub fn publish(&mut self, keeper: &Keeper, served: &Served, web_restarts: u64) {
+    pub fn publish(&mut self, keeper: &Keeper, served: &Served, network: Network) {
         let (now_ns, now_unix_ns) = (monotonic_ns(), unix_ns());
         for (scraper, snapshot) in served.take_fetched() {
             self.scrapers.fetched(scraper, snapshot, now_ns);
@@ -249,7 +259,8 @@ impl Book {
         for node in released {
             self.counters.retire(&node);
         }
-        self.facts.web_restarts = web_restarts;
+        self.facts.web_restarts = network.restarts;
+        self.facts.pushes = network.pushes;
         self.facts.scrapers = self.scrapers.len();
         self.name_users();
         let written = keeper.keep(self.counters.clone(), self.facts.clone());

@@ -147,6 +147,14 @@ impl Core {
         });
     }
 
+    /// Tells the core why a collector did not take a push.
+    pub(super) fn not_taken(&self, why: String) {
+        let _ = self.questions.try_send(Question {
+            request: Request::NotTaken(why),
+            answer: None,
+        });
+    }
+
     async fn ask(&self, request: Request) -> Result<Answer, Silent> {
         let (sender, answer) = oneshot::channel();
         let question = Question {

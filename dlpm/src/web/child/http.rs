@@ -33,7 +33,7 @@ use super::{
     negotiation,
     watched::{Activity, Watched},
 };
-use crate::{printable::printable, web::Format};
+use crate::printable::printable;
 
 /// Limits on the head of a request. The buffer also holds what hyper has not written yet of small answers.
 const MOST_HEADERS: usize = 64;
@@ -192,19 +192,15 @@ async fn page(request: &Request<Incoming>, shared: &Shared, client: IpAddr, deli
                     .and_then(|value: &HeaderValue| value.to_str().ok())
                     .unwrap_or_default()
             };
-            let format = negotiation::format(text(ACCEPT));
+            let (format, media) = negotiation::format(text(ACCEPT));
             let gzip = negotiation::gzip(text(ACCEPT_ENCODING));
             let Ok((seq, metrics)) = shared.core.metrics(format, gzip).await else {
                 return silent();
             };
             if request.method() == Method::GET {
-                let scraper = scraper(client, &user);
+                let scraper = scraper(&client.to_string(), &user);
                 *delivery.lock().unwrap_or_else(PoisonError::into_inner) = Some((scraper, seq));
             }
-            let media = match format {
-                Format::OpenMetrics => negotiation::OPEN_METRICS,
-                Format::Text => negotiation::TEXT,
-            };
             let page = Page::new(StatusCode::OK, media, metrics).with(VARY, "Accept, Accept-Encoding");
             if gzip {
                 page.with(CONTENT_ENCODING, "gzip")
@@ -249,10 +245,10 @@ fn root() -> Page {
     Page::new(StatusCode::OK, "text/html; charset=utf-8", page.into_string())
 }
 
-/// Tells scrapers apart, in the same way after a restart.
-fn scraper(client: IpAddr, user: &str) -> u64 {
+/// Tells scrapers apart, in the same way after a restart. `client` is an address.
+pub(super) fn scraper(client: &str, user: &str) -> u64 {
     let mut hash = Sha256::new();
-    hash.update(client.to_string());
+    hash.update(client);
     hash.update([0]);
     hash.update(user);
     let digest = hash.finalize();
@@ -302,7 +298,7 @@ mod tests {
 
     #[test]
     fn scrapers_differ_by_address_and_by_user() {
-        let (one, other) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
+        let (one, other) = ("192.0.2.1", "192.0.2.2");
         assert_ne!(scraper(one, ""), scraper(other, ""));
         assert_ne!(scraper(one, "alice"), scraper(one, "bob"));
         // The core remembers scrapers for longer than this process lives.

@@ -1,10 +1,13 @@
-//! The network process: without rights, it parses what comes from the network and asks the core what to answer.
+//! A network process: without rights, it parses what comes from the network and asks the core what to answer.
+//!
+//! One serves, and one pushes if the agent is to: what serves cannot make connections, and what pushes takes none.
 
 mod auth;
 mod connections;
 mod core;
 mod http;
 mod negotiation;
+mod push;
 mod sandbox;
 mod watched;
 
@@ -21,6 +24,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use rustix::{io::fcntl_dupfd_cloexec, net::sockopt, stdio};
+use tokio::runtime::Runtime;
 use tokio_rustls::TlsAcceptor;
 
 use self::{
@@ -28,10 +32,14 @@ use self::{
     connections::{Connections, Slot},
     core::Core,
     http::Site,
+    push::Collector,
+    sandbox::Confinement,
 };
 use super::{
     protocol::{self, LARGEST_REQUEST_BYTES, Request},
-    server::{SUBCOMMAND, Setup},
+    push::Target,
+    server::{SUBCOMMAND, Setup, Task},
+    settings::Settings,
 };
 use crate::sinks::terminal::say;
 
@@ -47,7 +55,7 @@ pub fn run() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match serve(&connection) {
+    match work(&connection) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let failed = Request::Failed(format!("{error:#}")).encode();
@@ -71,28 +79,62 @@ fn inherited() -> Result<UnixStream> {
     Ok(UnixStream::from(connection))
 }
 
-fn serve(connection: &UnixStream) -> Result<()> {
+fn work(connection: &UnixStream) -> Result<()> {
     let (setup, listeners) = protocol::read_with(connection).context("the core said nothing")?;
-    let Setup { parent, settings } = serde_json::from_slice(&setup).context("the core said what is not understood")?;
+    let Setup { parent, task } = serde_json::from_slice(&setup).context("the core said what is not understood")?;
     sandbox::enter(parent)?;
+    match task {
+        Task::Serve(settings) => serve(connection, &settings, listeners),
+        Task::Push(target) => push(connection, &target),
+    }
+}
+
+fn serve(connection: &UnixStream, settings: &Settings, listeners: Vec<OwnedFd>) -> Result<()> {
+    sandbox::confine(Confinement::Serving)?;
     let tls = settings.tls.as_ref().map(|tls| tls.server()).transpose()?;
-    let site = Site::new(Users::new(settings.users)?, &settings.headers)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        // One to check passwords and one to compress.
-        .max_blocking_threads(2)
-        .build()
-        .context("the network cannot be waited for")?;
-    protocol::write(connection, &Request::Serving.encode(), LARGEST_REQUEST_BYTES)?;
-    let connection = connection
-        .try_clone()
-        .context("the connection to the core cannot be kept")?;
+    let site = Site::new(Users::new(settings.users.clone())?, &settings.headers)?;
+    // One to check passwords and one to compress.
+    let runtime = runtime(2)?;
     runtime.block_on(serve_until_closed(
-        connection,
+        begin(connection)?,
         listeners,
         tls.map(|tls| TlsAcceptor::from(Arc::new(tls))),
         site,
     ))
+}
+
+fn push(connection: &UnixStream, target: &Target) -> Result<()> {
+    // Reads the system's certificates, as the user that it is now.
+    let collector = Collector::new(target)?;
+    let port = target.endpoint.port();
+    sandbox::confine(Confinement::Pushing { port })?;
+    // One to compress, and some that wait for the resolver.
+    let runtime = runtime(4)?;
+    let connection = begin(connection)?;
+    runtime.block_on(async {
+        let (core, talk) = Core::new(connection)?;
+        tokio::select! {
+            // It ends when the core closes the connection.
+            ended = talk => ended,
+            never = push::run(&core, &collector, target) => match never {},
+        }
+    })
+}
+
+fn runtime(blocking_threads: usize) -> Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(blocking_threads)
+        .build()
+        .context("the network cannot be waited for")
+}
+
+/// Tells the core that all is ready. From then on the connection is for questions.
+fn begin(connection: &UnixStream) -> Result<UnixStream> {
+    protocol::write(connection, &Request::Serving.encode(), LARGEST_REQUEST_BYTES)?;
+    connection
+        .try_clone()
+        .context("the connection to the core cannot be kept")
 }
 
 async fn serve_until_closed(

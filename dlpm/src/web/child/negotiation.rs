@@ -2,20 +2,24 @@
 
 use crate::web::Format;
 
-/// Media types, as they are answered.
-pub(super) const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-pub(super) const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// What may be chosen: a format, and its media type as it is answered.
+type Choice = (Format, &'static str);
+const OPEN_METRICS: Choice = (
+    Format::OpenMetrics,
+    "application/openmetrics-text; version=1.0.0; charset=utf-8",
+);
+const TEXT: Choice = (Format::Text, "text/plain; version=0.0.4; charset=utf-8");
 
 /// The format that an `Accept` prefers; the older one where it accepts neither, as exporters do.
-pub(super) fn format(accept: &str) -> Format {
-    let mut best = (Format::Text, 0);
+pub(super) fn format(accept: &str) -> Choice {
+    let mut best = (TEXT, 0);
     for range in accept.split(',') {
         let (media, parameters) = range.split_once(';').unwrap_or((range, ""));
         let version = parameter(parameters, "version");
         let format = match media.trim().to_ascii_lowercase().as_str() {
-            "application/openmetrics-text" if matches!(version, None | Some("1.0.0" | "0.0.1")) => Format::OpenMetrics,
-            "text/plain" if matches!(version, None | Some("0.0.4")) => Format::Text,
-            "text/*" | "*/*" => Format::Text,
+            "application/openmetrics-text" if matches!(version, None | Some("1.0.0" | "0.0.1")) => OPEN_METRICS,
+            "text/plain" if matches!(version, None | Some("0.0.4")) => TEXT,
+            "text/*" | "*/*" => TEXT,
             _ => continue,
         };
         let quality = quality(parameters);
@@ -93,8 +97,9 @@ mod tests {
             ("application/openmetrics-text;q=0, */*;q=0", Format::Text),
             ("application/openmetrics-text;q=7", Format::Text),
             (",;=,;q=;", Format::Text),
+            ("application/x-protobuf", Format::Text),
         ] {
-            assert_eq!(format(accept), chosen, "{accept}");
+            assert_eq!(format(accept).0, chosen, "{accept}");
         }
     }
 

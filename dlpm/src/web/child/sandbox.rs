@@ -3,7 +3,10 @@
 use std::io;
 
 use anyhow::{Context, Result, bail};
-use landlock::{ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, Scope};
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, NetPort, Ruleset, RulesetAttr, RulesetCreatedAttr,
+    RulesetStatus, Scope, path_beneath_rules,
+};
 use rustix::{
     io::Errno,
     process::{
@@ -47,13 +50,12 @@ pub(super) fn close_inherited() -> io::Result<()> {
     }
 }
 
-/// Gives up rights, files, memory and priority. To be called while the process has one thread: credentials belong to
+/// Gives up rights, memory and priority. To be called while the process has one thread: credentials belong to
 /// threads in Linux, and later threads inherit them.
 ///
 /// # Errors
 ///
-/// Where any of it is not possible: then this process must not serve. An old kernel without Landlock is not an error,
-/// since all else holds.
+/// Where any of it is not possible: then this process must not serve.
 pub(super) fn enter(parent: u32) -> Result<()> {
     let limits = [
         (Resource::Nofile, MOST_DESCRIPTORS),
@@ -73,7 +75,6 @@ pub(super) fn enter(parent: u32) -> Result<()> {
         "its rights cannot be given up, for which the agent needs CAP_SETUID, CAP_SETGID and CAP_SETPCAP; run it as root",
     )?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable).context("its memory cannot be protected")?;
-    confine().context("Landlock cannot be entered")?;
     // After the change of the user, which takes it away.
     set_parent_process_death_signal(Some(Signal::KILL)).context("the end of the core cannot be heard")?;
     let present = getppid().map(|pid| pid.as_raw_nonzero().get().unsigned_abs());
@@ -110,15 +111,114 @@ fn give_up_rights() -> Result<()> {
     set_no_new_privs(true).context("new rights cannot be ruled out")
 }
 
-/// Neither files, nor new connections, nor other processes, as far as this kernel's Landlock can forbid them.
-fn confine() -> Result<()> {
+/// What a network process still may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Confinement {
+    /// Neither open files, nor make connections, nor reach other processes.
+    Serving,
+    /// Connect to this port, and read what the system's resolver needs for names of hosts.
+    Pushing { port: u16 },
+}
+
+/// The port of name servers, where an answer is too long for a datagram (RFC 1035, section 4.2.2).
+const DNS: u16 = 53;
+
+/// Where the resolver's configuration, sockets and modules are. Some of them are links into others.
+const RESOLVER: [&str; 9] = [
+    "/etc",
+    "/lib",
+    "/lib64",
+    "/usr/lib",
+    "/usr/lib64",
+    "/run/NetworkManager",
+    "/run/nscd",
+    "/run/resolvconf",
+    "/run/systemd/resolve",
+];
+
+/// Gives up files, new connections and other processes, as far as this kernel's Landlock can forbid them. Called while the
+/// process has one thread, like [`enter`].
+///
+/// # Errors
+///
+/// Landlock cannot be entered. An old kernel without it is not an error, since all else holds.
+pub(super) fn confine(to: Confinement) -> Result<RulesetStatus> {
+    confined(to).context("Landlock cannot be entered")
+}
+
+fn confined(to: Confinement) -> Result<RulesetStatus> {
     let abi = ABI::V6;
-    let ruleset = Ruleset::default()
+    let mut ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(abi))?
         .handle_access(AccessNet::from_all(abi))?
         .scope(Scope::from_all(abi))?
         .create()?;
-    ruleset.restrict_self()?;
-    Ok(())
+    if let Confinement::Pushing { port } = to {
+        for port in [port, DNS] {
+            ruleset = ruleset.add_rule(NetPort::new(port, AccessNet::ConnectTcp))?;
+        }
+        // Those that are not there are left out.
+        let readable = path_beneath_rules(RESOLVER, AccessFs::ReadFile | AccessFs::ReadDir);
+        ruleset = ruleset.add_rules(readable)?;
+    }
+    Ok(ruleset.restrict_self()?.ruleset)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        net::{TcpListener, TcpStream},
+        thread,
+    };
+
+    use super::*;
+
+    /// What a thread can still do, as Landlock is of threads; `None` where this kernel has no Landlock.
+    fn confined_to<T: Send>(to: Confinement, then: impl FnOnce() -> T + Send) -> Option<T> {
+        thread::scope(|scope| {
+            let confined = scope.spawn(|| {
+                let status = confine(to).unwrap();
+                (status == RulesetStatus::FullyEnforced).then(then)
+            });
+            confined.join().unwrap()
+        })
+    }
+
+    #[test]
+    fn a_process_that_pushes_reaches_one_port_and_what_a_resolver_reads() {
+        let [collector, other] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap());
+        let listening = TcpListener::bind(collector).unwrap();
+        let outside = tempfile::tempdir().unwrap();
+        let secret = outside.path().join("secret");
+        fs::write(&secret, "x").unwrap();
+        let found = confined_to(Confinement::Pushing { port: collector.port() }, || {
+            let refused = |error: std::io::Error| error.kind() == std::io::ErrorKind::PermissionDenied;
+            [
+                TcpStream::connect(collector).is_ok(),
+                TcpStream::connect(other).is_err_and(refused),
+                fs::read("/etc/passwd").is_ok(),
+                fs::write("/etc/dlpm-test", "x").is_err_and(refused),
+                fs::read(&secret).is_err_and(refused),
+                TcpListener::bind("127.0.0.1:0").is_err_and(refused),
+            ]
+        });
+        drop(listening);
+        if let Some(found) = found {
+            assert_eq!(found, [true; 6]);
+        }
+    }
+
+    #[test]
+    fn a_process_that_serves_reaches_nothing() {
+        let listening = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listening.local_addr().unwrap();
+        let found = confined_to(Confinement::Serving, || {
+            [TcpStream::connect(address).is_err(), fs::read("/etc/passwd").is_err()]
+        });
+        if let Some(found) = found {
+            assert_eq!(found, [true; 2]);
+        }
+    }
 }

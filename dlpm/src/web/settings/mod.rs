@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     files,
     web::settings::{
-        tls::{ClientAuth, Pem, Version},
+        tls::{ClientAuth, Version},
         yaml::Entry,
     },
 };
@@ -28,7 +28,7 @@ use crate::{
 mod tls;
 mod yaml;
 
-pub(in crate::web) use tls::Tls;
+pub(in crate::web) use tls::{Pem, Tls};
 
 /// Largest file: a chain of certificates has a few KiB.
 const LARGEST_BYTES: u64 = 1 << 20;
@@ -149,7 +149,12 @@ fn unknown(entry: &Entry<'_>, what: &str, known: &[&str]) -> anyhow::Error {
     }
 }
 
-fn text_of(path: &Path) -> io::Result<String> {
+/// What a file says that root configured.
+///
+/// # Errors
+///
+/// Any I/O error from the operating system; something else than a regular file, more than 1 MiB, or not UTF-8.
+pub(in crate::web) fn text_of(path: &Path) -> io::Result<String> {
     let mut bytes = Vec::new();
     files::open(path)?.take(LARGEST_BYTES + 1).read_to_end(&mut bytes)?;
     let invalid = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what);

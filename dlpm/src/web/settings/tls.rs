@@ -15,8 +15,8 @@ use tokio_rustls::rustls::{
 #[derive(Clone, Serialize, Deserialize)]
 pub(in crate::web) struct Pem {
     /// The key of the file and, where it names one, the file.
-    pub(super) origin: String,
-    pub(super) text: String,
+    pub(in crate::web) origin: String,
+    pub(in crate::web) text: String,
 }
 
 impl fmt::Debug for Pem {
@@ -99,6 +99,19 @@ impl Pem {
         Ok(certificates)
     }
 
+    /// Who is trusted, where these are authorities.
+    ///
+    /// # Errors
+    ///
+    /// It is not PEM, has no certificate, or one that cannot be used.
+    pub(in crate::web) fn roots(&self) -> Result<RootCertStore, TlsError> {
+        let mut roots = RootCertStore::empty();
+        for certificate in self.certificates()? {
+            roots.add(certificate).map_err(|error| self.wrong(error))?;
+        }
+        Ok(roots)
+    }
+
     fn private_key(&self) -> Result<PrivateKeyDer<'static>, TlsError> {
         if self.text.contains("-----BEGIN ENCRYPTED PRIVATE KEY-----") {
             return Err(self.wrong("the key is encrypted, and nobody could type its password; store it without one"));
@@ -128,11 +141,7 @@ impl Tls {
             .map_err(|error| self.certificate.wrong(error))?;
         let builder = match &self.client_ca {
             Some(authority) if self.client_auth != ClientAuth::None => {
-                let mut roots = RootCertStore::empty();
-                for certificate in authority.certificates()? {
-                    roots.add(certificate).map_err(|error| authority.wrong(error))?;
-                }
-                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(authority.roots()?), provider);
                 let verifier = match self.client_auth {
                     ClientAuth::IfGiven => verifier.allow_unauthenticated(),
                     ClientAuth::None | ClientAuth::Required => verifier,
