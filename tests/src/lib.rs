@@ -4,6 +4,7 @@
 pub mod agent;
 pub mod browser;
 pub mod cgroup;
+pub mod collector;
 pub mod command;
 pub mod cpus;
 pub mod disk;

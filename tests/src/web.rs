@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dlpm::web::{Answers, Bound, Format, Server, Status, WebConfig};
+use dlpm::web::{Answers, Bound, Endpoint, Format, PushConfig, Server, Status, WebConfig};
 
 use crate::command::{Running, program};
 
@@ -91,6 +91,33 @@ impl Served {
         let bound = Bound::bind(&config).unwrap();
         let server = Server::start_program(program(), bound, core.clone()).unwrap();
         Self { core, server }
+    }
+
+    /// One that pushes to this URL every second, with a file of headers and one of authorities.
+    pub fn pushing(url: &str, headers: Option<PathBuf>, authority: Option<PathBuf>) -> Self {
+        let core = Arc::new(Core::default());
+        let server = Self::start_push(url, headers, authority, &core).unwrap();
+        Self { core, server }
+    }
+
+    /// The same for a core that is there.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Server::start_push`].
+    pub fn start_push(
+        url: &str,
+        headers: Option<PathBuf>,
+        authority: Option<PathBuf>,
+        core: &Arc<Core>,
+    ) -> Result<Server, String> {
+        let config = PushConfig {
+            endpoint: Endpoint::parse(url).unwrap(),
+            interval: Duration::from_secs(1),
+            headers,
+            authority,
+        };
+        Server::start_push_program(program(), config, core.clone()).map_err(|error| format!("{error:#}"))
     }
 
     /// Where it is.

@@ -16,7 +16,7 @@ use dlpm::{
         amounts::Amounts,
         counters::{Counters, Group, Remainder, Zone},
         exposition::{Format, render},
-        facts::{Facts, Snapshot},
+        facts::{Facts, Pushes, Snapshot},
     },
     attribution::ledger::Method,
     interval::MeterSource,
@@ -107,6 +107,8 @@ fn snapshot() -> Snapshot {
     let users = [(1, "alice"), (2, "alice"), (3, "\"\n\\")].map(|(uid, name)| (uid, name.to_owned()));
     let facts = Facts {
         users: Arc::new(users.into()),
+        pushes: Some(Pushes { taken: 1, failed: 2 }),
+        host_name: "node".into(),
         dropped: [("nameless", 1), ("processes_full", 2)].into(),
         ..Facts::default()
     };
@@ -154,6 +156,54 @@ fn both_parsers_accept_every_exposition() {
         assert_eq!(parsed(OLDER, &text), samples(&text));
         // It says what it does not like, and then fails.
         assert_eq!(run(&mut promtool(&["check", "metrics"]), &text), "");
+    }
+}
+
+/// Reads the older format, of which the first line tells the length, and then OTLP: both have the same series.
+const BOTH: &str = r"
+import sys
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.metrics.v1.metrics_pb2 import AGGREGATION_TEMPORALITY_CUMULATIVE
+from prometheus_client.parser import text_string_to_metric_families
+text = sys.stdin.buffer.read(int(sys.stdin.buffer.readline()))
+served = {}
+for family in text_string_to_metric_families(text.decode()):
+    for sample in family.samples:
+        served[sample.name, tuple(sorted(sample.labels.items()))] = sample.value
+request = ExportMetricsServiceRequest()
+request.ParseFromString(sys.stdin.buffer.read())
+[node] = request.resource_metrics
+resource = {pair.key: pair.value.string_value for pair in node.resource.attributes}
+assert resource['service.name'] == 'dlpm' and resource['service.version'] == '1.2.3', resource
+[scope] = node.scope_metrics
+pushed, unknown = {}, []
+for metric in scope.metrics:
+    is_sum = metric.WhichOneof('data') == 'sum'
+    assert is_sum == metric.name.endswith('_total'), metric
+    if is_sum:
+        assert metric.sum.is_monotonic
+        assert metric.sum.aggregation_temporality == AGGREGATION_TEMPORALITY_CUMULATIVE
+    for point in (metric.sum if is_sum else metric.gauge).data_points:
+        labels = tuple(sorted((pair.key, pair.value.string_value) for pair in point.attributes))
+        assert (metric.name, labels) not in pushed, (metric.name, labels)
+        assert point.start_time_unix_nano <= point.time_unix_nano
+        value = getattr(point, point.WhichOneof('value'))
+        pushed[metric.name, labels] = float(value)
+for key in served.keys() | pushed.keys():
+    assert served.get(key) == pushed.get(key), (key, served.get(key), pushed.get(key))
+print(len(served), len(pushed))
+";
+
+#[test]
+fn python_reads_in_every_push_what_it_reads_in_the_text() {
+    require_monitors!();
+    for snapshot in [Snapshot::default(), snapshot()] {
+        let [text, otlp] = [Format::Text, Format::Otlp].map(|format| render(&snapshot, format, "1.2.3"));
+        let length = format!("{}\n", text.len());
+        let mut python = Command::new(program("DLPM_OPENMETRICS_PYTHON").unwrap());
+        let said = run(python.args(["-c", BOTH]), &[length.as_bytes(), &text, &otlp].concat());
+        let count = samples(&text).to_string();
+        assert_eq!(said.split_whitespace().collect::<Vec<_>>(), [&count, &count], "{said}");
     }
 }
 

@@ -1,5 +1,5 @@
-//! Programs of the monitoring that the agent is tested with: Prometheus with its promtool, VictoriaMetrics, and a strict
-//! parser of OpenMetrics.
+//! Programs of the monitoring that the agent is tested with: Prometheus with its promtool, VictoriaMetrics, a strict
+//! parser of OpenMetrics, and OpenTelemetry's own messages of OTLP.
 
 use std::{
     ffi::OsString,
@@ -23,19 +23,20 @@ pub const VICTORIA_METRICS: &str = "DLPM_VICTORIA_METRICS";
 pub const PARSER_PYTHON: &str = "DLPM_OPENMETRICS_PYTHON";
 
 /// Tests that need them.
-pub const TESTS: [&str; 4] = [
+pub const TESTS: [&str; 5] = [
     "what_servers_have_is_what_the_meter_counted",
     "both_parsers_accept_every_exposition",
+    "python_reads_in_every_push_what_it_reads_in_the_text",
     "rules_and_alerts_are_tested",
     "a_real_prometheus_has_what_the_dashboard_asks_for",
 ];
 
-const PARSER: [&str; 1] = ["prometheus-client==0.26.0"];
+const PARSERS: [&str; 2] = ["prometheus-client==0.26.0", "opentelemetry-proto==1.45.2"];
 
 /// The variables that name the programs, which are fetched where they are missing. Nothing of them is installed: a
 /// package of a server would start it.
 pub fn variables(workspace: &Workspace) -> Result<Vec<(&'static str, OsString)>> {
-    let parser = pypi::environment(workspace, "prometheus-client", &PARSER)?.join("python3");
+    let parser = pypi::environment(workspace, "prometheus-client", &PARSERS)?.join("python3");
     let of_prometheus = programs(workspace, "prometheus", &["promtool", "prometheus"])?;
     let victoria_metrics = programs(workspace, "victoria-metrics", &["victoria-metrics"])?;
     let found = of_prometheus.into_iter().chain(victoria_metrics).map(OsString::from);

@@ -274,7 +274,7 @@ impl Progress {
         let failed = std::mem::take(&mut self.failed_since);
         (failed > 0).then(|| {
             format!(
-                "note: {} takes the counters again, after {failed} failed pushes",
+                "note: {} takes the counters again (pushes that failed: {failed})",
                 self.to
             )
         })
@@ -437,7 +437,7 @@ mod tests {
         assert_eq!(said.lines().count(), 1);
         assert_eq!(progress.failed("other"), None);
         let said = progress.taken().unwrap();
-        assert!(said.contains("again, after 2 failed pushes"), "{said}");
+        assert!(said.contains("again (pushes that failed: 2)"), "{said}");
         assert_eq!(progress.taken(), None);
         assert!(progress.failed("no").is_some());
         assert_eq!(progress.pushes(), Pushes { taken: 3, failed: 3 });

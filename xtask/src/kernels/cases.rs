@@ -138,6 +138,11 @@ pub const LEFT_OUT: &[(&str, &str)] = &[
     ("agent_trace", "what a client writes does not depend on the kernel"),
     ("top", "what is drawn does not depend on the kernel"),
     ("history", "the files of the history do not depend on the kernel"),
+    (
+        "agent_otlp",
+        "what a collector gets and cannot do does not depend on the kernel",
+    ),
+    ("agent_otlp_counters", "what is pushed does not depend on the kernel"),
     ("agent_web", "what the network gets does not depend on the kernel"),
     ("tenants", "names and paths of cgroups do not depend on the kernel"),
 ];

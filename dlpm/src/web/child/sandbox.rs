@@ -194,7 +194,7 @@ mod tests {
         let secret = outside.path().join("secret");
         fs::write(&secret, "x").unwrap();
         let found = confined_to(Confinement::Pushing { port: collector.port() }, || {
-            let refused = |error: std::io::Error| error.kind() == std::io::ErrorKind::PermissionDenied;
+            let refused = |error: io::Error| error.kind() == io::ErrorKind::PermissionDenied;
             [
                 TcpStream::connect(collector).is_ok(),
                 TcpStream::connect(other).is_err_and(refused),
