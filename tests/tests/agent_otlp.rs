@@ -162,6 +162,11 @@ fn what_is_not_taken_goes_with_a_later_push() {
         Reply::status("413 Content Too Large", &[], b""),
         Reply::status("307 Temporary Redirect", &[&location], b""),
         Reply::status("200 OK", protobuf, &rejected.encode_to_vec()),
+        Reply::status(
+            "200 OK",
+            &["content-type: Application/X-Protobuf; charset=utf-8"],
+            &rejected.encode_to_vec(),
+        ),
         Reply::status("200 OK", protobuf, b"\xff\xff"),
         Reply::Say(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhalf".to_vec()),
         Reply::Say(b"HTTP/1.1 200 OK\r\nContent-Le".to_vec()),

@@ -203,6 +203,34 @@ fn a_unit_that_is_started_again_goes_on_with_its_counter() {
 }
 
 #[test]
+fn a_counter_says_since_when_it_counts() {
+    let (mut counters, mut admission) = (Counters::default(), Admission::new(10));
+    let tenants = ["a", "b"].map(|id| Tenant::of(Kind::Docker, id));
+    let since = |counters: &Counters| -> Vec<i64> {
+        let accounts = tenants.iter().map(|tenant| &counters.accounts[&tenant.node]);
+        accounts.map(|account| account.since_unix_ns).collect()
+    };
+    let first = ledger_of(&with_tenants(0, &tenants[..1]));
+    counters.add(&first, &mut admission);
+    let begun_unix_ns = first.end_unix_ns - i64::try_from(first.length_ns()).unwrap();
+    assert_eq!(counters.begun_unix_ns, begun_unix_ns);
+    // One that is found by its cgroup, in the interval in which it came.
+    counters.open(&Arc::new(tenants[1].clone()), i64::MAX, &mut admission);
+    let second = ledger_of(&with_tenants(1, &tenants));
+    counters.add(&second, &mut admission);
+    assert_eq!(since(&counters), [0, first.end_unix_ns]);
+    // One that goes on keeps it; one that was forgotten begins again.
+    counters.end(&tenants[0].node, second.end_unix_ns);
+    counters.end(&tenants[1].node, second.end_unix_ns);
+    counters.retire(&tenants[1].node);
+    let third = ledger_of(&with_tenants(2, &tenants));
+    counters.add(&third, &mut admission);
+    assert_eq!(since(&counters), [0, second.end_unix_ns]);
+    assert_eq!(counters.begun_unix_ns, begun_unix_ns);
+    assert_eq!(counters.end_unix_ns, third.end_unix_ns);
+}
+
+#[test]
 fn users_and_namespaces_are_summed_for_ever() {
     let (mut counters, mut admission) = (Counters::default(), Admission::new(0));
     let mut tenant = Tenant::of(Kind::Kubernetes, "c");

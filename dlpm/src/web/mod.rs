@@ -17,6 +17,7 @@ mod listen;
 mod protocol;
 mod push;
 mod rate;
+mod role;
 mod server;
 mod settings;
 

@@ -3,10 +3,7 @@
 use std::{
     fmt, io,
     net::{Shutdown, SocketAddr},
-    os::{
-        fd::{BorrowedFd, OwnedFd},
-        unix::net::UnixStream,
-    },
+    os::{fd::OwnedFd, unix::net::UnixStream},
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
@@ -19,14 +16,13 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow};
-use serde::{Deserialize, Serialize};
 
 use super::{
     Answers, Bound, Format, PushConfig,
     protocol::{self, Answer, LARGEST_ANSWER_BYTES, LARGEST_REQUEST_BYTES, Request},
-    push::{Progress, Target},
+    push::Progress,
     rate::Rate,
-    settings::Settings,
+    role::{Role, Setup},
 };
 use crate::{agent::facts::Pushes, printable::printable, sinks::terminal::say};
 
@@ -42,54 +38,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Having served that long, its next death is like the first one.
 const SETTLED: Duration = Duration::from_secs(60);
-
-/// What a network process gets, with the listeners if it serves.
-#[derive(Serialize, Deserialize)]
-pub(super) struct Setup {
-    /// The core.
-    pub(super) parent: u32,
-    pub(super) task: Task,
-}
-
-/// What a network process is for.
-#[derive(Serialize, Deserialize)]
-pub(super) enum Task {
-    /// To serve whoever connects.
-    Serve(Settings),
-    /// To push to a collector.
-    Push(Target),
-}
-
-/// The same on this side.
-enum Role {
-    Serves(Box<Bound>),
-    Pushes(Box<(PushConfig, Target)>),
-}
-
-impl Role {
-    fn task(&self) -> Task {
-        match self {
-            Self::Serves(bound) => Task::Serve(bound.settings.clone()),
-            Self::Pushes(push) => Task::Push(push.1.clone()),
-        }
-    }
-
-    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
-        match self {
-            Self::Serves(bound) => bound.descriptors(),
-            Self::Pushes(_) => Vec::new(),
-        }
-    }
-
-    /// Reads its files again. On an error everything stays as it was.
-    fn reload(&mut self) -> Result<()> {
-        match self {
-            Self::Serves(bound) => bound.settings = Bound::settings(&bound.config)?,
-            Self::Pushes(push) => push.1 = push.0.target()?,
-        }
-        Ok(())
-    }
-}
 
 /// A running network process. Dropped, it ends.
 pub struct Server {

@@ -38,7 +38,8 @@ use self::{
 use super::{
     protocol::{self, LARGEST_REQUEST_BYTES, Request},
     push::Target,
-    server::{SUBCOMMAND, Setup, Task},
+    role::{Setup, Task},
+    server::SUBCOMMAND,
     settings::Settings,
 };
 use crate::sinks::terminal::say;

@@ -56,7 +56,7 @@ const MOST_BODY_BYTES: usize = 64 << 10;
 /// Longest text of a collector in a message.
 const LONGEST_TEXT: usize = 200;
 
-const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf");
+const PROTOBUF: &str = "application/x-protobuf";
 
 /// How the collector is reached.
 pub(super) struct Collector {
@@ -77,7 +77,7 @@ impl Collector {
             );
         }
         headers.insert(HOST, HeaderValue::try_from(endpoint.authority())?);
-        headers.insert(CONTENT_TYPE, PROTOBUF);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROTOBUF));
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
         let agent = HeaderValue::from_static(concat!("dlpm/", env!("CARGO_PKG_VERSION")));
@@ -114,14 +114,19 @@ impl Collector {
 
     async fn connect(&self) -> Result<TcpStream> {
         let endpoint = &self.target.endpoint;
+        let nowhere = || format!("the name {} has no address", endpoint.host());
         let addresses = lookup_host((endpoint.host(), endpoint.port()))
             .await
-            .with_context(|| format!("the name {} has no address", endpoint.host()))?;
-        let mut failed = anyhow!("the name {} has no address", endpoint.host());
-        for address in addresses.take(MOST_ADDRESSES) {
-            match connected(address).await {
-                Ok(stream) => return Ok(stream),
-                Err(error) => failed = error,
+            .with_context(nowhere)?;
+        let addresses: Vec<SocketAddr> = addresses.take(MOST_ADDRESSES).collect();
+        // One that does not answer, as on a network without IPv6, leaves time for the others.
+        let patience = PATIENCE / u32::try_from(addresses.len().max(1))?;
+        let mut failed = anyhow!(nowhere());
+        for address in addresses {
+            match timeout(patience, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(error)) => failed = anyhow!(error).context(format!("no connection to {address}")),
+                Err(_) => failed = anyhow!("no connection to {address} within {patience:?}"),
             }
         }
         Err(failed)
@@ -149,11 +154,6 @@ impl Collector {
         let response = sender.send_request(request).await.context(what)?;
         judge(response, &self.target).await
     }
-}
-
-async fn connected(address: SocketAddr) -> Result<TcpStream> {
-    let stream = TcpStream::connect(address).await;
-    stream.with_context(|| format!("no connection to {address}"))
 }
 
 fn tls(target: &Target) -> Result<(TlsConnector, ServerName<'static>)> {
@@ -212,7 +212,7 @@ async fn judge(response: Response<Incoming>, target: &Target) -> Result<(), NotT
             printable(&error.to_string())
         )
     })?;
-    if headers.get(CONTENT_TYPE) != Some(&PROTOBUF) {
+    if !is_protobuf(&headers) {
         // A collector that says nothing of what it left out has taken all.
         return Ok(());
     }
@@ -224,6 +224,12 @@ async fn judge(response: Response<Incoming>, target: &Target) -> Result<(), NotT
         }
         _ => Ok(()),
     }
+}
+
+fn is_protobuf(headers: &HeaderMap) -> bool {
+    let media = headers.get(CONTENT_TYPE).and_then(|media| media.to_str().ok());
+    let media = media.and_then(|media| media.split(';').next()).unwrap_or_default();
+    media.trim().eq_ignore_ascii_case(PROTOBUF)
 }
 
 /// What to do about a status.
