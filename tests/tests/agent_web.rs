@@ -397,6 +397,21 @@ fn a_network_process_that_dies_is_started_again() {
 }
 
 #[test]
+fn what_ends_the_agent_is_not_for_the_network_process() {
+    require_dlpm!();
+    let served = Served::new(None);
+    let pid = served.server.pid().unwrap();
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT] {
+        // SAFETY: one system call, on a process that this test started.
+        assert_eq!(unsafe { libc::kill(i32::try_from(pid).unwrap(), signal) }, 0);
+        assert_eq!(served.get("/metrics", &[]).status, 200);
+    }
+    assert_eq!((served.server.pid(), served.server.restarts()), (Some(pid), 0));
+    drop(served);
+    assert!(!Path::new(&format!("/proc/{pid}")).exists(), "it ends with the server");
+}
+
+#[test]
 fn a_configuration_that_cannot_be_used_is_told_before_anything_starts() {
     let config = WebConfig {
         listen: vec!["0.0.0.0:0".parse().unwrap()],

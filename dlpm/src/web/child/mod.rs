@@ -18,12 +18,13 @@ use std::{
         unix::net::UnixStream,
     },
     process::ExitCode,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
 use rustix::{io::fcntl_dupfd_cloexec, net::sockopt, stdio};
+use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use tokio::runtime::Runtime;
 use tokio_rustls::TlsAcceptor;
 
@@ -56,7 +57,7 @@ pub fn run() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match work(&connection) {
+    match stay().and_then(|()| work(&connection)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let failed = Request::Failed(format!("{error:#}")).encode();
@@ -78,6 +79,16 @@ fn inherited() -> Result<UnixStream> {
     let null = std::fs::File::open("/dev/null").context("/dev/null cannot be opened")?;
     stdio::dup2_stdin(&null).context("standard input cannot be closed")?;
     Ok(UnixStream::from(connection))
+}
+
+/// Signals that ask to end are for the core: a terminal sends Ctrl-C, and a service manager SIGTERM, to all processes at
+/// once. This one ends when the core closes the connection, or by SIGKILL when the core is gone.
+fn stay() -> Result<()> {
+    let asked = Arc::new(AtomicBool::new(false));
+    for signal in [SIGHUP, SIGINT, SIGQUIT, SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&asked)).context("signals cannot be listened to")?;
+    }
+    Ok(())
 }
 
 fn work(connection: &UnixStream) -> Result<()> {
