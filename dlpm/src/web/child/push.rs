@@ -291,3 +291,64 @@ pub(super) async fn run(core: &Core, collector: &Collector, target: &Target) -> 
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(status: StatusCode, retry_after: &str) -> u64 {
+        let value = HeaderValue::try_from(retry_after).unwrap();
+        pause(status, &HeaderMap::from_iter([(RETRY_AFTER, value)])).as_secs()
+    }
+
+    #[test]
+    fn a_collector_is_left_alone_for_as_long_as_it_asks_within_a_limit() {
+        for (retry_after, seconds) in [
+            ("0", 0),
+            ("7", 7),
+            (" 7 ", 7),
+            ("600", 600),
+            ("601", 600),
+            ("18446744073709551615", 600),
+            ("18446744073709551616", 0),
+            ("-1", 0),
+            ("", 0),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", 0),
+        ] {
+            assert_eq!(
+                asked(StatusCode::SERVICE_UNAVAILABLE, retry_after),
+                seconds,
+                "{retry_after}"
+            );
+            assert_eq!(
+                asked(StatusCode::TOO_MANY_REQUESTS, retry_after),
+                seconds,
+                "{retry_after}"
+            );
+            assert_eq!(asked(StatusCode::BAD_GATEWAY, retry_after), 0, "{retry_after}");
+        }
+        assert_eq!(
+            pause(StatusCode::SERVICE_UNAVAILABLE, &HeaderMap::new()),
+            Duration::ZERO
+        );
+    }
+
+    #[test]
+    fn protobuf_is_known_by_its_media_type() {
+        let is = |media: &str| {
+            let media = HeaderValue::try_from(media).unwrap();
+            is_protobuf(&HeaderMap::from_iter([(CONTENT_TYPE, media)]))
+        };
+        for media in [
+            PROTOBUF,
+            "Application/X-Protobuf",
+            "application/x-protobuf; charset=utf-8",
+        ] {
+            assert!(is(media), "{media}");
+        }
+        for media in ["", "application/json", "application/x-protobuf-delimited", "text/plain"] {
+            assert!(!is(media), "{media}");
+        }
+        assert!(!is_protobuf(&HeaderMap::new()));
+    }
+}
