@@ -1,5 +1,6 @@
 //! What the agent costs with many tenants, beside a scanner of `/proc` and node_exporter; and a week of it.
 
+mod clients;
 mod week;
 
 use std::{
@@ -26,6 +27,7 @@ use dlpm_tests::{
     worker::{Worker, cpu_clock_ns},
 };
 
+pub use clients::run as clients;
 pub use week::run as week;
 
 /// CPU time of the agent in a second, in thousandths of a core, at most.

@@ -66,6 +66,8 @@ enum Benchmark {
     },
     /// What the agent costs with many tenants, beside a scanner of /proc and node_exporter, and a simulated week of it
     Agent(AgentArgs),
+    /// What recordings cost the agent, and `dlpm top` beside htop
+    Clients(ClientsArgs),
     /// Reading a model of 100 MB beside reading and hashing its bytes
     Model(ModelArgs),
     /// Mutated folders through every reader: no panic, no hang, bounded memory, nothing that controls a terminal
@@ -238,6 +240,22 @@ struct AgentArgs {
 }
 
 #[derive(Debug, Args)]
+struct ClientsArgs {
+    /// Rounds
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = at_least_one)]
+    rounds: usize,
+    /// Tenants with a cgroup each
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1900))]
+    tenants: u32,
+    /// Sleeping processes in them
+    #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    sleepers: u32,
+    /// Seconds of each measurement
+    #[arg(long, value_name = "S", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
+    seconds: u64,
+}
+
+#[derive(Debug, Args)]
 struct ModelArgs {
     /// Alternating rounds
     #[arg(long, value_name = "N", default_value_t = 15, value_parser = at_least_one)]
@@ -400,6 +418,19 @@ fn run(cli: Cli) -> Result<bool> {
                 seconds: args.seconds,
             };
             let within = agent::week(args.week)? & agent::run(&programs, &options)?;
+            if !within {
+                eprintln!("error: a bound is exceeded, or could not be judged");
+            }
+            Ok(within)
+        }
+        Benchmark::Clients(args) => {
+            let options = agent::Options {
+                rounds: args.rounds,
+                tenants: args.tenants,
+                sleepers: args.sleepers,
+                seconds: args.seconds,
+            };
+            let within = agent::clients(&programs, &options)?;
             if !within {
                 eprintln!("error: a bound is exceeded, or could not be judged");
             }

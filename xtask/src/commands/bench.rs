@@ -49,6 +49,9 @@ enum Name {
     /// The agent with 1,000 tenants, compared with a scanner of /proc and node_exporter, and a simulated week; fails above 0.2 %
     /// of a core, 40 MiB, or a scrape of node_exporter
     Agent,
+    /// Recordings of the agent, and `dlpm top` compared with htop, with 2,000 sleeping processes; fails where one more recording
+    /// costs a tenth of the agent with one, or top as much as htop
+    Clients,
     /// Reading a model of 100 MB, compared with reading and hashing its bytes; fails from a ratio of 2 on
     Model,
     /// `dlpm report` on 86,400 lines of 50 rows, against Python's json; fails where it is slower, or holds above 64 MiB
@@ -70,6 +73,7 @@ impl Name {
             Self::Race => "race",
             Self::Start => "start",
             Self::Agent => "agent",
+            Self::Clients => "clients",
             Self::Model => "model",
             Self::Report => "report",
             Self::Hostile => "hostile",
@@ -87,6 +91,9 @@ const STARTED: [(&str, &str); 2] = [BPFTRACE, ("/usr/bin/perf", "linux-perf")];
 
 /// The same for `bench agent`.
 const NODE_EXPORTER: (&str, &str) = ("/usr/bin/prometheus-node-exporter", "prometheus-node-exporter");
+
+/// The same for `bench clients`.
+const HTOP: (&str, &str) = ("/usr/bin/htop", "htop");
 
 /// The same for `bench accuracy`.
 const PSUTIL: (&str, &str) = ("/usr/lib/python3/dist-packages/psutil/__init__.py", "python3-psutil");
@@ -127,6 +134,7 @@ pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
         Name::Accuracy => install(&[PSUTIL]),
         Name::Start => install(&STARTED),
         Name::Agent => install(&[NODE_EXPORTER]),
+        Name::Clients => install(&[HTOP]),
         _ => {}
     }
     if matches!(args.name, Name::Overhead | Name::Accuracy) {
