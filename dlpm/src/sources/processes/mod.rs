@@ -9,7 +9,6 @@ mod entry;
 mod known;
 
 use std::{
-    collections::HashSet,
     io,
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
@@ -158,23 +157,38 @@ impl ProcessTable {
         let start_ticks = proc_fs::start_ticks(&self.procfs, tgid)?;
         let root = self.roots.entry((tgid, start_ticks)).or_default();
         *root = root.and(branch);
-        // What is known already descends from it or not by the same rule; forget the old answers.
-        let known: Vec<_> = self
-            .known
-            .iter()
-            .map(|(&id, known)| (id, known.process.parent))
-            .collect();
-        let parents: HashMap<_, _> = known.iter().copied().collect();
-        for (id, _) in known {
-            let trees = self.trees_of(id, &parents);
-            if let Some(known) = self.known.get_mut(&id)
-                && !trees.without(known.process.trees).is_empty()
-            {
-                let process = Arc::make_mut(&mut known.process);
-                process.trees = process.trees.and(trees);
+        // What descends from it already. There can be thousands of processes and hundreds of recordings a second, so
+        // each process is looked at once.
+        let mut children: HashMap<ProcessId, Vec<ProcessId>> = HashMap::with_capacity(self.known.len());
+        for (&id, known) in &self.known {
+            if let Some(parent) = known.process.parent {
+                children.entry(parent).or_default().push(id);
             }
         }
+        let is_root = |id: &&ProcessId| id.tgid == tgid && proc_fs::ticks_of(id.start_ns) == start_ticks;
+        let mut next: Vec<ProcessId> = children.keys().filter(is_root).copied().collect();
+        while let Some(parent) = next.pop() {
+            // Taken out, so that a circle, which no kernel has, would end.
+            for child in children.remove(&parent).unwrap_or_default() {
+                self.put_into(child, branch.forked);
+                next.push(child);
+            }
+        }
+        let roots: Vec<ProcessId> = self.known.keys().filter(is_root).copied().collect();
+        for root in roots {
+            self.put_into(root, branch.itself);
+        }
         Some(())
+    }
+
+    /// A process is in these trees, too.
+    fn put_into(&mut self, id: ProcessId, trees: Trees) {
+        if let Some(known) = self.known.get_mut(&id)
+            && !trees.without(known.process.trees).is_empty()
+        {
+            let process = Arc::make_mut(&mut known.process);
+            process.trees = process.trees.and(trees);
+        }
     }
 
     /// Follows a tree no longer: its number can be another's.
@@ -435,21 +449,6 @@ impl ProcessTable {
     fn inherited(&self, of_parent: Option<Trees>, parent: Option<ProcessId>) -> Trees {
         let forked = parent.and_then(|parent| self.root(parent)).map(|root| root.forked);
         of_parent.unwrap_or_default().and(forked.unwrap_or_default())
-    }
-
-    fn trees_of(&self, process: ProcessId, parents: &HashMap<ProcessId, Option<ProcessId>>) -> Trees {
-        let (mut seen, mut trees) = (HashSet::new(), Trees::default());
-        if let Some(root) = self.root(process) {
-            trees = root.itself;
-        }
-        let mut next = Some(process);
-        while let Some(process) = next.filter(|process| seen.insert(*process)) {
-            next = parents.get(&process).copied().flatten();
-            if let Some(root) = next.and_then(|parent| self.root(parent)) {
-                trees = trees.and(root.forked);
-            }
-        }
-        trees
     }
 
     /// Deletes the entries of processes whose last interval has been drained.
