@@ -210,7 +210,7 @@ pub fn border(answer: &str) -> (u64, u64) {
     (seq.parse().unwrap(), at_ns.parse().unwrap())
 }
 
-/// Where `dlpm.py` is.
+/// Where Python finds the package `dlpm`.
 pub fn python_folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("python")
 }

@@ -8,10 +8,14 @@ use std::{
 
 use anyhow::{Result, bail};
 
-use super::build::{self, OBJECT_VARIABLE, Profile};
+use super::{
+    build::{self, OBJECT_VARIABLE, Profile},
+    package::epoch_s,
+};
 use crate::{
     browser::{self, Browser},
     monitors,
+    package::wheel,
     process::{as_root, is_root, run},
     pypi,
     toolchain::install::apt_install,
@@ -29,6 +33,12 @@ const PANDAS_PYTHON: &str = "DLPM_PANDAS_PYTHON";
 
 /// That test.
 const PANDAS_TEST: &str = "a_log_is_read_with_pandas";
+
+/// Names the wheel of the package for Python, for the test that installs it.
+const WHEEL_VARIABLE: &str = "DLPM_WHEEL";
+
+/// That test.
+const WHEEL_TEST: &str = "the_wheel_installs_and_the_examples_run";
 
 const PANDAS: [&str; 1] = ["pandas==2.3.3"];
 
@@ -59,6 +69,13 @@ pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
             None
         }
         python => python?,
+    };
+    let wheel = match wheel(workspace, &args.filter).transpose() {
+        Err(error) if !browser::is_required() => {
+            eprintln!("{error:#}. The test of the wheel is skipped.");
+            None
+        }
+        wheel => wheel?,
     };
     let monitors = match monitors(workspace, &args.filter).transpose() {
         Err(error) if !browser::is_required() => {
@@ -97,6 +114,9 @@ pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     if let Some(python) = pandas {
         kernel.env(PANDAS_PYTHON, python);
     }
+    if let Some(wheel) = wheel {
+        kernel.env(WHEEL_VARIABLE, wheel);
+    }
     kernel.envs(monitors.into_iter().flatten());
     if !is_root() {
         kernel.args(["--config", ROOT_RUNNER]);
@@ -125,6 +145,12 @@ fn monitors(workspace: &Workspace, filter: &[String]) -> Option<Result<Vec<(&'st
     let matches = |part: &String| monitors::TESTS.iter().any(|test| test.contains(part.as_str()));
     let is_needed = filter.is_empty() || filter.iter().any(matches);
     is_needed.then(|| monitors::variables(workspace))
+}
+
+/// The wheel, if a test with these filters needs it.
+fn wheel(workspace: &Workspace, filter: &[String]) -> Option<Result<PathBuf>> {
+    let is_needed = filter.is_empty() || filter.iter().any(|part| WHEEL_TEST.contains(part.as_str()));
+    is_needed.then(|| wheel::build(workspace, &workspace.target().join("package"), epoch_s(workspace)?))
 }
 
 /// A Python with pandas, if a test with these filters needs one.

@@ -17,7 +17,7 @@ const INSTALLED: [&str; 7] = [
     "/usr/share/bash-completion/completions/dlpm",
     "/usr/share/zsh/vendor-completions/_dlpm",
     "/usr/share/fish/vendor_completions.d/dlpm.fish",
-    "/usr/lib/python3/dist-packages/dlpm.py",
+    "/usr/lib/python3/dist-packages/dlpm/__init__.py",
     "/usr/share/doc/dlpm",
 ];
 
@@ -93,7 +93,7 @@ fn use_it() -> Result<()> {
         "bash completes `dlpm cal` to {completed:?}"
     );
 
-    // The client for Python, found without a path by the system's Python. In the workspace, a folder has its name.
+    // The package for Python, found without a path by the system's Python. In the workspace, a folder has its name.
     let python = Path::new("/usr/bin/python3");
     if python.exists() {
         let client = said(

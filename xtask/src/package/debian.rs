@@ -42,11 +42,11 @@ License: Apache-2.0
 Comment: The program contains the work of others. Their names, licences and texts are in the file THIRD-PARTY in this folder.
 ";
 
-/// Python writes its byte code beside the client; dpkg does not know of it.
+/// Python writes its byte code beside the package for it; dpkg does not know of it.
 const BEFORE_REMOVAL: &str = "\
 #!/bin/sh
 set -e
-rm -f /usr/lib/python3/dist-packages/__pycache__/dlpm.*.pyc
+rm -rf /usr/lib/python3/dist-packages/dlpm/__pycache__
 ";
 
 /// Makes the package in `output` and returns its path. `epoch_s` is the time of all its files.

@@ -1,4 +1,5 @@
-//! Packages: a program that runs on old systems, its pages and completions, as a Debian package and as archives.
+//! Packages: a program that runs on old systems, its pages and completions, as a Debian package and as
+//! archives; and the package for Python, as a wheel.
 
 pub mod archive;
 pub mod check;
@@ -6,3 +7,4 @@ pub mod debian;
 mod licences;
 pub mod program;
 pub mod tree;
+pub mod wheel;

@@ -23,7 +23,7 @@ pub struct Places {
     pub completions: [&'static str; 3],
     /// Documents.
     pub doc: &'static str,
-    /// The client for Python programs.
+    /// The folder in which Python finds the package.
     pub python: &'static str,
     /// Files of `contrib/systemd`: units.
     pub units: &'static str,
@@ -59,7 +59,7 @@ pub const ARCHIVE: Places = Places {
         "share/fish/vendor_completions.d/dlpm.fish",
     ],
     doc: "share/doc/dlpm",
-    python: "share/dlpm",
+    python: "share/dlpm/python",
     units: "lib/systemd/system",
     users: "lib/sysusers.d",
     shared: "share/dlpm",
@@ -103,7 +103,9 @@ pub fn build(workspace: &Workspace, root: &Path, places: &Places, program: &Path
         }
     }
     put(&doc.join("THIRD-PARTY"), licences::text(workspace)?.as_bytes())?;
-    copy(&workspace.root().join("python/dlpm.py"), &root.join(places.python))?;
+    for file in files_of(&workspace.root().join("python/dlpm"))? {
+        copy(&file, &root.join(places.python).join("dlpm"))?;
+    }
     contrib(&workspace.root().join("contrib"), root, places)
 }
 

@@ -1,14 +1,7 @@
 """Marks the phases of a program that `dlpm trace` measures.
 
-    import dlpm
-
-    with dlpm.phase("train"):       # also as a decorator: @dlpm.phase("train")
-        ...
-    dlpm.mark("epoch 1")            # a phase that the next dlpm.mark() ends
-
-One file, standard library only (Python 3.8 or newer): put it next to your program; the Debian package of dlpm installs
-it for all programs. It finds the trace by the variable DLPM_SOCKET, which `dlpm trace -- python train.py` sets. If that
-is not set, or no trace is running any more, nothing happens.
+The trace is found by the variable DLPM_SOCKET, which `dlpm trace -- python train.py` sets. If that is not set, or no
+trace is running any more, nothing happens.
 
 A mark takes some tenths of a millisecond. It never raises. If the trace hangs, it gives up after a second, and begins
 no phase for the next ten. A trace takes 200 marks a second on average and refuses more. Each function says whether the
@@ -17,40 +10,44 @@ border was made: True, False, or None if the trace has not answered in time, so 
 How exact a border is, and the protocol: docs/phases.md of dlpm.
 """
 
+from __future__ import annotations
+
+
 import contextlib
-import logging
 import os
 import socket
 import time
+from typing import Iterator, Optional
+
+from ._log import PAUSE_S as _PAUSE_S
+from ._log import log as _log
+from ._log import rarely
 
 __all__ = ["mark", "begin", "end", "phase"]
 
 _PATIENCE_S = 1.0
-_PAUSE_S = 10.0
 _ANSWER_BYTES = 4096
 
-_log = logging.getLogger("dlpm")
 _paused_until = 0.0
-_quiet_until = 0.0
 
 
-def mark(label):
+def mark(label: object) -> Optional[bool]:
     """Ends the phase that the last mark() began, and begins `label`, at the same moment."""
     return not _paused() and _ask("mark", label)
 
 
-def begin(label):
+def begin(label: object) -> Optional[bool]:
     """Begins a phase. Phases can nest and overlap; one that is begun twice has to be ended twice."""
     return not _paused() and _ask("begin", label)
 
 
-def end(label):
+def end(label: object) -> Optional[bool]:
     """Ends a phase, however it was begun."""
     return _ask("end", label)
 
 
 @contextlib.contextmanager
-def phase(label):
+def phase(label: object) -> Iterator[None]:
     """What runs inside is the phase `label`."""
     begun = begin(label)
     try:
@@ -61,11 +58,11 @@ def phase(label):
             end(label)
 
 
-def _paused():
+def _paused() -> bool:
     return time.monotonic() < _paused_until
 
 
-def _answer(trace, deadline):
+def _answer(trace: socket.socket, deadline: float) -> str:
     """The line that the trace says: all of it within the deadline, however slowly it comes."""
     answer = b""
     while b"\n" not in answer and len(answer) < _ANSWER_BYTES:
@@ -80,15 +77,7 @@ def _answer(trace, deadline):
     return answer.decode(errors="replace").strip()
 
 
-def _refused(verb, label, reason):
-    """A loop that is refused a thousand times logs that once in a while."""
-    global _quiet_until
-    if time.monotonic() >= _quiet_until:
-        _quiet_until = time.monotonic() + _PAUSE_S
-        _log.warning("%s %r: %s (no more such warnings for %d s)", verb, label, reason, _PAUSE_S)
-
-
-def _ask(verb, label):
+def _ask(verb: str, label: object) -> Optional[bool]:
     global _paused_until
     path = os.environ.get("DLPM_SOCKET")
     if not path:
@@ -115,7 +104,7 @@ def _ask(verb, label):
     if answer.startswith("error"):
         reason = answer[len("error ") :]
         if "too fast" in reason:
-            _refused(verb, label, reason)
+            rarely("too fast", "%s %r: %s", verb, label, reason)  # A loop may be refused a thousand times.
         else:
             _log.warning("%s %r: %s", verb, label, reason)
     return answer.startswith("ok")
