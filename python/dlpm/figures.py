@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from functools import reduce
-from typing import Any, Dict, Iterable, List, Mapping, Optional
+from typing import Any, Dict, Iterable, Mapping, Optional, Set, Tuple
 
 _CPU_KINDS = ("core", "uncore", "rest", "whole")
 #: Rows of a log that are processes of the recording, and not the rest of the machine.
@@ -24,6 +24,9 @@ class Energy:
     #: How the energy of each device was split among processes: "cpu_time", "memory", "cgroup_memory"; of GPUs "sm",
     #: "sole_process", "no_process", "not_split"; "estimate"; "mixed" if it was not always the same.
     methods: Mapping[str, str]
+    #: Devices that no figure contains: memory, as long as the agent has not read how much of it the processes have. It
+    #: does so within about two seconds.
+    without: Tuple[str, ...]
     #: CPU time of all CPUs together in ns.
     cpu_ns: Optional[int]
     #: Length in ns.
@@ -33,7 +36,7 @@ class Energy:
 
     @property
     def joules(self) -> Optional[float]:
-        """Energy of all devices in J. None if a device is not known, or if there is none."""
+        """Energy of all devices but those in `without` in J. None if a meter failed, or if there is none."""
         return self._joules(self.energy_uj)
 
     @property
@@ -48,7 +51,7 @@ class Energy:
 
     @property
     def dram_joules(self) -> Optional[float]:
-        """Energy of the memory in J. None if the machine has no meter for it."""
+        """Energy of the memory in J. None if the machine has no meter for it, or if it is in `without`."""
         return self._of_kinds(("dram",))
 
     @property
@@ -85,6 +88,7 @@ class Energy:
         parts = [("CPU", self.cpu_joules), ("GPU", self.gpu_joules), ("DRAM", self.dram_joules)]
         listed = ", ".join("%s %.3f J" % part for part in parts if part[1] is not None)
         whole = "energy not known" if self.joules is None else "%.3f J" % self.joules
+        whole += " without " + ", ".join(self.without) if self.without else ""
         text = "%s in %.3f s%s" % (whole, self.seconds, ": " + listed if listed else "")
         if self.cpu_seconds is not None:
             text += "; %.3f s of CPU time" % self.cpu_seconds
@@ -95,6 +99,7 @@ class Energy:
         rows = [("Time", _shown(self.seconds, "s"), ""), ("CPU time", _shown(self.cpu_seconds, "s"), "counted")]
         for device, uj in self.energy_uj.items():
             rows.append((device, _shown(None if uj is None else uj / 1e6, "J"), self.methods.get(device, "")))
+        rows.extend((device, _shown(None, "J"), "") for device in self.without)
         rows.append(("Together", _shown(self.joules, "J"), "an estimate" if self.is_estimate else ""))
         cells = ("".join("<td>%s</td>" % html.escape(text) for text in row) for row in rows)
         return "<table>%s</table>" % "".join("<tr>%s</tr>" % row for row in cells)
@@ -111,6 +116,18 @@ class Figures(Energy):
     5.000 J in 4.000 s: CPU 5.000 J; 2.000 s of CPU time
     >>> print(together([one, UNKNOWN]))
     not measured
+
+    What is not known of a part is not known of the whole:
+
+    >>> failed = Figures({"package-0/whole": None}, one.kinds, one.methods, cpu_ns=1, length_ns=1)
+    >>> print(together([one, failed]).joules, together([one, failed]).cpu_ns)
+    None 1000000001
+    >>> gpu = Figures({"gpu-1": 7, "package-0/rest": 3}, {"gpu-1": "gpu"}, {"gpu-1": "sm"}, cpu_ns=0, length_ns=1)
+    >>> together([one, gpu]).energy_uj
+    {'package-0/whole': 2500000, 'gpu-1': None, 'package-0/rest': 3}
+    >>> unread = Figures({"package-0/whole": 5}, one.kinds, one.methods, cpu_ns=0, length_ns=1, without=["dram-0"])
+    >>> print(together([one, unread]))
+    2.500 J without dram-0 in 2.000 s: CPU 2.500 J; 1.000 s of CPU time
     """
 
     def __init__(
@@ -120,6 +137,7 @@ class Figures(Energy):
         methods: Mapping[str, str],
         cpu_ns: Optional[int],
         length_ns: Optional[int],
+        without: Iterable[str] = (),
     ):
         self.energy_uj = dict(energy_uj)
         self.kinds = dict(kinds)
@@ -127,6 +145,7 @@ class Figures(Energy):
         self.cpu_ns = cpu_ns
         self.length_ns = length_ns
         self.complete = length_ns is not None
+        self.without = tuple(without)
 
     def __repr__(self) -> str:
         return "<dlpm.Figures: %s>" % self
@@ -147,7 +166,10 @@ def _plus(one: Figures, other: Figures) -> Figures:
     energy_uj: Dict[str, Optional[int]] = {}
     methods: Dict[str, str] = {}
     meters = _meters(one) & _meters(other)
+    without = sorted({*one.without, *other.without})
     for device in [*one.energy_uj, *(device for device in other.energy_uj if device not in one.energy_uj)]:
+        if device in without:
+            continue
         # The parts of a package can change, if one of them fails: what counts is that its meter was there all the time.
         parts = [figures.energy_uj.get(device, 0) for figures in (one, other)]
         is_known = None not in parts and _meter(device) in meters
@@ -160,6 +182,7 @@ def _plus(one: Figures, other: Figures) -> Figures:
         methods,
         _sum(one.cpu_ns, other.cpu_ns),
         _sum(one.length_ns, other.length_ns),
+        without,
     )
 
 
@@ -167,7 +190,7 @@ def _meter(device: str) -> str:
     return device.split("/", 1)[0]
 
 
-def _meters(figures: Figures) -> set:
+def _meters(figures: Figures) -> Set[str]:
     return {_meter(device) for device in figures.energy_uj}
 
 
@@ -185,17 +208,24 @@ def of_sample(exact: Mapping[str, Any]) -> Figures:
     """
     rows = [row for row in exact["rows"] if row["row"] in LISTED]
     leaves = [zone for zone in exact["zones"] if zone["role"] == "leaf"]
-    energy_uj = {}
+    is_memory_read = any("memory" in row for row in rows)
+    energy_uj: Dict[str, Optional[int]] = {}
+    without = []
     for leaf in leaves:
-        is_known = leaf["state"] == "ok"
-        used: List[int] = [int(row["energy_uj"].get(leaf["zone"], 0)) for row in rows]
-        energy_uj[leaf["zone"]] = sum(used) if is_known else None
+        zone, used_uj = leaf["zone"], sum(int(row["energy_uj"].get(leaf["zone"], 0)) for row in rows)
+        if leaf["state"] != "ok":
+            energy_uj[zone] = None
+        elif leaf["method"] == "memory" and used_uj == 0 and not is_memory_read:
+            without.append(zone)
+        else:
+            energy_uj[zone] = used_uj
     return Figures(
         energy_uj,
         {leaf["zone"]: leaf["kind"] for leaf in leaves},
-        {leaf["zone"]: leaf["method"] for leaf in leaves},
+        {leaf["zone"]: leaf["method"] for leaf in leaves if leaf["zone"] in energy_uj},
         sum(int(row["cpu_ns"]) for row in rows),
         int(exact["end_ns"]) - int(exact["begin_ns"]),
+        without,
     )
 
 

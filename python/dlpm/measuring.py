@@ -8,7 +8,7 @@ import os
 import threading
 import time
 import weakref
-from typing import Any, Callable, List, Mapping, Optional, TypeVar, Union, overload
+from typing import Any, Callable, List, Mapping, Optional, Tuple, TypeVar, Union, overload
 
 from . import _log, agent
 from .figures import UNKNOWN, Energy, Figures, of_sample, together
@@ -51,6 +51,11 @@ class _Read(Energy):
     def methods(self) -> Mapping[str, str]:  # type: ignore[override]
         """How the energy of each device was split among processes."""
         return self.figures.methods
+
+    @property
+    def without(self) -> Tuple[str, ...]:  # type: ignore[override]
+        """Devices that no figure contains."""
+        return self.figures.without
 
     @property
     def cpu_ns(self) -> Optional[int]:  # type: ignore[override]
