@@ -13,7 +13,7 @@ import os
 import random
 import sys
 
-# In a checkout the client lies beside this folder. The Debian package installs it for every program.
+# In a checkout the package lies beside this folder. pip and the Debian package install it for every program.
 sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "python"))
 import dlpm
 

@@ -22,7 +22,8 @@ use tempfile::TempDir;
 /// Names the wheel; `cargo xtask test` makes one.
 const WHEEL: &str = "DLPM_WHEEL";
 
-/// What every program here begins with. It spins by its own clock: on a busy machine a second by the wall holds little of it.
+/// What every program here begins with. It spins by its own clock: on a busy machine a second by the wall holds little
+/// of it.
 const PRELUDE: &str = "
 import logging, os, sys, threading, time
 import dlpm
