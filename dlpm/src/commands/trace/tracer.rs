@@ -26,7 +26,13 @@ use crate::{
     interval::Interval,
     phases::{Answer, Border, Change},
     sinks::{metadata::Metadata, segments::Encoding, terminal::say},
-    sources::{calibration::cpu_model, clock::unix_ns, host::boot_id, processes::Branch},
+    sources::{
+        calibration::cpu_model,
+        clock::unix_ns,
+        cpu_time::{CgroupNews, CpuTimeError},
+        host::boot_id,
+        processes::Branch,
+    },
 };
 
 /// Length of the first interval. AIPowerMeter's reader loses the first one of a segment, so it is short.
@@ -34,9 +40,6 @@ const PRIMING: Duration = Duration::from_millis(100);
 
 /// Meters are read at least this often, so that a counter's wrap is seen however long the interval is.
 pub const METER_PERIOD: Duration = Duration::from_secs(30);
-
-/// New cgroups are seen at least this often, so that the names of containers are read while their files are there.
-const CGROUP_PERIOD: Duration = Duration::from_millis(100);
 
 /// A running trace: an engine with one recorder, which writes a folder.
 pub struct Tracer {
@@ -46,8 +49,8 @@ pub struct Tracer {
     journal: Journal,
     tick: Ticks,
     meters: Ticks,
-    /// `None`: intervals are so short, or names matter so little, that nobody has to look more often.
-    cgroups: Option<Ticks>,
+    /// Names of containers are read while their files are there; `None` where names do not matter.
+    cgroups: Option<CgroupNews>,
 }
 
 impl Tracer {
@@ -118,7 +121,7 @@ impl Tracer {
         };
         let (interval, rotate) = (plan.output.interval, plan.output.rotate);
         let recorder = Recorder::new(plan.options, encoding, rotate);
-        let names_matter = interval > CGROUP_PERIOD && plan.by_name;
+        let cgroups = plan.by_name.then(|| engine.machine().cpu_time().cgroup_news());
         let journal = Journal::start(recorder, metadata, plan.output, notes)?;
         Ok(Self {
             answered: engine.answered(),
@@ -127,8 +130,7 @@ impl Tracer {
             journal,
             tick: ticks(PRIMING.min(interval), interval),
             meters: ticks(METER_PERIOD, METER_PERIOD),
-            // A shorter interval sees them itself.
-            cgroups: names_matter.then(|| ticks(CGROUP_PERIOD, CGROUP_PERIOD)),
+            cgroups: cgroups.transpose()?,
         })
     }
 
@@ -187,7 +189,10 @@ impl Measurement for Tracer {
             biased;
             _ = self.tick.tick() => self.step()?,
             () = settled(&self.answered, self.engine.due()) => self.settle()?,
-            () = ticked(self.cgroups.as_mut()) => self.engine.machine().see_new_cgroups()?,
+            told = told(self.cgroups.as_mut()) => {
+                told?;
+                self.engine.machine().see_new_cgroups()?;
+            }
             _ = self.meters.tick() => self.engine.machine().poll_meters(),
         }
         Ok(())
@@ -248,9 +253,9 @@ fn ticks(first: Duration, period: Duration) -> Ticks {
     ticks
 }
 
-async fn ticked(ticks: Option<&mut Ticks>) {
-    match ticks {
-        Some(ticks) => drop(ticks.tick().await),
+async fn told(news: Option<&mut CgroupNews>) -> Result<(), CpuTimeError> {
+    match news {
+        Some(news) => news.due().await,
         None => std::future::pending().await,
     }
 }
