@@ -1,9 +1,17 @@
 //! Where it ran: processes that change their cgroup, and cgroups that come and go.
 
-use std::{thread, time::Duration};
+use std::{
+    collections::HashSet,
+    io, thread,
+    time::{Duration, Instant},
+};
 
 use dlpm::sources::cpu_time::Config;
 use dlpm_tests::{cgroup::Cgroup, require_kernel, trace::Trace, worker, worker::cpu_clock_ns};
+use tokio::{
+    runtime::{Builder, Runtime},
+    time::{sleep, timeout},
+};
 
 /// A slice of the worker below: a move shows at the next switch.
 const BURST_NS: u64 = 1_000_000;
@@ -104,4 +112,59 @@ fn time_in_a_cgroup_that_is_gone_can_be_named() {
     trace.step();
     assert!(trace.usage().any(|usage| usage.cgroup_id == id && usage.ns > 0));
     assert!(trace.cpu_time.new_cgroups().unwrap().contains(&(id, Some(path))));
+}
+
+/// So long nothing wakes only where something is wrong.
+const NEVER: Duration = Duration::from_secs(60);
+
+fn a_runtime() -> io::Result<Runtime> {
+    Builder::new_current_thread().enable_all().build()
+}
+
+/// Also after more were made at once than the kernel's ring has room for.
+#[test]
+fn new_cgroups_wake_who_waits_for_them() {
+    require_kernel!();
+    let mut trace = Trace::start(&Config::default());
+    let above = Cgroup::create("news");
+    a_runtime().unwrap().block_on(async {
+        let mut news = trace.cpu_time.cgroup_news().unwrap();
+        for count in [1, 300, 1] {
+            let made: Vec<Cgroup> = (0..count)
+                .map(|number| above.create_inside(&number.to_string()))
+                .collect();
+            let mut unseen: HashSet<u64> = made.iter().map(Cgroup::id).collect();
+            while !unseen.is_empty() {
+                timeout(NEVER, news.due()).await.expect("nothing wakes").unwrap();
+                for (id, _) in trace.cpu_time.new_cgroups().unwrap() {
+                    unseen.remove(&id);
+                }
+            }
+        }
+    });
+}
+
+/// However many are made, and although whoever waits does other things meanwhile.
+#[test]
+fn a_storm_of_cgroups_wakes_ten_times_a_second_at_most() {
+    require_kernel!();
+    let mut trace = Trace::start(&Config::default());
+    let above = Cgroup::create("storm");
+    a_runtime().unwrap().block_on(async {
+        let mut news = trace.cpu_time.cgroup_news().unwrap();
+        let (begin, mut looks) = (Instant::now(), 0);
+        while looks < 5 {
+            assert!(begin.elapsed() < NEVER, "{looks} looks");
+            tokio::select! {
+                biased;
+                due = news.due() => {
+                    due.unwrap();
+                    looks += 1;
+                }
+                () = sleep(Duration::from_millis(1)) => drop(above.create_inside("one")),
+            }
+        }
+        // From the first to the fifth.
+        assert!(begin.elapsed() >= Duration::from_millis(400), "{:?}", begin.elapsed());
+    });
 }
