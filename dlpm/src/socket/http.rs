@@ -26,6 +26,9 @@ const BODY_PATIENCE: Duration = Duration::from_secs(5);
 /// How long an answer of the measuring thread is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Length of the interval of a snapshot at most.
+const SNAPSHOT_MS: u64 = 1_000;
+
 /// Tenants, for those who may see them.
 pub trait Tenants: Send + Sync {
     /// What each has used since the agent began to count, as a list of JSON objects.
@@ -99,7 +102,12 @@ async fn route(request: Request<Incoming>, site: &Rc<RefCell<Site>>, peer: &Peer
             })
         }
         (Method::GET, ["processes"]) => {
-            let stream = record(&RecordingRequest::default(), true, site, peer, sees_all).await?;
+            let asked = RecordingRequest {
+                // Nobody waits longer.
+                interval_ms: (site.borrow().interval_ms > SNAPSHOT_MS).then_some(SNAPSHOT_MS),
+                ..RecordingRequest::default()
+            };
+            let stream = record(&asked, true, site, peer, sees_all).await?;
             let line = tokio::time::timeout(PATIENCE, stream.one_line()).await.ok().flatten();
             line.map(Page::Json).ok_or_else(silent)
         }
