@@ -369,7 +369,7 @@ pub struct VerifyArgs {
 
 /// `dlpm doctor`
 #[derive(Debug, Args)]
-#[command(after_help = "Exit status: 0 if dlpm can trace CPU time here, 1 if it cannot.")]
+#[command(after_help = "Exit status: 0 if dlpm can trace CPU time here, itself or through an agent, 1 if it cannot.")]
 pub struct DoctorArgs {
     /// Where /sys and /proc are.
     #[command(flatten)]

@@ -2,12 +2,13 @@
 
 mod energy;
 
-use std::{fmt::Write as _, process::ExitCode};
+use std::{fmt::Write as _, os::unix::net::UnixStream, process::ExitCode};
 
 use crate::{
     cli::{DoctorArgs, Roots},
     interval::Identity,
     sinks::terminal::{print, say},
+    socket,
     sources::{
         cgroups::CgroupTree,
         cpu_time::{Config, CpuTime},
@@ -36,7 +37,9 @@ struct Finding {
 
 /// Looks at everything that a trace needs.
 pub fn run(args: &DoctorArgs) -> ExitCode {
-    let findings = examine(&args.roots, &args.gpus.options(&args.roots));
+    let mut findings = examine(&args.roots, &args.gpus.options(&args.roots));
+    let has_agent = UnixStream::connect(socket::DEFAULT_PATH).is_ok();
+    findings.push(agent(has_agent));
     let mut text = String::new();
     for Finding { state, what, details } in &findings {
         let word = match state {
@@ -48,17 +51,33 @@ pub fn run(args: &DoctorArgs) -> ExitCode {
         let _ = writeln!(text, "{word:8} {what:22} {details}");
     }
     let broken = findings.iter().any(|finding| finding.state == State::Broken);
-    text.push_str(if broken {
-        "\ndlpm cannot trace here: see what is BROKEN.\n"
-    } else {
-        "\ndlpm can trace CPU time here.\n"
+    text.push_str(match (broken, has_agent) {
+        (true, true) => {
+            "\ndlpm cannot trace here by itself (see what is BROKEN); the agent measures your own processes.\n"
+        }
+        (true, false) => "\ndlpm cannot trace here: see what is BROKEN.\n",
+        (false, _) => "\ndlpm can trace CPU time here.\n",
     });
     match print(&text) {
-        Ok(()) => ExitCode::from(u8::from(broken)),
+        Ok(()) => ExitCode::from(u8::from(broken && !has_agent)),
         Err(error) => {
             say(&error.to_string());
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Whether users who are not root can measure.
+fn agent(is_there: bool) -> Finding {
+    let path = socket::DEFAULT_PATH;
+    Finding {
+        state: if is_there { State::Ok } else { State::Missing },
+        what: "agent".to_owned(),
+        details: if is_there {
+            format!("it listens at {path}: every user can measure their own processes")
+        } else {
+            format!("none listens at {path}: only root can measure; `dlpm agent --help` says how to start one")
+        },
     }
 }
 
