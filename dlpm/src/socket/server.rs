@@ -70,7 +70,12 @@ impl Listener {
     /// Where the folder is not root's alone, something else is there, or another agent listens.
     pub fn bind(path: &Path) -> Result<Self> {
         Self::check(path)?;
-        let named = || format!("the socket {} cannot be made", path.display());
+        let named = || {
+            format!(
+                "the socket {} cannot be made; choose another with --socket, or `--socket none`",
+                path.display()
+            )
+        };
         if let Some(folder) = path.parent() {
             match DirBuilder::new().mode(0o755).create(folder) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error).with_context(named),
