@@ -23,5 +23,20 @@ Everything else: docs/python.md of dlpm.
 from .figures import Figures
 from .measuring import Calls, Measurement, measure, measured
 from .phases import begin, end, mark, phase
+from .reading import Log, LogError, Table, read
 
-__all__ = ["mark", "begin", "end", "phase", "measure", "measured", "Measurement", "Calls", "Figures"]
+__all__ = [
+    "mark",
+    "begin",
+    "end",
+    "phase",
+    "measure",
+    "measured",
+    "Measurement",
+    "Calls",
+    "Figures",
+    "read",
+    "Log",
+    "LogError",
+    "Table",
+]

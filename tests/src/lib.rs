@@ -23,6 +23,7 @@ pub mod output;
 pub mod phases;
 pub mod powercap;
 pub mod pty;
+pub mod python;
 pub mod socket;
 pub mod synthetic;
 pub mod tenant;

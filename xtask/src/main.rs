@@ -21,7 +21,7 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     commands::{
-        bench, book, build, install, kernels as kernels_command, lint, models, package as package_command, run,
+        bench, book, build, install, keras, kernels as kernels_command, lint, models, package as package_command, run,
         screenshot, setup, test,
     },
     workspace::Workspace,
@@ -52,6 +52,8 @@ enum Task {
     Book,
     /// Count real models of packages, and GGUF files by its own package, against independent counts
     Models(models::Args),
+    /// Test the callback of the package for Python with a real Keras, which is some hundred megabytes
+    Keras,
     /// Build the program and put it where `sudo dlpm` finds it
     Install(install::Args),
     /// Make a Debian package and archives, with manual pages and completions
@@ -73,6 +75,7 @@ fn main() -> ExitCode {
         Task::Lint(args) => lint::main(&workspace, &args),
         Task::Book => book::main(&workspace),
         Task::Models(args) => models::main(&workspace, &args),
+        Task::Keras => keras::main(&workspace),
         Task::Install(args) => install::main(&workspace, &args),
         Task::Package(args) => package_command::main(&workspace, &args),
         Task::Screenshot(args) => screenshot::main(&workspace, &args),

@@ -4,6 +4,7 @@ pub mod bench;
 pub mod book;
 pub mod build;
 pub mod install;
+pub mod keras;
 pub mod kernels;
 pub mod lint;
 pub mod models;

@@ -23,16 +23,16 @@ use crate::{
 };
 
 /// Names the built program for the tests that start it.
-const PROGRAM_VARIABLE: &str = "DLPM_BIN";
+pub const PROGRAM_VARIABLE: &str = "DLPM_BIN";
 
 /// Names the object with the second count of CPU time, for the test of accuracy.
 const YARDSTICKS_VARIABLE: &str = "DLPM_YARDSTICKS";
 
-/// Names a Python with pandas, for the test of the example that reads a log with it.
+/// Names a Python with pandas, for the tests that read a log with it.
 const PANDAS_PYTHON: &str = "DLPM_PANDAS_PYTHON";
 
-/// That test.
-const PANDAS_TEST: &str = "a_log_is_read_with_pandas";
+/// Those tests.
+const PANDAS_TESTS: [&str; 2] = ["a_log_is_read_with_pandas", "a_log_becomes_frames_with_pandas"];
 
 /// Names the wheel of the package for Python, for the test that installs it.
 const WHEEL_VARIABLE: &str = "DLPM_WHEEL";
@@ -43,7 +43,7 @@ const WHEEL_TEST: &str = "the_wheel_installs_and_the_examples_run";
 const PANDAS: [&str; 1] = ["pandas==2.3.3"];
 
 /// Runs the test programs as root with the caller's environment, where DLPM_REQUIRE_KERNEL may be set.
-const ROOT_RUNNER: &str = r#"target."cfg(unix)".runner=["sudo", "-E", "--"]"#;
+pub const ROOT_RUNNER: &str = r#"target."cfg(unix)".runner=["sudo", "-E", "--"]"#;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -65,7 +65,7 @@ pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     };
     let pandas = match pandas(workspace, &args.filter).transpose() {
         Err(error) if !browser::is_required() => {
-            eprintln!("{error:#}. The test of an example is skipped.");
+            eprintln!("{error:#}. The tests that need it are skipped.");
             None
         }
         python => python?,
@@ -155,7 +155,8 @@ fn wheel(workspace: &Workspace, filter: &[String]) -> Option<Result<PathBuf>> {
 
 /// A Python with pandas, if a test with these filters needs one.
 fn pandas(workspace: &Workspace, filter: &[String]) -> Option<Result<PathBuf>> {
-    let is_needed = filter.is_empty() || filter.iter().any(|part| PANDAS_TEST.contains(part.as_str()));
+    let matches = |part: &String| PANDAS_TESTS.iter().any(|test| test.contains(part.as_str()));
+    let is_needed = filter.is_empty() || filter.iter().any(matches);
     is_needed.then(|| match pypi::environment(workspace, "pandas", &PANDAS) {
         Ok(bin) => Ok(bin.join("python3")),
         Err(error) => {

@@ -100,6 +100,8 @@ pub const LEFT_OUT: &[(&str, &str)] = &[
     ("mark", "a mark seals as the end of every interval does"),
     ("mark_python", "there is no Python in the machines"),
     ("python", "there is no Python in the machines"),
+    ("python_keras", "there is no Python in the machines"),
+    ("python_read", "there is no Python in the machines"),
     ("examples", "there is no Python in the machines"),
     ("mark_gpu", "a static program cannot load NVML"),
     ("mark_situations", "the files of the log do not depend on the kernel"),
