@@ -94,7 +94,7 @@ print(m.cpu_ns / spun - 1)
     // What a hypervisor takes away is not in the program's own clock, and comes and goes. An error of dlpm's would be
     // there in every run.
     let mut apart: Vec<f64> = Vec::new();
-    while apart.len() < 5 && apart.iter().all(|apart| apart.abs() >= 0.01) {
+    while apart.len() < 10 && apart.iter().all(|apart| apart.abs() >= 0.01) {
         apart.push(measured.says(program).trim().parse().unwrap());
     }
     let _ = writeln!(std::io::stderr(), "\napart: {apart:?}");
