@@ -1,5 +1,4 @@
 //! The package for Python: what it measures through the agent, as a user without root.
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 use std::{
     env,

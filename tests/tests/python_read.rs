@@ -1,5 +1,4 @@
 //! The package for Python: what it reads of logs.
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 use std::{env, fs, path::Path, process::Command};
 
