@@ -75,7 +75,7 @@ class Energy:
         return {name: getattr(self, name) for name in names}
 
     def _of_kinds(self, kinds: Iterable[str]) -> Optional[float]:
-        return self._joules({device: uj for device, uj in self.energy_uj.items() if self.kinds.get(device) in kinds})
+        return self._joules({device: uj for device, uj in self.energy_uj.items() if self.kinds.get(device, "") in kinds})
 
     @staticmethod
     def _joules(energy_uj: Mapping[str, Optional[int]]) -> Optional[float]:
@@ -86,7 +86,7 @@ class Energy:
         if self.seconds is None:
             return "not measured"
         parts = [("CPU", self.cpu_joules), ("GPU", self.gpu_joules), ("DRAM", self.dram_joules)]
-        listed = ", ".join("%s %.3f J" % part for part in parts if part[1] is not None)
+        listed = ", ".join("%s %.3f J" % (name, joules) for name, joules in parts if joules is not None)
         whole = "energy not known" if self.joules is None else "%.3f J" % self.joules
         whole += " without " + ", ".join(self.without) if self.without else ""
         text = "%s in %.3f s%s" % (whole, self.seconds, ": " + listed if listed else "")

@@ -17,9 +17,9 @@ from . import phases
 from .measuring import Measurement
 
 try:
-    from keras.callbacks import Callback  # type: ignore[import-not-found]
+    from keras.callbacks import Callback  # type: ignore
 except ImportError:  # Keras 2 inside of TensorFlow.
-    from tensorflow.keras.callbacks import Callback  # type: ignore[import-not-found]
+    from tensorflow.keras.callbacks import Callback  # type: ignore
 
 __all__ = ["Energy"]
 

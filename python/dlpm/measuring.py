@@ -8,7 +8,7 @@ import os
 import threading
 import time
 import weakref
-from typing import Any, Callable, List, Mapping, Optional, Tuple, TypeVar, Union, overload
+from typing import Any, Callable, List, Mapping, Optional, Tuple, TypeVar, Union, cast, overload
 
 from . import _log, agent
 from .figures import UNKNOWN, Energy, Figures, of_sample, together
@@ -236,6 +236,7 @@ def measured(function: Optional[F] = None) -> Union[F, Callable[[F], F]]:
         return measured
     calls = Calls()
     call: Any = function
+    wrapper: Any
 
     def ended(measurement: Measurement) -> None:
         measurement.end()
@@ -243,7 +244,7 @@ def measured(function: Optional[F] = None) -> Union[F, Callable[[F], F]]:
 
     if inspect.iscoroutinefunction(function):
 
-        async def wrapper(*args: Any, **kwargs: Any) -> Any:
+        async def awaited(*args: Any, **kwargs: Any) -> Any:
             measurement = Measurement()
             measurement.begin()
             try:
@@ -251,9 +252,10 @@ def measured(function: Optional[F] = None) -> Union[F, Callable[[F], F]]:
             finally:
                 ended(measurement)
 
+        wrapper = awaited
     elif inspect.isgeneratorfunction(function):
 
-        def wrapper(*args: Any, **kwargs: Any) -> Any:
+        def iterated(*args: Any, **kwargs: Any) -> Any:
             measurement = Measurement()
             measurement.begin()
             try:
@@ -261,9 +263,10 @@ def measured(function: Optional[F] = None) -> Union[F, Callable[[F], F]]:
             finally:
                 ended(measurement)
 
+        wrapper = iterated
     else:
 
-        def wrapper(*args: Any, **kwargs: Any) -> Any:
+        def called(*args: Any, **kwargs: Any) -> Any:
             measurement = Measurement()
             measurement.begin()
             try:
@@ -271,9 +274,10 @@ def measured(function: Optional[F] = None) -> Union[F, Callable[[F], F]]:
             finally:
                 ended(measurement)
 
+        wrapper = called
     named: Any = functools.wraps(function)(wrapper)
     named.energy = calls
-    return named
+    return cast(F, named)
 
 
 def _restored(figures: Figures) -> Measurement:

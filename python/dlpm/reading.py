@@ -24,7 +24,7 @@ class Table(List[Dict[str, Any]]):
     def frame(self) -> Any:
         """The same as a pandas.DataFrame. What is nested has names with dots: `energy_uj.dram-0`. Needs pandas."""
         try:
-            import pandas  # noqa: PLC0415
+            import pandas  # type: ignore[import-untyped, unused-ignore]  # noqa: PLC0415
         except ImportError:
             raise ImportError('frames need pandas: pip install "dlpm[pandas]"') from None
         return pandas.json_normalize(list(self))
