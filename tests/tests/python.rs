@@ -183,9 +183,13 @@ def work(seconds):
     return seconds
 assert work.__doc__ == 'Spins.' and work.energy.count == 0
 nothing(work.energy)
+# One after another, without a pause: none takes the processes of the next one away.
+calls = []
 for _ in range(20):
     assert work(0.01) == 0.01
+    calls.append(work.energy.last)
 assert work.energy.count == 20 and work.energy.complete and work.energy.cpu_seconds > 0.19, work.energy
+assert all(call.cpu_ns >= 9_000_000 for call in calls), [call.cpu_ns for call in calls]
 assert 0.009 < work.energy.last.cpu_seconds < work.energy.cpu_seconds / 10, work.energy.last
 @dlpm.measured()
 async def wait():

@@ -110,9 +110,11 @@ impl Drop for Guard {
         let asker = site.asker.clone();
         let watched = site.recordings.watched();
         drop(site);
+        let site = Rc::clone(&self.site);
         tokio::task::spawn_local(async move {
             if let Some(tree) = tree {
                 asker.ask_when_free(Ask::Forget(tree)).await;
+                site.borrow_mut().recordings.forgotten(tree);
             }
             asker.ask_when_free(Ask::Watch(watched)).await;
         });

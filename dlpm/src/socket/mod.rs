@@ -5,6 +5,7 @@
 //! attributed ([`crate::interval::Interval::seen_by`]). Lines for a reader wait in its own [`outbox`], so that nobody waits
 //! for a reader.
 
+mod asked;
 mod body;
 pub mod client;
 pub mod feed;

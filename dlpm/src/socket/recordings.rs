@@ -6,15 +6,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use regex::{Regex, RegexBuilder};
 use tokio::sync::oneshot;
 
 use super::{
+    asked::{roots, selection},
     feed::{Ask, Asker, Root, Told},
     outbox::Outbox,
     peer::Peer,
     recording::{Pace, Recording, Sight, Views},
-    wire::{BorderAnswer, Follow, MarkRequest, RecordingFacts, RecordingRequest},
+    wire::{BorderAnswer, MarkRequest, RecordingFacts, RecordingRequest},
 };
 use crate::{
     attribution::{Options, selection::Selection},
@@ -25,7 +25,6 @@ use crate::{
     interval::Trees,
     phases::{Border, Change, Phases},
     sinks::segments::Encoding,
-    tenants::{Wanted, WantedError},
 };
 
 /// Recordings of one user, and of all together.
@@ -35,9 +34,6 @@ const MOST: usize = 60;
 /// Lines that wait for a reader, in bytes: of one user's processes, and of everybody's.
 const BACKLOG_OF_ONE_BYTES: usize = 2 << 20;
 const BACKLOG_OF_ALL_BYTES: usize = 16 << 20;
-
-/// Room for a regular expression that is compiled, in bytes.
-const REGEX_BYTES: usize = 64 << 10;
 
 /// So many times the marks of one trace are taken of all recordings together.
 const MARKS_OF_ALL: u32 = 2;
@@ -93,6 +89,9 @@ pub struct Recordings {
     encoding: Encoding,
     agent_interval_ms: u64,
     all: BTreeMap<u64, Recording>,
+    /// Trees of recordings that have ended, which the measuring thread has yet to be told: were one followed anew before
+    /// that, it would be forgotten afterwards.
+    leaving: Trees,
     next_id: u64,
     waiting: HashMap<u64, Waiting>,
     next_number: u64,
@@ -111,6 +110,7 @@ impl Recordings {
             encoding,
             agent_interval_ms,
             all: BTreeMap::new(),
+            leaving: Trees::default(),
             next_id: 1,
             waiting: HashMap::new(),
             next_number: 0,
@@ -149,7 +149,7 @@ impl Recordings {
         }
         let follows = !request.follow.is_empty();
         let used = self.all.values().filter_map(|recording| recording.tree);
-        let used = used.fold(Trees::default(), |used, tree| used.and(Trees::one(tree)));
+        let used = used.fold(self.leaving, |used, tree| used.and(Trees::one(tree)));
         let tree = if follows { used.first_free() } else { None };
         if follows && tree.is_none() {
             return Err(Refused::Busy("too many trees are followed: try again later".to_owned()));
@@ -255,7 +255,7 @@ impl Recordings {
         Ok(answered)
     }
 
-    /// Nobody reads a recording any longer, or it has ended. The tree that is free now.
+    /// Nobody reads a recording any longer, or it has ended. The tree that is to be forgotten, and is free after [`Self::forgotten`].
     pub fn remove(&mut self, id: u64) -> Option<u8> {
         let recording = self.all.remove(&id)?;
         self.asker.count(self.all.len());
@@ -268,7 +268,15 @@ impl Recordings {
         if self.all.is_empty() {
             self.marks_of.clear();
         }
+        if let Some(tree) = recording.tree {
+            self.leaving = self.leaving.and(Trees::one(tree));
+        }
         recording.tree
+    }
+
+    /// The measuring thread is told to forget a tree before whatever it is told from now on.
+    pub fn forgotten(&mut self, tree: u8) {
+        self.leaving = self.leaving.without(Trees::one(tree));
     }
 
     /// Whether there are none.
@@ -425,74 +433,4 @@ fn own<'a>(all: &'a mut BTreeMap<u64, Recording>, id: u64, peer: &Peer) -> Resul
     found
         .filter(|recording| peer.uid == 0 || recording.uid == peer.uid)
         .ok_or_else(|| Refused::Unknown(format!("there is no recording {id} of yours")))
-}
-
-fn selection(request: &RecordingRequest, sight: Sight, tree: Option<u8>) -> Result<Selection, Refused> {
-    let uids = match sight {
-        Sight::All => request.uid.clone(),
-        Sight::Own(uid) if request.uid.iter().all(|wanted| *wanted == uid) => vec![uid],
-        Sight::Own(uid) => {
-            return Err(Refused::Forbidden(format!(
-                "user {uid} may measure processes of user {uid} only; root and the group {} may measure all",
-                super::peer::GROUP
-            )));
-        }
-    };
-    let wrong = |error: WantedError| Refused::Wrong(error.to_string());
-    let of = |values: &[String], parse: fn(&str) -> Result<Wanted, WantedError>| {
-        values
-            .iter()
-            .map(|value| parse(value))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(wrong)
-    };
-    let tenants = [
-        of(&request.job, Wanted::job)?,
-        of(&request.container, Wanted::container)?,
-        of(&request.pod, Wanted::pod)?,
-        of(&request.unit, Wanted::unit)?,
-        of(&request.tenant, Wanted::tenant)?,
-    ];
-    Ok(Selection {
-        cgroups: request.cgroup.clone(),
-        tenants: tenants.into_iter().filter(|wanted| !wanted.is_empty()).collect(),
-        comm: request
-            .comm
-            .iter()
-            .map(|text| pattern(text))
-            .collect::<Result<_, _>>()?,
-        uids,
-        trees: tree.map_or_else(Trees::default, Trees::one),
-    })
-}
-
-fn pattern(text: &str) -> Result<Regex, Refused> {
-    let compiled = RegexBuilder::new(text)
-        .size_limit(REGEX_BYTES)
-        .dfa_size_limit(REGEX_BYTES)
-        .build();
-    compiled.map_err(|error| {
-        Refused::Wrong(format!(
-            "`{}` is not a regular expression that can be used: {error}",
-            text.escape_debug()
-        ))
-    })
-}
-
-/// The roots of the tree that is asked for.
-fn roots(request: &RecordingRequest, peer: &Peer) -> Result<Vec<(u32, Root)>, Refused> {
-    let caller = || {
-        peer.pid.ok_or_else(|| {
-            Refused::Wrong(
-                "the caller is in a pid namespace that the agent does not see: give pids of the host instead"
-                    .to_owned(),
-            )
-        })
-    };
-    let root = |follow: &Follow| match follow {
-        Follow::Caller => Ok((caller()?, Root::Whole)),
-        Follow::Children => Ok((caller()?, Root::Descendants)),
-        Follow::Pid(pid) => Ok((*pid, Root::Whole)),
-    };
-    request.follow.iter().map(root).collect()
 }
