@@ -1,18 +1,24 @@
 //! The agent's socket: who sees what, where intervals end, and what is refused.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
-use std::{collections::BTreeMap, fs, path::Path, process::Command};
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
+    path::Path,
+    process::Command,
+};
 
 use dlpm_tests::{
     agent::{Container, SOCKET, agent, folder, wait_for_intervals},
     cgroup::Cgroup,
-    command::Dlpm,
+    command::{Dlpm, world_readable},
     log::{LOG_NAME, number},
     powercap::{Powercap, node},
     require_dlpm,
     socket::{Recording, Who},
     tenant::Tenant,
-    tenant_program,
+    tenant_program, worker,
 };
 use serde_json::Value;
 
@@ -167,6 +173,35 @@ fn everybody_sees_their_own_processes_and_nothing_of_anothers() {
         group: Some(group.gid + 1),
     };
     assert_eq!(other.ask(&socket, "GET", "/v1/tenants", "").0, 403);
+    running.end_with(libc::SIGTERM).exited(0);
+}
+
+#[test]
+fn a_process_that_changes_its_user_is_the_new_ones() {
+    require_dlpm!();
+    let (folder, tree) = (folder(), Powercap::start(node()));
+    let mut running = agent(&tree, folder.path()).start();
+    wait_for_intervals(&mut running, folder.path(), 2);
+    let socket = folder.path().join(SOCKET);
+    let mut of_alice = Who::user(ALICE).record(&socket, "{}");
+    let mut of_bob = Who::user(BOB).record(&socket, "{}");
+    // Root's, until it gives up its rights without an exec: the agent notices by looking.
+    let mut given_up = worker!("give-up", ALICE);
+    given_up.go();
+    // A setuid program has the real user of who started it.
+    let directory = tempfile::tempdir().unwrap();
+    let setuid = world_readable(&directory).path().join("setuid");
+    fs::copy(tenant_program!(), &setuid).unwrap();
+    fs::set_permissions(&setuid, fs::Permissions::from_mode(0o4755)).unwrap();
+    let mut command = Command::new(&setuid);
+    command.args(["1000", "9000", "60000"]).uid(ALICE).gid(ALICE);
+    let setuid = Tenant::start(command, 1);
+    let mut seen = std::collections::BTreeSet::new();
+    while !(seen.contains(&u64::from(given_up.pid())) && seen.contains(&u64::from(setuid.pid()))) {
+        seen.extend(rows(&of_alice.interval()).into_keys());
+        let of_others = rows(&of_bob.interval());
+        assert!(of_others.is_empty(), "{of_others:?}");
+    }
     running.end_with(libc::SIGTERM).exited(0);
 }
 

@@ -11,6 +11,9 @@ use crate::{
 /// Powers that are kept, one for each interval: as wide as a graph is.
 pub const HISTORY: usize = 60;
 
+/// A process that has ended is shown for so many intervals. What it used stays with its tenant and its user.
+const SHOWN_INTERVALS: u64 = 3;
+
 /// A process that has not run for so many intervals is forgotten, once there are more than [`MOST`].
 const MOST: usize = 10_000;
 const QUIET_INTERVALS: u64 = 60;
@@ -53,6 +56,8 @@ pub struct Entry {
     pub history_mw: VecDeque<u64>,
     /// Number of the interval in which it ran last.
     ran: u64,
+    /// It has ended.
+    exited: bool,
 }
 
 /// What nobody is listed for: a row that is always shown.
@@ -147,6 +152,7 @@ impl Tally {
             let entry = self.entry(Key::Process(*id, tenant.clone()), used);
             entry.name = printable(shown.map_or("?", |shown| &shown.comm));
             entry.uid = uid;
+            entry.exited = shown.is_some_and(|shown| shown.exited);
             entry.tenant.clone_from(&tenant);
             entry.memory_bytes = row.memory.map(|memory| memory.resident_bytes()).or(entry.memory_bytes);
         }
@@ -184,14 +190,15 @@ impl Tally {
         }
     }
 
-    /// Forgets processes that have not run for long, if there are many.
+    /// Forgets processes that have ended; if there are many, also those that have not run for long.
     fn forget(&mut self) {
-        if self.entries.len() <= MOST {
-            return;
-        }
-        let oldest = self.intervals.saturating_sub(QUIET_INTERVALS);
-        self.entries
-            .retain(|key, entry| !matches!(key, Key::Process(..)) || entry.ran >= oldest);
+        let before = |intervals: u64| self.intervals.saturating_sub(intervals);
+        let (shown, quiet) = (before(SHOWN_INTERVALS), before(QUIET_INTERVALS));
+        let are_many = self.entries.len() > MOST;
+        self.entries.retain(|key, entry| {
+            let is_over = entry.exited && entry.ran <= shown || are_many && entry.ran <= quiet;
+            !matches!(key, Key::Process(..)) || !is_over
+        });
     }
 }
 

@@ -171,6 +171,32 @@ fn a_tree_adds_up() {
 }
 
 #[test]
+fn a_process_that_has_ended_goes_and_what_it_used_stays() {
+    let mut app = App::default();
+    let mut last = ledger(0, all_zones());
+    for row in &mut last.rows {
+        if let Some(shown) = &mut row.shown {
+            shown.exited = &*shown.comm == "bash";
+        }
+    }
+    app.tally.add(&last);
+    let has_bash = |app: &App| app.lines().iter().any(|line| line.name == "bash");
+    assert!(has_bash(&app));
+    let of_users =
+        |app: &App| app.tally.energy_uj - app.tally.fixed.values().map(|fixed| fixed.energy_uj).sum::<u128>();
+    let sum = |app: &App| app.lines().iter().map(|line| line.entry.energy_uj).sum::<u128>();
+    for seq in 1..5 {
+        let mut next = ledger(seq, all_zones());
+        next.rows
+            .retain(|row| row.shown.as_ref().is_none_or(|shown| &*shown.comm != "bash"));
+        app.tally.add(&next);
+    }
+    assert!(!has_bash(&app));
+    press(&mut app, "3");
+    assert_eq!(sum(&app), of_users(&app));
+}
+
+#[test]
 fn a_frame_for_a_script_has_the_same_figures() {
     let app = app(3);
     let frame: serde_json::Value = serde_json::from_str(&json(&app)).unwrap();
