@@ -43,15 +43,19 @@ pub const LARGEST_RATIO: f64 = 1.2;
 const NODE_EXPORTER: &str = "/usr/bin/prometheus-node-exporter";
 
 /// What is measured.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// Alternating rounds.
+    /// Alternating rounds
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = super::at_least_one)]
     pub rounds: usize,
-    /// Tenants, each with a cgroup.
+    /// Tenants with a cgroup each
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1900))]
     pub tenants: u32,
-    /// Sleeping processes in all of them together.
+    /// Sleeping processes in them; the agent also with five times as many
+    #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub sleepers: u32,
-    /// Seconds of each measurement.
+    /// Seconds of each measurement
+    #[arg(long, value_name = "S", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
     pub seconds: u64,
 }
 

@@ -31,6 +31,18 @@ pub struct Programs {
     pub worker: PathBuf,
 }
 
+/// A number of rounds or the like.
+///
+/// # Errors
+///
+/// A sentence, where it is not a number from 1 on.
+pub fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("a whole number from 1 on".to_owned()),
+        Ok(number) => Ok(number),
+    }
+}
+
 /// Kernel, CPUs and memory in a line, without any name.
 ///
 /// # Errors

@@ -8,7 +8,9 @@ use std::{
 
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
-use dlpm_bench::{Programs, accuracy, agent, gpu, interval, model, overhead, pace, race, report, sleepers, start};
+use dlpm_bench::{
+    Programs, accuracy, agent, at_least_one, gpu, interval, model, overhead, pace, race, report, sleepers, start,
+};
 use dlpm_tests::{hostile, kernel};
 
 #[derive(Debug, Parser)]
@@ -67,7 +69,7 @@ enum Benchmark {
     /// What the agent costs with many tenants, beside a scanner of /proc and node_exporter, and a simulated week of it
     Agent(AgentArgs),
     /// What recordings cost the agent, and `dlpm top` beside htop
-    Clients(ClientsArgs),
+    Clients(agent::Options),
     /// Reading a model of 100 MB beside reading and hashing its bytes
     Model(ModelArgs),
     /// Mutated folders through every reader: no panic, no hang, bounded memory, nothing that controls a terminal
@@ -222,37 +224,11 @@ struct ReportArgs {
 
 #[derive(Debug, Args)]
 struct AgentArgs {
-    /// Alternating rounds
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = at_least_one)]
-    rounds: usize,
-    /// Tenants with a cgroup each
-    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1900))]
-    tenants: u32,
-    /// Sleeping processes in them, and five times as many
-    #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    sleepers: u32,
-    /// Seconds of each measurement
-    #[arg(long, value_name = "S", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
-    seconds: u64,
+    #[command(flatten)]
+    options: agent::Options,
     /// Tenants of the simulated week
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     week: u64,
-}
-
-#[derive(Debug, Args)]
-struct ClientsArgs {
-    /// Rounds
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = at_least_one)]
-    rounds: usize,
-    /// Tenants with a cgroup each
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1900))]
-    tenants: u32,
-    /// Sleeping processes in them
-    #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    sleepers: u32,
-    /// Seconds of each measurement
-    #[arg(long, value_name = "S", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
-    seconds: u64,
 }
 
 #[derive(Debug, Args)]
@@ -263,13 +239,6 @@ struct ModelArgs {
     /// Weights in the file, of 4 MiB each
     #[arg(long, value_name = "N", default_value_t = 24, value_parser = at_least_one)]
     weights: usize,
-}
-
-fn at_least_one(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(0) | Err(_) => Err("a whole number from 1 on".to_owned()),
-        Ok(number) => Ok(number),
-    }
 }
 
 fn main() -> ExitCode {
@@ -411,25 +380,13 @@ fn run(cli: Cli) -> Result<bool> {
             Ok(within)
         }
         Benchmark::Agent(args) => {
-            let options = agent::Options {
-                rounds: args.rounds,
-                tenants: args.tenants,
-                sleepers: args.sleepers,
-                seconds: args.seconds,
-            };
-            let within = agent::week(args.week)? & agent::run(&programs, &options)?;
+            let within = agent::week(args.week)? & agent::run(&programs, &args.options)?;
             if !within {
                 eprintln!("error: a bound is exceeded, or could not be judged");
             }
             Ok(within)
         }
-        Benchmark::Clients(args) => {
-            let options = agent::Options {
-                rounds: args.rounds,
-                tenants: args.tenants,
-                sleepers: args.sleepers,
-                seconds: args.seconds,
-            };
+        Benchmark::Clients(options) => {
             let within = agent::clients(&programs, &options)?;
             if !within {
                 eprintln!("error: a bound is exceeded, or could not be judged");
