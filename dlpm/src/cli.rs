@@ -2,6 +2,7 @@
 
 mod agent;
 mod convert;
+mod job;
 mod mark;
 mod model;
 mod plot;
@@ -19,6 +20,7 @@ use regex::Regex;
 
 pub use agent::{AgentArgs, DEFAULT_CONFIG};
 pub use convert::ConvertArgs;
+pub use job::JobArgs;
 pub use report::{By, Format, ReportArgs};
 pub use result::ResultArgs;
 pub use top::TopArgs;
@@ -76,6 +78,8 @@ pub enum Command {
     /// Count the energy of every tenant of this machine (jobs, containers, units, users) for months, and serve it to
     /// Prometheus.
     Agent(Box<AgentArgs>),
+    /// Show what a job of Slurm, OAR or PBS has used on this node, from the agent and its file of ended tenants.
+    Job(JobArgs),
     /// Tell a running trace that a phase begins or ends now: it ends an interval at that moment.
     Mark(MarkArgs),
     /// Measure the idle floor of every energy zone on a quiet machine, for the idle policy `separate`.

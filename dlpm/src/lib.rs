@@ -14,6 +14,7 @@ pub mod cli;
 pub mod commands;
 pub mod engine;
 pub mod files;
+pub mod fleet;
 pub mod interval;
 pub mod log;
 pub mod phases;

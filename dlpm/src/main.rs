@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use dlpm::{
     cli::{Cli, Command},
-    commands::{agent, calibrate, convert, doctor, manual, mark, model, plot, report, result, top, trace, verify},
+    commands::{agent, calibrate, convert, doctor, job, manual, mark, model, plot, report, result, top, trace, verify},
     printable::printable,
     sinks::terminal,
     web,
@@ -27,6 +27,7 @@ fn main() -> ExitCode {
         Command::Trace(args) => trace::run(&args),
         Command::Top(args) => top::run(&args),
         Command::Agent(args) => agent::run(&args),
+        Command::Job(args) => job::run(&args),
         Command::Mark(args) => mark::run(&args),
         Command::Calibrate(args) => calibrate::run(&args),
         Command::Model(args) => model::run(&args),

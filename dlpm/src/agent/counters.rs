@@ -102,6 +102,21 @@ pub struct Finished {
     pub idle_policy: IdlePolicy,
 }
 
+impl Account {
+    /// What it used in its newest life, up to that moment; the life has no number.
+    pub fn life(&self, idle_policy: IdlePolicy, until_unix_ns: i64) -> Finished {
+        Finished {
+            number: 0,
+            tenant: self.named.clone(),
+            begun_unix_ns: self.begun_unix_ns,
+            ended_unix_ns: until_unix_ns,
+            used: self.used.without(&self.before),
+            methods: self.methods.clone(),
+            idle_policy,
+        }
+    }
+}
+
 /// What one energy zone counted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Zone {
@@ -247,12 +262,7 @@ impl Counters {
         self.finished_count += 1;
         self.finished.push_back(Arc::new(Finished {
             number: self.finished_count,
-            tenant: account.named.clone(),
-            begun_unix_ns: account.begun_unix_ns,
-            ended_unix_ns: unix_ns,
-            used: account.used.without(&account.before),
-            methods: account.methods.clone(),
-            idle_policy: self.idle_policy,
+            ..account.life(self.idle_policy, unix_ns)
         }));
         account.before = account.used.clone();
     }

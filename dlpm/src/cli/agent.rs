@@ -14,6 +14,9 @@ use crate::{log::rotation::Limit, socket, web};
 /// Where the agent looks for its configuration.
 pub const DEFAULT_CONFIG: &str = "/etc/dlpm/agent.toml";
 
+/// Where the agent keeps its files.
+pub const DEFAULT_STATE_DIR: &str = "/var/lib/dlpm";
+
 const AGENT_HELP: &str = "\
 Configuration:
   Every option but --config and --check is also a key of the file, without the dashes before it and with `_` between its
@@ -74,7 +77,7 @@ pub struct AgentArgs {
     #[arg(long, value_name = "FILE", help_heading = "OpenTelemetry")]
     pub otlp_ca: Option<PathBuf>,
     /// Folder for the counters and for finished tenants.
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/dlpm")]
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_STATE_DIR)]
     pub state_dir: PathBuf,
     /// Tenants that have series of their own at a time, with those that have just ended; the others are counted together,
     /// as `others`.

@@ -257,7 +257,7 @@ async fn count(
             },
             _ = tick.tick() => {
                 recordings.seal(engine, Cut { is_tick: true }, Vec::new())?;
-                book.look_for_ends(engine, monotonic_ns());
+                book.look_for_ends(engine, &outside.served, monotonic_ns());
                 settle(engine, book, outside, recordings);
                 tell_systemd(&[NotifyState::Watchdog]);
                 let everyone = book.needs_memory().then_some(&everyone);

@@ -16,7 +16,9 @@ use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::net::UnixStream;
 
-use super::wire::{BorderAnswer, MarkRequest, RecordingFacts, RecordingRequest, Refusal, StreamLine, VERSION};
+use super::wire::{
+    BorderAnswer, JobAnswer, MarkRequest, RecordingFacts, RecordingRequest, Refusal, StreamLine, VERSION,
+};
 
 /// How long the agent may take to answer.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -128,6 +130,16 @@ impl Client {
         let nothing: Option<&()> = None;
         let response = self.ask(Method::DELETE, &format!("recordings/{id}"), nothing).await?;
         parsed(response).await
+    }
+
+    /// What a job uses that runs. `id` has characters of a path alone.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub async fn job(&self, id: &str) -> Result<JobAnswer, ClientError> {
+        let nothing: Option<&()> = None;
+        parsed(self.ask(Method::GET, &format!("jobs/{id}"), nothing).await?).await
     }
 
     async fn ask(

@@ -16,8 +16,9 @@ use super::{
     feed::{Ask, Asker},
     peer::Peer,
     recordings::{Admitted, Recordings, Refused},
-    wire::{AgentFacts, BorderAnswer, MarkRequest, RecordingRequest, Refusal, VERSION},
+    wire::{AgentFacts, BorderAnswer, JobAnswer, MarkRequest, RecordingRequest, Refusal, VERSION},
 };
+use crate::tenants::Wanted;
 
 /// Bytes of a body at most, and the time for it.
 const LARGEST_BODY_BYTES: usize = 64 << 10;
@@ -33,6 +34,9 @@ const SNAPSHOT_MS: u64 = 1_000;
 pub trait Tenants: Send + Sync {
     /// What each has used since the agent began to count, as a list of JSON objects.
     fn tenants(&self) -> Vec<serde_json::Value>;
+
+    /// What a job uses that runs. Those of its tenants that may have ended are looked at soon.
+    fn job(&self, job: &Wanted) -> JobAnswer;
 }
 
 /// What all connections share.
@@ -122,6 +126,17 @@ async fn route(request: Request<Incoming>, site: &Rc<RefCell<Site>>, peer: &Peer
             let tenants = Arc::clone(&site.borrow().tenants);
             page(&tenants.tenants())
         }
+        (Method::GET, ["jobs", id]) => {
+            if !sees_all {
+                return Err(Refused::Forbidden(format!(
+                    "jobs are shown to root and to members of the group {}: ask with sudo",
+                    super::peer::GROUP
+                )));
+            }
+            let wanted = Wanted::job(id).map_err(|error| Refused::Wrong(error.to_string()))?;
+            let tenants = Arc::clone(&site.borrow().tenants);
+            page(&tenants.job(&wanted))
+        }
         (Method::POST, ["recordings"]) => {
             let asked: RecordingRequest = body(request).await?;
             record(&asked, false, site, peer, sees_all).await.map(Page::Stream)
@@ -140,7 +155,7 @@ async fn route(request: Request<Incoming>, site: &Rc<RefCell<Site>>, peer: &Peer
         (_, ["recordings"]) => Err(Refused::Wrong("a recording begins with POST".to_owned())),
         (_, ["recordings", _]) => Err(Refused::Wrong("a recording ends with DELETE".to_owned())),
         (_, ["recordings", _, "marks"]) => Err(Refused::Wrong("a mark is set with POST".to_owned())),
-        (_, [] | ["processes"] | ["tenants"]) => Err(Refused::Wrong("this is read with GET".to_owned())),
+        (_, [] | ["processes"] | ["tenants"] | ["jobs", _]) => Err(Refused::Wrong("this is read with GET".to_owned())),
         _ => Err(unknown(&path)),
     }
 }
@@ -148,8 +163,8 @@ async fn route(request: Request<Incoming>, site: &Rc<RefCell<Site>>, peer: &Peer
 fn unknown(path: &str) -> Refused {
     let path: String = path.escape_debug().take(100).collect();
     Refused::Unknown(format!(
-        "there is nothing at {path}; there are /{VERSION}, /{VERSION}/processes, /{VERSION}/tenants and \
-         /{VERSION}/recordings"
+        "there is nothing at {path}; there are /{VERSION}, /{VERSION}/processes, /{VERSION}/tenants, \
+         /{VERSION}/jobs/ID and /{VERSION}/recordings"
     ))
 }
 

@@ -283,6 +283,20 @@ pub struct AgentFacts {
     pub machine: MachineFacts,
 }
 
+/// The answer to `GET /v1/jobs/ID`: what is known of a job that runs, or has ended a short while ago.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobAnswer {
+    /// Name of the node.
+    pub node_id: String,
+    /// Everything until this CLOCK_MONOTONIC is counted; 0 before the first interval.
+    pub end_ns: u64,
+    /// The same by the wall clock, ns since 1970.
+    pub end_unix_ns: i64,
+    /// The job and what is inside of it, as lines of `finished.jsonl`: what each used in the life that is not over. One that
+    /// has ended (`ended`) is a line there, and has nothing here.
+    pub tenants: Vec<Value>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

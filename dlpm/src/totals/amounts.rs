@@ -86,6 +86,31 @@ impl Amount {
         amount
     }
 
+    /// What is known by names of devices alone, as in `finished.jsonl`: CPU time, and µJ of each.
+    pub fn of_devices<'a>(cpu_ns: u64, devices: impl IntoIterator<Item = (&'a str, u64)>) -> Self {
+        let mut amount = Self {
+            cpu_ns: cpu_ns.into(),
+            ..Self::default()
+        };
+        for (device, energy_uj) in devices {
+            let energy_uj = u128::from(energy_uj);
+            amount.energy_uj += energy_uj;
+            // Names of leaves: `dram-0`, `gpu-UUID`; all others are parts of packages, or the estimated machine.
+            match device.split('-').next() {
+                Some("dram") => {
+                    amount.known.dram = true;
+                    amount.dram_uj += energy_uj;
+                }
+                Some("gpu") => {
+                    amount.known.gpu = true;
+                    amount.gpu_uj += energy_uj;
+                }
+                _ => amount.known.cpu = true,
+            }
+        }
+        amount
+    }
+
     /// Adds another amount, of another interval or of another row of the same one.
     pub fn add(&mut self, other: Self) {
         self.known.add(other.known);

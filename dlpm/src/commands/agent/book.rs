@@ -130,8 +130,9 @@ impl Book {
         self.splits_by_memory
     }
 
-    /// Looks for tenants that are gone.
-    pub fn look_for_ends(&mut self, engine: &mut Engine<Cut>, now_ns: u64) {
+    /// Looks for tenants that are gone, and for those first of which somebody wants to know.
+    pub fn look_for_ends(&mut self, engine: &mut Engine<Cut>, served: &Served, now_ns: u64) {
+        self.places.first(&served.take_looks());
         let seq = engine.border().seq;
         let passed = Duration::from_nanos(now_ns.saturating_sub(self.looked_at_ns)).min(self.interval * 2);
         self.looked_at_ns = now_ns;
@@ -188,11 +189,17 @@ impl Book {
             self.places.see(&tenant.node, Some(&path), interval.end_ns);
             self.counters.open(&tenant, interval.end_unix_ns, &mut self.admission);
         }
-        for (path, tenant) in &interval.tenants {
-            self.places.see(&tenant.node, Some(path), interval.end_ns);
-        }
-        for tenant in interval.process_tenants.values() {
-            self.places.see(&tenant.node, None, interval.end_ns);
+        // Whose directory is gone ran before that: seen again, its next life would end with this one.
+        let is_going = |node: &Node| self.going.iter().any(|going| going.node == *node);
+        let of_cgroups = interval
+            .tenants
+            .iter()
+            .map(|(path, tenant)| (tenant, Some(path.as_ref())));
+        let of_processes = interval.process_tenants.values().map(|tenant| (tenant, None));
+        for (tenant, path) in of_cgroups.chain(of_processes) {
+            if !is_going(&tenant.node) {
+                self.places.see(&tenant.node, path, interval.end_ns);
+            }
         }
         self.counters.add(&ledger, &mut self.admission);
         let (ended, open): (Vec<Going>, Vec<Going>) = std::mem::take(&mut self.going)

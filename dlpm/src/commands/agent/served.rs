@@ -12,21 +12,27 @@ use crate::{
     agent::{
         counters::Account,
         exposition::{self, Format},
+        line::{Line, Place},
     },
     sinks::agent::keeper::Slot,
-    socket::Tenants,
+    socket::{Tenants, wire::JobAnswer},
     sources::clock::monotonic_ns,
+    tenants::{Node, Wanted},
     web::{Answers, Status},
 };
 
 /// Fetches that are kept for the measuring thread, which takes them once in an interval.
 const MOST_FETCHES: usize = 1000;
 
+/// Tenants that are looked at out of turn in an interval.
+const MOST_LOOKS: usize = 1000;
+
 /// Snapshots on their way out, and who has got them.
 pub struct Served {
     slot: Arc<Slot>,
     interval: Duration,
     fetched: Mutex<Vec<(u64, u64)>>,
+    looks: Mutex<Vec<Node>>,
 }
 
 impl Served {
@@ -36,12 +42,18 @@ impl Served {
             slot,
             interval,
             fetched: Mutex::default(),
+            looks: Mutex::default(),
         }
     }
 
     /// Who got what since the last call.
     pub fn take_fetched(&self) -> Vec<(u64, u64)> {
         std::mem::take(&mut *self.fetched.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Which tenants somebody waits for the end of, since the last call.
+    pub fn take_looks(&self) -> Vec<Node> {
+        std::mem::take(&mut *self.looks.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Why not everything is as it should be, if it is not.
@@ -86,6 +98,35 @@ impl Tenants for Served {
             })
         };
         accounts.map(entry).collect()
+    }
+
+    fn job(&self, job: &Wanted) -> JobAnswer {
+        let snapshot = self.slot.newest().unwrap_or_default();
+        let counters = &snapshot.counters;
+        let accounts = counters.accounts.values().filter(|account| job.matches(&account.named));
+        let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
+        let tenants = accounts.map(|account| {
+            if account.end.is_none() && looks.len() < MOST_LOOKS {
+                looks.push(account.tenant.node.clone());
+            }
+            let life = account.life(
+                counters.idle_policy,
+                account.end.map_or(counters.end_unix_ns, |end| end.unix_ns),
+            );
+            let line = Line::of(&life, &counters.devices, &Place::default());
+            let mut entry = serde_json::to_value(line).unwrap_or_default();
+            if let Some(entry) = entry.as_object_mut() {
+                entry.retain(|key, _| !matches!(key.as_str(), "number" | "node_id" | "boot_id"));
+                entry.insert("ended".to_owned(), account.end.is_some().into());
+            }
+            entry
+        });
+        JobAnswer {
+            node_id: snapshot.facts.host_name.to_string(),
+            end_ns: counters.end_ns,
+            end_unix_ns: counters.end_unix_ns,
+            tenants: tenants.collect(),
+        }
     }
 }
 

@@ -99,6 +99,19 @@ impl Places {
         self.by_node.contains_key(node)
     }
 
+    /// It is the turn of these next.
+    pub fn first(&mut self, nodes: &[Node]) {
+        for node in nodes {
+            let folder = self.by_node.get(node).map(Place::folder);
+            if let Some(at) = folder.and_then(|folder| self.turns.iter().position(|turn| *turn == folder))
+                && let Some(turn) = self.turns.remove(at)
+            {
+                self.turns.push_front(turn);
+                self.credit = self.credit.max(0);
+            }
+        }
+    }
+
     /// Those that are gone, of the ones whose turn it is after `passed`. They are forgotten.
     pub fn gone(&mut self, passed: Duration, now_ns: u64) -> Vec<Node> {
         let known = self.by_node.len();
@@ -281,6 +294,23 @@ mod tests {
         let rounds: Vec<usize> = (0..10).map(|_| places.gone(SECOND, 1).len()).collect();
         assert_eq!(rounds, [0, 0, 0, 0, 0, 3, 0, 0, 0, 0]);
         assert!(!places.has(&node(&names[0])) && places.has(&node(&names[3])));
+    }
+
+    #[test]
+    fn whom_somebody_waits_for_is_looked_at_first() {
+        let names: Vec<String> = (0..1000).map(|number| format!("a{number}.slice")).collect();
+        let below: Vec<String> = names.iter().map(|name| format!("{name}/x")).collect();
+        let tree = tree(&below.iter().map(String::as_str).collect::<Vec<_>>());
+        let mut places = Places::new(tree.path());
+        let node = |name: &str| Tenant::of(Kind::Cgroup, &format!("/{name}")).node;
+        for name in &below {
+            places.see(&node(name), Some(&format!("/{name}")), 0);
+        }
+        let last = &below[999];
+        fs::remove_dir(tree.path().join(last)).unwrap();
+        assert_eq!(places.gone(SECOND / 100, 1), [], "1000 of them have a round of 10 s");
+        places.first(&[node(last), Tenant::of(Kind::Docker, "nobody").node]);
+        assert_eq!(places.gone(SECOND / 100, 1), [node(last)]);
     }
 
     #[test]
