@@ -234,7 +234,8 @@ impl TraceArgs {
 /// How the energy of a machine is read and split.
 #[derive(Clone, Debug, Args)]
 pub struct MachineArgs {
-    /// Where energy is read. `auto` takes the first that is available: powercap, perf, the watts of --estimate.
+    /// Where energy is read. `auto` takes the first that is available: powercap, perf, hwmon, the watts of
+    /// --estimate.
     #[arg(long, value_name = "SOURCE", value_enum, default_value_t)]
     pub energy_source: EnergySource,
     /// Energy without a meter: the watts of the idle machine, and further watts for each busy CPU, as in

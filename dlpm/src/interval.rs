@@ -187,6 +187,8 @@ words! {
         Dram = "dram",
         /// The whole platform; never added to anything.
         Psys = "psys",
+        /// A module, a board, a node or a supply of one, as its meter says: shown, and never added to anything.
+        Board = "board",
         /// The whole machine as a user's estimate sees it (`--estimate`).
         Machine = "machine",
         /// A GPU, with its memory and its board.
@@ -201,6 +203,10 @@ words! {
         Powercap = "powercap",
         /// The kernel's perf events of the PMU `power`.
         Perf = "perf",
+        /// An energy counter of the kernel's hardware monitors.
+        Hwmon = "hwmon",
+        /// The integral of a power that the kernel's hardware monitors tell.
+        HwmonPower = "hwmon_power",
         /// Watts that the user gave.
         Estimate = "estimate",
         /// The energy counter of a GPU, by NVML.
@@ -214,7 +220,7 @@ words! {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ZoneReading {
     /// Name in the log: `package-0`, `package-0/core`, `package-0/uncore`, `package-0/single-core`, `dram-0`, `psys`,
-    /// `machine`.
+    /// `machine`, and what meters of boards are called.
     pub zone: String,
     /// What it covers.
     pub kind: ZoneKind,

@@ -115,7 +115,7 @@ impl Unobserved {
                 ZoneKind::Dram => {
                     self.devices_uj.insert(zone.zone.clone(), whole_uj);
                 }
-                ZoneKind::SingleCore | ZoneKind::Psys | ZoneKind::Gpu => {}
+                ZoneKind::SingleCore | ZoneKind::Psys | ZoneKind::Board | ZoneKind::Gpu => {}
             }
         }
         for gpu in &first.gpus {
@@ -155,7 +155,11 @@ fn begins(first: &Interval) -> impl Iterator<Item = Begin<'_>> {
 fn counted_uj(last: &Zone, begin: &Begin<'_>) -> Result<u64, String> {
     match begin.source {
         MeterSource::Powercap | MeterSource::NvmlEnergy => {}
-        MeterSource::Perf | MeterSource::Estimate | MeterSource::NvmlPower => {
+        MeterSource::Perf
+        | MeterSource::Hwmon
+        | MeterSource::HwmonPower
+        | MeterSource::Estimate
+        | MeterSource::NvmlPower => {
             return Err(format!(
                 "{} has no counter that goes on without the agent",
                 begin.kind.as_str()

@@ -1,7 +1,7 @@
 //! From the zones that meters count to what is split.
 //!
-//! A package contains its core and uncore zones and a rest; DRAM is not inside it; psys covers the platform and is never
-//! added to anything or split.
+//! A package contains its core and uncore zones and a rest; DRAM is not inside it; psys and the meters of boards cover
+//! more, or parts that others have as well, and are never added to anything or split.
 //!
 //! The counters of a package and its parts are not read at one instant, so that for a moment the parts can exceed the
 //! whole. Then the rest is 0 and the (negative) difference is carried: the package's next delta contains what its
@@ -331,7 +331,7 @@ fn sum_uj<'a>(zones: impl Iterator<Item = &'a ZoneReading>) -> u128 {
 }
 
 fn is_root(kind: ZoneKind) -> bool {
-    is_split(kind) || matches!(kind, ZoneKind::Psys | ZoneKind::SingleCore)
+    is_split(kind) || matches!(kind, ZoneKind::Psys | ZoneKind::Board | ZoneKind::SingleCore)
 }
 
 /// Whether a root has a rest, and so leaves that are split.

@@ -112,14 +112,14 @@ fn calibrations_have_a_length_and_a_limit() {
 }
 
 #[test]
-fn the_energy_source_has_four_words() {
+fn the_energy_source_has_five_words() {
     assert_eq!(trace(&[]).unwrap().machine.energy_source, EnergySource::Auto);
     assert_eq!(
         trace(&["--energy-source", "perf"]).unwrap().machine.energy_source,
         EnergySource::Perf
     );
     let message = trace(&["--energy-source", "nvml"]).unwrap_err();
-    assert!(message.contains("auto, powercap, perf, estimate"), "{message}");
+    assert!(message.contains("auto, powercap, perf, hwmon, estimate"), "{message}");
 }
 
 #[test]

@@ -8,6 +8,7 @@ pub mod energy;
 pub mod gpu;
 pub mod gpu_owners;
 pub mod host;
+pub mod hwmon;
 pub mod machine;
 pub mod memory;
 pub mod memory_watch;

@@ -5,7 +5,7 @@ use super::State;
 use crate::{
     cli::Roots,
     commands::trace::idle,
-    interval::{ZoneKind, ZoneReading},
+    interval::{MeterSource, ZoneKind, ZoneReading},
     sources::{
         energy::{
             EnergyError,
@@ -21,8 +21,9 @@ pub(super) fn add_energy(roots: &Roots, topology: &Topology, add: &mut impl FnMu
     for (name, found, readings) in [
         ("powercap", survey.powercap(), &survey.of_powercap),
         ("perf", survey.perf(), &survey.of_perf),
+        ("hwmon", survey.hwmon(), &survey.of_hwmon),
     ] {
-        splits |= add_source(name, found, readings, add);
+        splits |= add_source(name, found, readings, &survey, add);
     }
     add(
         State::Ok,
@@ -66,6 +67,7 @@ fn add_source(
     name: &str,
     found: Result<Vec<String>, &EnergyError>,
     readings: &[ZoneReading],
+    survey: &Survey,
     add: &mut impl FnMut(State, &str, String),
 ) -> bool {
     let what = format!("energy {name}");
@@ -93,14 +95,15 @@ fn add_source(
             names.join(", ")
         }
     };
-    let is_split = |reading: &&ZoneReading| !matches!(reading.kind, ZoneKind::Psys | ZoneKind::SingleCore);
+    let is_split =
+        |reading: &&ZoneReading| !matches!(reading.kind, ZoneKind::Psys | ZoneKind::Board | ZoneKind::SingleCore);
     let counts = |reading: &&ZoneReading| reading.energy_uj.is_ok();
     let splits = readings
         .iter()
         .any(|reading| is_split(&reading) && counts(&reading) && reading.kind != ZoneKind::Dram);
     let wrong = readings.iter().filter(|reading| !counts(reading)).count();
     add(
-        if splits && wrong == 0 {
+        if wrong == 0 && readings.iter().any(|reading| counts(&reading)) && (splits || name == "hwmon") {
             State::Ok
         } else {
             State::Missing
@@ -120,16 +123,45 @@ fn add_source(
         let zone = format!("energy {name} zone");
         let (state, how) = match (&reading.energy_uj, reading.kind) {
             (Err(reason), _) => (State::Missing, reason.clone()),
-            (Ok(_), ZoneKind::Psys) => (State::Ok, "counts; shown, and never split".to_owned()),
+            (Ok(_), ZoneKind::Psys | ZoneKind::Board) => (State::Ok, "counts; shown, and never split".to_owned()),
             (Ok(_), ZoneKind::SingleCore) => (State::Ok, "one core of the package; shown, and never split".to_owned()),
             (Ok(_), ZoneKind::Dram) => (State::Ok, "counts; split by memory".to_owned()),
             (Ok(_), ZoneKind::Uncore) => (State::Ok, "can be read; split by CPU time".to_owned()),
             (Ok(_), _) => (State::Ok, "counts; split by CPU time".to_owned()),
         };
-        add(state, &zone, format!("{}: {how}", reading.zone));
+        let meter = match reading.source {
+            MeterSource::HwmonPower => "power in µW, integrated",
+            MeterSource::Perf => "counter of 2⁻³² J",
+            _ => "counter of µJ",
+        };
+        let meter = match survey.called(&reading.zone).filter(|_| name == "hwmon") {
+            Some(called) => format!("{called}, {meter}"),
+            None => meter.to_owned(),
+        };
+        let covers = covers(reading.kind);
+        add(
+            state,
+            &zone,
+            format!("{}: {how}; covers {covers}; {meter}", reading.zone),
+        );
     }
     for note in notes {
         add(State::Ok, &format!("energy {name} note"), note);
     }
     splits
+}
+
+/// What a zone covers, in words.
+fn covers(kind: ZoneKind) -> &'static str {
+    match kind {
+        ZoneKind::Package => "a CPU package, with its cores and its uncore",
+        ZoneKind::Core => "the cores of a package",
+        ZoneKind::SingleCore => "one core of a package",
+        ZoneKind::Uncore => "graphics and the like of a package",
+        ZoneKind::Dram => "the memory of a package",
+        ZoneKind::Psys => "the platform, with its packages",
+        ZoneKind::Board => "what its name says, with or without the CPUs",
+        ZoneKind::Machine => "the machine",
+        ZoneKind::Gpu => "a GPU, with its memory and its board",
+    }
 }

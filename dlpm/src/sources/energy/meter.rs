@@ -9,9 +9,10 @@ use super::{
     EnergyError,
     coverage::{Busy, Coverage, no_zone, which},
     estimate::Estimate,
+    hwmon::Hwmon,
     perf::Perf,
     powercap::Powercap,
-    probe::probe,
+    probe::{self, probe},
 };
 use crate::{
     interval::{CpuInterval, MeterSource, ZoneKind, ZoneReading},
@@ -21,13 +22,15 @@ use crate::{
 /// Where the user wants energy to be read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum EnergySource {
-    /// For each package the first of powercap and perf that counts; the estimate where none does.
+    /// For each package the first of powercap, perf and hwmon that counts; the estimate where none does.
     #[default]
     Auto,
     /// The kernel's powercap tree.
     Powercap,
     /// The kernel's perf energy events.
     Perf,
+    /// The kernel's hardware monitors.
+    Hwmon,
     /// The watts of --estimate.
     Estimate,
 }
@@ -39,6 +42,8 @@ pub struct Meter {
     powercap: Option<Powercap>,
     /// The kernel's perf energy events.
     perf: Option<Perf>,
+    /// Meters of the kernel's hardware monitors.
+    hwmon: Option<Hwmon>,
     /// Watts that the user gave.
     estimate: Option<Estimate>,
     coverage: Coverage,
@@ -50,6 +55,9 @@ impl Meter {
         // The kernel absorbs the wraps of perf events.
         if let Some(powercap) = &mut self.powercap {
             powercap.poll(now_ns);
+        }
+        if let Some(hwmon) = &mut self.hwmon {
+            hwmon.poll(now_ns);
         }
     }
 
@@ -63,8 +71,11 @@ impl Meter {
         if let Some(perf) = &mut self.perf {
             readings.extend(perf.take(now_ns));
         }
+        if let Some(hwmon) = &mut self.hwmon {
+            readings.extend(hwmon.take(now_ns));
+        }
         // The platform comes last, whoever reads it.
-        readings.sort_by_key(|reading| reading.kind == ZoneKind::Psys);
+        readings.sort_by_key(|reading| is_shown(reading.kind));
         readings
     }
 
@@ -83,7 +94,7 @@ impl Meter {
         self.doubt(readings, &busy, end_ns.saturating_sub(begin_ns));
         let source = readings.iter().find(|reading| reading.kind == ZoneKind::Package);
         if let Some(source) = source.map(|reading| reading.source) {
-            let at = readings.iter().position(|reading| reading.kind == ZoneKind::Psys);
+            let at = readings.iter().position(|reading| is_shown(reading.kind));
             let uncovered = self.coverage.uncovered(cpus).into_iter();
             let unknown = uncovered.map(|(package, cpus)| without_zone(package, &cpus, source));
             let at = at.unwrap_or(readings.len());
@@ -112,6 +123,11 @@ impl Meter {
             perf.judge(readings, busy, length_ns);
             dead.extend(perf.psys_never_moved().then_some(MeterSource::Perf));
         }
+        if let Some(hwmon) = &mut self.hwmon {
+            hwmon.judge(readings, busy, length_ns);
+            let dead = hwmon.never_moved();
+            readings.retain(|reading| reading.kind != ZoneKind::Board || !dead.contains(&reading.zone));
+        }
         readings.retain(|reading| reading.kind != ZoneKind::Psys || !dead.contains(&reading.source));
     }
 
@@ -127,8 +143,13 @@ impl Meter {
 
     /// Whether any counter is read.
     pub fn is_measured(&self) -> bool {
-        self.powercap.is_some() || self.perf.is_some()
+        self.powercap.is_some() || self.perf.is_some() || self.hwmon.is_some()
     }
+}
+
+/// Whether a zone is of a platform or a board, and stands after what is split.
+fn is_shown(kind: ZoneKind) -> bool {
+    matches!(kind, ZoneKind::Psys | ZoneKind::Board)
 }
 
 /// A package that has CPUs and no zone.
@@ -149,10 +170,13 @@ fn without_zone(package: u32, cpus: &[u32], source: MeterSource) -> ZoneReading 
 pub struct Survey {
     powercap: Result<Powercap, EnergyError>,
     perf: Result<Perf, EnergyError>,
+    hwmon: Result<Hwmon, EnergyError>,
     /// What each zone of powercap counted while it was watched, or why it is not believed.
     pub of_powercap: Vec<ZoneReading>,
     /// The same of perf.
     pub of_perf: Vec<ZoneReading>,
+    /// The same of hwmon.
+    pub of_hwmon: Vec<ZoneReading>,
     coverage: Coverage,
 }
 
@@ -160,29 +184,20 @@ impl Survey {
     /// Opens the counters below `sysfs` that `wanted` asks for and watches them: some milliseconds if all of them move,
     /// up to more than a second if one does not.
     pub fn of(sysfs: &Path, wanted: EnergySource, topology: &Topology) -> Self {
-        let not_wanted = || EnergyError::NotAsked;
         let asks_for = |source| wanted == EnergySource::Auto || wanted == source;
-        let open_powercap = || Powercap::open(sysfs, monotonic_ns());
-        let open_perf = || Perf::open(sysfs, monotonic_ns());
-        let powercap = asks_for(EnergySource::Powercap)
-            .then(open_powercap)
-            .ok_or_else(not_wanted)
-            .flatten();
-        let perf = asks_for(EnergySource::Perf)
-            .then(open_perf)
-            .ok_or_else(not_wanted)
-            .flatten();
-        let (mut powercap, no_powercap) = apart(powercap);
-        let (mut perf, no_perf) = apart(perf);
-        let (mut of_powercap, mut of_perf) = (Vec::new(), Vec::new());
+        let (mut powercap, no_powercap) = opened(asks_for(EnergySource::Powercap), || {
+            Powercap::open(sysfs, monotonic_ns())
+        });
+        let (mut perf, no_perf) = opened(asks_for(EnergySource::Perf), || Perf::open(sysfs, monotonic_ns()));
+        let (mut hwmon, no_hwmon) = opened(asks_for(EnergySource::Hwmon), || Hwmon::open(sysfs, monotonic_ns()));
         let mut coverage = Coverage::default();
         // Each round with a twin that was not read so far.
         for _ in 0..=MOST_TWINS {
-            let packages = powercap
+            let mut packages: Vec<u32> = powercap
                 .iter_mut()
                 .flat_map(Powercap::watched)
-                .filter_map(|watched| watched.package);
-            let mut packages: Vec<u32> = packages.collect();
+                .filter_map(|watched| watched.package)
+                .collect();
             if packages.is_empty() {
                 packages = perf
                     .iter_mut()
@@ -190,12 +205,21 @@ impl Survey {
                     .filter_map(|watched| watched.package)
                     .collect();
             }
+            if packages.is_empty() {
+                packages = hwmon.iter().flat_map(Hwmon::packages).collect();
+            }
             coverage = Coverage::new(packages, topology);
-            probe(&mut powercap, &mut perf, &coverage, topology);
+            let sources = probe::Sources {
+                powercap: &mut powercap,
+                perf: &mut perf,
+                hwmon: &mut hwmon,
+            };
+            probe(sources, &coverage, topology);
             if !powercap.as_mut().is_some_and(Powercap::replace_silent) {
                 break;
             }
         }
+        let (mut of_powercap, mut of_perf, mut of_hwmon) = (Vec::new(), Vec::new(), Vec::new());
         if let Some(powercap) = &mut powercap {
             powercap.begin();
             of_powercap = powercap.take(monotonic_ns());
@@ -206,11 +230,18 @@ impl Survey {
             of_perf = perf.take(monotonic_ns());
             perf.judge(&mut of_perf, &Busy::default(), 0);
         }
+        if let Some(hwmon) = &mut hwmon {
+            hwmon.begin();
+            of_hwmon = hwmon.take(monotonic_ns());
+            hwmon.judge(&mut of_hwmon, &Busy::default(), 0);
+        }
         Self {
             powercap: together(powercap, no_powercap),
             perf: together(perf, no_perf),
+            hwmon: together(hwmon, no_hwmon),
             of_powercap,
             of_perf,
+            of_hwmon,
             coverage,
         }
     }
@@ -233,12 +264,42 @@ impl Survey {
     pub fn perf(&self) -> Result<Vec<String>, &EnergyError> {
         self.perf.as_ref().map(|perf| perf.ignored().to_vec())
     }
+
+    /// Whether meters of hwmon were found, or why not.
+    pub fn hwmon(&self) -> Result<Vec<String>, &EnergyError> {
+        self.hwmon.as_ref().map(|hwmon| hwmon.ignored().to_vec())
+    }
+
+    /// The meter behind a zone of hwmon, in words.
+    pub fn called(&self, zone: &str) -> Option<&str> {
+        self.hwmon.as_ref().ok()?.called(zone)
+    }
+
+    /// What was found by each source that can split a package, in the order in which they are asked.
+    fn readings(&self) -> [(EnergySource, &[ZoneReading]); 3] {
+        [
+            (EnergySource::Powercap, &self.of_powercap),
+            (EnergySource::Perf, &self.of_perf),
+            (EnergySource::Hwmon, &self.of_hwmon),
+        ]
+    }
+
+    /// Why a source is not there.
+    fn error(&self, source: EnergySource) -> Option<&EnergyError> {
+        match source {
+            EnergySource::Powercap => self.powercap.as_ref().err(),
+            EnergySource::Perf => self.perf.as_ref().err(),
+            EnergySource::Hwmon => self.hwmon.as_ref().err(),
+            EnergySource::Auto | EnergySource::Estimate => None,
+        }
+    }
 }
 
 /// Directories of one name beyond the first that are tried.
 const MOST_TWINS: usize = 3;
 
-fn apart<T>(found: Result<T, EnergyError>) -> (Option<T>, Option<EnergyError>) {
+fn opened<T>(asked_for: bool, open: impl FnOnce() -> Result<T, EnergyError>) -> (Option<T>, Option<EnergyError>) {
+    let found = if asked_for { open() } else { Err(EnergyError::NotAsked) };
     match found {
         Ok(found) => (Some(found), None),
         Err(error) => (None, Some(error)),

@@ -4,6 +4,7 @@ mod counter;
 mod coverage;
 mod dies;
 pub mod estimate;
+pub mod hwmon;
 mod liveness;
 pub mod meter;
 pub mod perf;
@@ -28,8 +29,12 @@ pub const ZONE_LIMIT_MW: u64 = 2_000_000;
 /// The same for the whole platform: more than the power supplies of one node give.
 pub const PSYS_LIMIT_MW: u64 = 10_000_000;
 
+/// The same for a meter of a board: a node with eight GPUs is rated at more than 10 kW.
+pub const BOARD_LIMIT_MW: u64 = 30_000_000;
+
 fn limit_mw(kind: ZoneKind) -> u64 {
     match kind {
+        ZoneKind::Board => BOARD_LIMIT_MW,
         ZoneKind::Psys | ZoneKind::Machine => PSYS_LIMIT_MW,
         _ => ZONE_LIMIT_MW,
     }
@@ -100,6 +105,19 @@ pub enum EnergyError {
         /// What is there and why it does not count, a sentence each.
         ignored: Vec<String>,
     },
+    /// The kernel has no hardware monitor that dlpm knows.
+    #[error(
+        "This machine shows no hardware monitor whose energy or power dlpm knows: {} has none{}. Some need a module \
+         (acpi_power_meter, amd_energy, ibmpowernv); or let dlpm choose with `--energy-source auto`.",
+        looked_in.display(),
+        in_brackets(ignored)
+    )]
+    NoHwmon {
+        /// The directory of the monitors.
+        looked_in: PathBuf,
+        /// What is there and why it does not count, a sentence each.
+        ignored: Vec<String>,
+    },
     /// The kernel does not open a perf event.
     #[error(
         "The energy event power/{event} cannot be opened on CPU {cpu} ({cause}). Run dlpm as root (`sudo dlpm …`), or \
@@ -141,7 +159,12 @@ impl EnergyError {
     pub fn is_absent(&self) -> bool {
         matches!(
             self,
-            Self::Absent { .. } | Self::Dangling { .. } | Self::NoPmu { .. } | Self::NoEstimate | Self::NotAsked
+            Self::Absent { .. }
+                | Self::Dangling { .. }
+                | Self::NoPmu { .. }
+                | Self::NoHwmon { .. }
+                | Self::NoEstimate
+                | Self::NotAsked
         )
     }
 }

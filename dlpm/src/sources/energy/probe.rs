@@ -18,6 +18,7 @@ use rustix::{
 
 use super::{
     coverage::{Busy, Coverage},
+    hwmon::Hwmon,
     liveness::{Liveness, Seen, is_busy},
     perf::Perf,
     powercap::Powercap,
@@ -87,7 +88,7 @@ impl Sight {
     fn judge(&self, all: &[Self], elapsed: Duration) -> Seen {
         // Another zone that keeps moving shows how fast this source is.
         let fast = all.iter().any(|other| other.source == self.source && other.moves > 1);
-        let patience = if fast || (self.kind == ZoneKind::Psys && self.let_run) {
+        let patience = if fast || (is_shown(self.kind) && self.let_run) {
             SHORT
         } else {
             LONG
@@ -96,7 +97,7 @@ impl Sight {
             _ if !self.is_awaited() => Seen::Nothing,
             0 if self.busy && elapsed >= patience => Seen::Silent,
             // Nothing is split from it, and it is shown as soon as it moves.
-            0 if self.kind == ZoneKind::Psys && elapsed >= END => Seen::Silent,
+            0 if is_shown(self.kind) && elapsed >= END => Seen::Silent,
             0 => Seen::Nothing,
             1 => Seen::Slow,
             _ => Seen::Moving,
@@ -112,16 +113,23 @@ impl Sight {
     }
 }
 
-/// Watches the counters of both sources and tells each what was seen of it.
-pub(super) fn probe(
-    powercap: &mut Option<Powercap>,
-    perf: &mut Option<Perf>,
-    coverage: &Coverage,
-    topology: &Topology,
-) {
+/// Whether nothing is split from a zone of this kind, which is shown.
+fn is_shown(kind: ZoneKind) -> bool {
+    matches!(kind, ZoneKind::Psys | ZoneKind::Board)
+}
+
+/// The sources that are watched.
+pub(super) struct Sources<'a> {
+    pub powercap: &'a mut Option<Powercap>,
+    pub perf: &'a mut Option<Perf>,
+    pub hwmon: &'a mut Option<Hwmon>,
+}
+
+/// Watches the counters of all sources and tells each what was seen of it.
+pub(super) fn probe(mut sources: Sources<'_>, coverage: &Coverage, topology: &Topology) {
     let begun = Instant::now();
     let mut sights: Vec<Sight> = Vec::new();
-    look(powercap, perf, &mut sights, &Busy::default(), false);
+    look(&mut sources, &mut sights, &Busy::default(), false);
     let stop = AtomicBool::new(false);
     let spinners = Spinner::for_each_die(coverage, topology);
     thread::scope(|scope| {
@@ -146,32 +154,36 @@ pub(super) fn probe(
                 .iter()
                 .map(|spinner| spinner.used_ns.load(Ordering::Relaxed))
                 .max();
-            look(powercap, perf, &mut sights, &busy, used_ns >= Some(LET_RUN_NS));
+            look(&mut sources, &mut sights, &busy, used_ns >= Some(LET_RUN_NS));
         }
         stop.store(true, Ordering::Relaxed);
     });
     let elapsed = begun.elapsed();
-    for (watched, sight) in watched(powercap, perf).into_iter().zip(&sights) {
+    for (watched, sight) in watched(&mut sources).into_iter().zip(&sights) {
         watched.believed.learn(sight.judge(&sights, elapsed));
     }
 }
 
-fn watched<'a>(powercap: &'a mut Option<Powercap>, perf: &'a mut Option<Perf>) -> Vec<Watched<'a>> {
-    let mut all: Vec<Watched<'a>> = powercap.iter_mut().flat_map(Powercap::watched).collect();
-    all.extend(perf.iter_mut().flat_map(Perf::watched));
+fn watched<'a>(sources: &'a mut Sources<'_>) -> Vec<Watched<'a>> {
+    let mut all: Vec<Watched<'a>> = sources.powercap.iter_mut().flat_map(Powercap::watched).collect();
+    all.extend(sources.perf.iter_mut().flat_map(Perf::watched));
+    all.extend(sources.hwmon.iter_mut().flat_map(Hwmon::watched));
     all
 }
 
 /// Reads all counters once.
-fn look(powercap: &mut Option<Powercap>, perf: &mut Option<Perf>, sights: &mut Vec<Sight>, busy: &Busy, let_run: bool) {
+fn look(sources: &mut Sources<'_>, sights: &mut Vec<Sight>, busy: &Busy, let_run: bool) {
     let now_ns = monotonic_ns();
-    if let Some(powercap) = powercap {
+    if let Some(powercap) = sources.powercap {
         powercap.poll(now_ns);
     }
-    if let Some(perf) = perf {
+    if let Some(perf) = sources.perf {
         perf.poll(now_ns);
     }
-    for (number, now) in watched(powercap, perf).into_iter().enumerate() {
+    if let Some(hwmon) = sources.hwmon {
+        hwmon.poll(now_ns);
+    }
+    for (number, now) in watched(sources).into_iter().enumerate() {
         let is_busy = is_busy(busy.of_zone(now.kind, now.package, now.die), now.unit_uj);
         match sights.get_mut(number) {
             Some(sight) => {

@@ -143,6 +143,21 @@ impl Tree {
         self
     }
 
+    /// A chip of the hardware monitors with these files, below its device as the old drivers have it.
+    pub fn chip(self, id: &str, name: &str, files: &[(&str, &str)]) -> Self {
+        let device = format!("class/hwmon/{id}/device");
+        self.file(format!("{device}/name"), name);
+        for (file, content) in files {
+            self.file(format!("{device}/{file}"), content);
+        }
+        self
+    }
+
+    /// What a file of a chip says from now on.
+    pub fn set_chip(&self, id: &str, file: &str, content: &str) {
+        self.file(format!("class/hwmon/{id}/device/{file}"), content);
+    }
+
     pub fn open(&self) -> Result<Powercap, EnergyError> {
         Powercap::open(self.path(), 0)
     }
@@ -235,6 +250,28 @@ pub fn ryzen() -> Tree {
         .cpus(&[(0, 0, 0), (1, 0, 0)])
         .zone("intel-rapl:0", "package-0", 9_000, SMALL_RANGE)
         .zone("intel-rapl:0:0", "core", 1_000, SMALL_RANGE)
+}
+
+/// NVIDIA Grace with two sockets, as `acpi_power_meter` shows it: a chip for each meter.
+pub fn grace() -> Tree {
+    let mut tree = Tree::new().cpus(&[(0, 0, 0), (1, 1, 0)]);
+    let mut number = 0;
+    for socket in 0..2 {
+        for (name, uw) in [("Module", 200), ("Grace", 80), ("CPU", 50), ("SysIO", 10)] {
+            tree = tree.chip(
+                &format!("hwmon{number}"),
+                "power_meter",
+                &[
+                    ("power1_average", &format!("{uw}000000")),
+                    ("power1_average_interval", "50"),
+                    ("power1_model_number", "Grace"),
+                    ("power1_oem_info", &format!("{name} Power Socket {socket}")),
+                ],
+            );
+            number += 1;
+        }
+    }
+    tree
 }
 
 /// What the counters of [`epyc`] read at first, by package.

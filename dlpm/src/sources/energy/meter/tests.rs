@@ -48,6 +48,7 @@ fn found(tree: &Tree, wanted: EnergySource, estimate: Option<Estimate>) -> (Stri
             let words = [
                 (found.meter.powercap.is_some(), "powercap"),
                 (found.meter.perf.is_some(), "perf"),
+                (found.meter.hwmon.is_some(), "hwmon"),
                 (found.meter.estimate.is_some(), "estimate"),
             ];
             let words: Vec<&str> = words
@@ -397,4 +398,102 @@ fn a_package_without_a_zone_is_a_zone_that_is_not_known() {
         reason(&readings, "package-1").starts_with("CPU 3 is in package 1"),
         "{readings:?}"
     );
+}
+
+/// The zones of a meter, with who reads each.
+fn zones(found: &mut Found) -> Vec<String> {
+    let readings = found.meter.take(monotonic_ns());
+    let named = |reading: &ZoneReading| format!("{} {}", reading.zone, reading.source.as_str());
+    readings.iter().map(named).collect()
+}
+
+#[test]
+fn a_machine_whose_only_meters_are_monitors_is_measured_by_them() {
+    let tree = grace();
+    let mut grace = find(&tree, EnergySource::Auto, watts()).unwrap();
+    assert_eq!(
+        grace.choice,
+        "energy is measured: the kernel's hardware monitors (hwmon); there are no powercap zones"
+    );
+    assert_eq!(
+        zones(&mut grace)[..2],
+        ["package-0 hwmon_power", "package-1 hwmon_power"]
+    );
+    assert_eq!(zones(&mut grace).len(), 8);
+    assert!(grace.problems.is_empty(), "{:?}", grace.problems);
+    let busy = cpus(SECOND);
+    assert!(
+        interval(&mut grace.meter, &tree, 1, &busy)
+            .iter()
+            .all(|zone| zone.energy_uj.is_ok())
+    );
+    let error = find(&laptop(), EnergySource::Hwmon, None).unwrap_err();
+    assert!(error.to_string().contains("no hardware monitor"), "{error}");
+    let error = find(&grace_without_cpus(), EnergySource::Hwmon, None).unwrap_err();
+    assert!(
+        matches!(error, EnergyError::CannotSplit { wanted: "hwmon", .. }),
+        "{error}"
+    );
+}
+
+/// A board alone.
+fn grace_without_cpus() -> Tree {
+    let files = [
+        ("power1_average", "200000000"),
+        ("power1_oem_info", "Module Power Socket 0"),
+    ];
+    Tree::new().chip("hwmon0", "power_meter", &files)
+}
+
+#[test]
+fn the_same_watt_is_never_counted_by_two_sources() {
+    let tree = ryzen()
+        .chip(
+            "hwmon0",
+            "amd_energy",
+            &[("energy1_input", "5"), ("energy1_label", "Esocket0")],
+        )
+        .chip("hwmon1", "power_meter", &[("power1_average", "90000000")]);
+    let _moving = tree.moving(&["intel-rapl:0"]);
+    let mut both = find(&tree, EnergySource::Auto, None).unwrap();
+    assert_eq!(
+        zones(&mut both),
+        [
+            "package-0 powercap",
+            "package-0/single-core powercap",
+            "acpi-meter-0 hwmon_power"
+        ]
+    );
+    let said = both.ignored.join("\n");
+    assert!(
+        said.contains("hwmon0 (amd_energy) energy1 `Esocket0` is not counted: powercap counts package 0 already"),
+        "{said}"
+    );
+    assert!(both.problems.is_empty(), "{:?}", both.problems);
+    // The driver's counter does not move here, so nothing is split.
+    let alone = find(&tree, EnergySource::Hwmon, watts()).unwrap();
+    assert!(
+        alone
+            .choice
+            .starts_with("hwmon was asked for and has nothing that can be split"),
+        "{}",
+        alone.choice
+    );
+    assert!(
+        alone.choice.ends_with("shown in addition: acpi-meter"),
+        "{}",
+        alone.choice
+    );
+}
+
+#[test]
+fn a_board_alone_is_shown_and_nothing_is_split() {
+    let mut board = find(&grace_without_cpus(), EnergySource::Auto, None).unwrap();
+    assert_eq!(zones(&mut board), ["module-0 hwmon_power"]);
+    assert!(
+        board.choice.contains("module-0 alone, and nothing of it is split"),
+        "{}",
+        board.choice
+    );
+    assert!(board.problems[0].contains("--estimate"), "{:?}", board.problems);
 }
