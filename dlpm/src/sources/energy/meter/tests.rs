@@ -461,7 +461,7 @@ fn the_same_watt_is_never_counted_by_two_sources() {
         [
             "package-0 powercap",
             "package-0/single-core powercap",
-            "acpi-meter-0 hwmon_power"
+            "acpi-meter hwmon_power"
         ]
     );
     let said = both.ignored.join("\n");
