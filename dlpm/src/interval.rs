@@ -75,6 +75,8 @@ pub struct CpuInterval {
     /// Physical package (socket) of the CPU, by the number that the package's energy zones have; `None` if it is not
     /// known.
     pub package: Option<u32>,
+    /// Number of its core within the package, where each core has an energy zone of its own.
+    pub core: Option<u32>,
     /// Reading of this CPU's seal (or return from offline) that began the interval.
     pub begin_ns: u64,
     /// Reading of this CPU's seal (or last event before it went offline) that ended it.
@@ -179,6 +181,8 @@ words! {
         Package = "package",
         /// The cores of a package.
         Core = "core",
+        /// One core of a package, as the event of each core counts it: a part of its package.
+        OneCore = "one_core",
         /// One core of a package (what AMD's `core` zone reads): shown, never split, and no part in any sum.
         SingleCore = "single_core",
         /// Graphics and the like, inside a package.
@@ -219,7 +223,7 @@ words! {
 /// What one energy zone counted in the interval.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ZoneReading {
-    /// Name in the log: `package-0`, `package-0/core`, `package-0/uncore`, `package-0/single-core`, `dram-0`, `psys`,
+    /// Name in the log: `package-0`, `package-0/core`, `package-0/core-3`, `package-0/uncore`, `package-0/single-core`, `dram-0`, `psys`,
     /// `machine`, and what meters of boards are called.
     pub zone: String,
     /// What it covers.

@@ -6,7 +6,7 @@ import html
 from functools import reduce
 from typing import Any, Dict, Iterable, Mapping, Optional, Set, Tuple
 
-_CPU_KINDS = ("core", "uncore", "rest", "whole")
+_CPU_KINDS = ("core", "one_core", "uncore", "rest", "whole")
 #: Rows of a log that are processes of the recording, and not the rest of the machine.
 LISTED = ("process", "merged")
 
@@ -19,7 +19,7 @@ class Energy:
 
     #: Energy by device in µJ. The names of devices are those of zones in docs/log-format.md. None: its meter failed.
     energy_uj: Mapping[str, Optional[int]]
-    #: Kind of each device: "core", "uncore", "rest" and "whole" are parts of a CPU package; "dram"; "gpu".
+    #: Kind of each device: "core", "one_core", "uncore", "rest" and "whole" are parts of a CPU package; "dram"; "gpu".
     kinds: Mapping[str, str]
     #: How the energy of each device was split among processes: "cpu_time", "memory", "cgroup_memory"; of GPUs "sm",
     #: "sole_process", "no_process", "not_split"; "estimate"; "mixed" if it was not always the same.

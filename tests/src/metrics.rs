@@ -103,7 +103,7 @@ fn expect_power(sample: &Sample, expected: &mut BTreeMap<&str, Figure>) {
             "intel_power",
             Some("rel_intel_power"),
             &["package", "machine"][..],
-            &["core", "uncore", "rest", "whole"][..],
+            &["core", "one_core", "uncore", "rest", "whole"][..],
         ),
         ("total_cpu_power", Some("per_process_cpu_power"), &["core"], &["core"]),
         ("total_dram_power", Some("per_process_dram_power"), &["dram"], &["dram"]),
@@ -130,7 +130,9 @@ fn expect_power(sample: &Sample, expected: &mut BTreeMap<&str, Figure>) {
         {
             let energy = per_pid(sample, |row| {
                 let parts = leaves.iter().filter_map(|leaf| leaf["zone"].as_str());
-                Some(parts.map(|leaf| number(&row["energy_uj"][leaf])).sum())
+                // Of a core only what is above 0 is written.
+                let has = |leaf: &&str| !leaf.contains("/core-") || row["energy_uj"].get(leaf).is_some();
+                Some(parts.filter(has).map(|leaf| number(&row["energy_uj"][leaf])).sum())
             });
             expected.insert(per_process, Figure::Map(scaled(&energy, watts)));
         }

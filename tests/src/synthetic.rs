@@ -78,6 +78,7 @@ impl Synthetic {
                 CpuInterval {
                     cpu,
                     package: Some(0),
+                    core: None,
                     begin_ns,
                     end_ns,
                     busy_ns,

@@ -5,13 +5,14 @@
 //! ([`Counters::difference_uj`]).
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, VecDeque},
     sync::Arc,
 };
 
 use super::{admission::Admission, amounts::Amounts, unobserved::Unobserved};
 use crate::{
-    attribution::ledger::{IdlePolicy, Ledger, Method, RowKey, ZoneView},
+    attribution::ledger::{IdlePolicy, LeafZone, Ledger, Method, RowKey, ZoneView},
     interval::MeterSource,
     tenants::{Kind, Label, Node, Tenant},
     totals::owners::{Owner, by_owner},
@@ -197,7 +198,7 @@ impl Counters {
         let leaves: Vec<(usize, Method)> = ledger
             .leaves
             .iter()
-            .map(|leaf| (self.device(&leaf.zone), leaf.method))
+            .map(|leaf| (self.device(&device_name(leaf)), leaf.method))
             .collect();
         for ((device, method), leaf) in leaves.iter().zip(&ledger.leaves) {
             let sum = self.counted_uj.entry((*device, Some(*method))).or_default();
@@ -448,6 +449,14 @@ impl Remainder {
                 RowKey::Unattributed | RowKey::Process(..) | RowKey::Merged(_) | RowKey::Memory(_) | RowKey::Tenant(_),
             ) => Self::Unattributed,
         }
+    }
+}
+
+/// Of a leaf: the cores of a package are one device, as there can be hundreds of them for each tenant.
+fn device_name(leaf: &LeafZone) -> Cow<'_, str> {
+    match leaf.core() {
+        Some((package, _)) => format!("package-{package}/core").into(),
+        None => leaf.zone.as_str().into(),
     }
 }
 

@@ -103,7 +103,7 @@ impl Unobserved {
                         self.carries_uj.insert(zone.zone.clone(), owed_uj);
                     }
                 }
-                ZoneKind::Core | ZoneKind::Uncore => {
+                ZoneKind::Core | ZoneKind::OneCore | ZoneKind::Uncore => {
                     let has_root = first
                         .zones
                         .iter()
@@ -128,7 +128,8 @@ impl Unobserved {
 }
 
 fn is_part(part: &str, root: &str, kind: ZoneKind) -> bool {
-    matches!(kind, ZoneKind::Core | ZoneKind::Uncore) && crate::attribution::ledger::is_part(part, root)
+    matches!(kind, ZoneKind::Core | ZoneKind::OneCore | ZoneKind::Uncore)
+        && crate::attribution::ledger::is_part(part, root)
 }
 
 fn begins(first: &Interval) -> impl Iterator<Item = Begin<'_>> {

@@ -104,7 +104,10 @@ impl CpuMetrics {
 fn is_inside(leaf: &LeafZone, root: ZoneKind) -> bool {
     match root {
         ZoneKind::Machine => leaf.kind == ZoneKind::Machine,
-        _ => matches!(leaf.kind, ZoneKind::Core | ZoneKind::Uncore | ZoneKind::Package),
+        _ => matches!(
+            leaf.kind,
+            ZoneKind::Core | ZoneKind::OneCore | ZoneKind::Uncore | ZoneKind::Package
+        ),
     }
 }
 

@@ -1,6 +1,6 @@
 //! From the zones that meters count to what is split.
 //!
-//! A package contains its core and uncore zones and a rest; DRAM is not inside it; psys and the meters of boards cover
+//! A package contains its core (or the zones of each core) and uncore zones and a rest; DRAM is not inside it; psys and the meters of boards cover
 //! more, or parts that others have as well, and are never added to anything or split.
 //!
 //! The counters of a package and its parts are not read at one instant, so that for a moment the parts can exceed the
@@ -340,7 +340,7 @@ pub fn is_split(kind: ZoneKind) -> bool {
 }
 
 fn is_part(kind: ZoneKind) -> bool {
-    matches!(kind, ZoneKind::Core | ZoneKind::Uncore)
+    matches!(kind, ZoneKind::Core | ZoneKind::OneCore | ZoneKind::Uncore)
 }
 
 fn is_part_of(zone: &ZoneReading, root: &ZoneReading) -> bool {

@@ -55,6 +55,7 @@ fn cpu(cpu: u32, package: u32, busy_ns: u64, lost_ns: u64) -> CpuInterval {
     CpuInterval {
         cpu,
         package: Some(package),
+        core: None,
         begin_ns: 0,
         end_ns: 1000,
         busy_ns,

@@ -48,7 +48,10 @@ pub fn mean_mw(energy_uj: u128, length_ns: u64) -> u64 {
 /// Whether a leaf can draw nothing at all: only a part of a package can, and the rest of one where its parts make all of
 /// it. A package, its memory, a GPU and the platform draw power while they are on.
 pub fn can_rest(kind: ZoneKind, rest: bool) -> bool {
-    rest || matches!(kind, ZoneKind::Core | ZoneKind::Uncore | ZoneKind::SingleCore)
+    rest || matches!(
+        kind,
+        ZoneKind::Core | ZoneKind::OneCore | ZoneKind::Uncore | ZoneKind::SingleCore
+    )
 }
 
 enum Floor {

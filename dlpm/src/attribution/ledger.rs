@@ -95,7 +95,7 @@ pub struct RootZone {
 pub struct LeafZone {
     /// Name of the zone.
     pub zone: String,
-    /// `Core`, `Uncore`, `Dram`, or the root's kind (`Package`, `Machine`) for its rest or its whole.
+    /// `Core`, `OneCore`, `Uncore`, `Dram`, or the root's kind (`Package`, `Machine`) for its rest or its whole.
     pub kind: ZoneKind,
     /// Whether this is what remains of its root after the other leaves.
     pub rest: bool,
@@ -119,6 +119,18 @@ impl LeafZone {
     /// Whether it is a part of that root.
     pub fn belongs_to(&self, root: &RootZone) -> bool {
         is_part(&self.zone, &root.zone)
+    }
+}
+
+/// A core of a package: the numbers of both.
+pub type Core = (u32, u32);
+
+impl LeafZone {
+    /// The core that it is the energy of, if it is that of one core.
+    pub fn core(&self) -> Option<Core> {
+        (self.kind == ZoneKind::OneCore).then_some(())?;
+        let (_, number) = self.zone.rsplit_once("/core-")?;
+        Some((self.package?, number.parse().ok()?))
     }
 }
 
@@ -151,10 +163,10 @@ impl ZoneView<'_> {
     }
 }
 
-/// CPU time on one package.
+/// CPU time on one package, or on one core.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CpuUse {
-    /// Time on the CPUs of the package.
+    /// Time on its CPUs.
     pub cpu_ns: u64,
     /// Part of it during which the sibling hardware thread was busy as well.
     pub smt_shared_ns: u64,
@@ -291,6 +303,8 @@ pub struct Row {
     pub processes: u32,
     /// CPU time, by package; `None` is the time on CPUs whose package is not known.
     pub by_package: BTreeMap<Option<u32>, CpuUse>,
+    /// The same by core, where cores have energy zones of their own.
+    pub by_core: BTreeMap<Core, CpuUse>,
     /// Newest memory reading, on one row per process.
     pub memory: Option<MemoryReading>,
     /// Resident memory that this row has in the split of DRAM energy: of its readings, and for the row that takes the

@@ -15,6 +15,8 @@ pub mod share;
 pub mod split;
 
 #[cfg(test)]
+mod cores;
+#[cfg(test)]
 mod examples;
 #[cfg(test)]
 mod gpu_properties;

@@ -19,12 +19,14 @@ use crate::{
     tenants::Tenant,
 };
 
-/// CPU time of a process in one cgroup (the number of its path in [`Paths`]) on one package.
+/// CPU time of a process in one cgroup (the number of its path in [`Paths`]) on one package, or on one core of it.
 ///
 /// An interval can have tens of thousands of these: so they are plain values in one vector, sorted by place.
 struct Piece {
     place: Place,
     package: Option<u32>,
+    /// Where cores have energy zones of their own.
+    core: Option<u32>,
     time: CpuUse,
 }
 
@@ -34,7 +36,7 @@ type Place = (ProcessId, usize);
 /// What one place used.
 struct Claim<'a> {
     place: Place,
-    /// Its CPU time, each package once.
+    /// Its CPU time, each package, and each core of it, once.
     pieces: &'a [Piece],
     cpu_ns: u64,
     memory: Option<MemoryReading>,
@@ -131,7 +133,7 @@ pub fn claimants(interval: &Interval, selection: &Selection, max_rows: usize) ->
                     cpu_ns: ns,
                     smt_shared_ns: 0,
                 };
-                add_time(row.by_package.entry(cpu.package).or_default(), time);
+                add_piece(row, cpu.package, cpu.core, time);
             }
         }
     }
@@ -192,22 +194,27 @@ fn add_unread(interval: &Interval, selection: &Selection, left_out_bytes: u64, r
 
 /// CPU time by place and package, in this order, each once.
 fn pieces(interval: &Interval, paths: &Paths) -> Vec<Piece> {
-    let packages: HashMap<u32, Option<u32>> = interval.cpus.iter().map(|cpu| (cpu.cpu, cpu.package)).collect();
+    let cpus = interval.cpus.iter();
+    let places: HashMap<u32, (Option<u32>, Option<u32>)> = cpus.map(|cpu| (cpu.cpu, (cpu.package, cpu.core))).collect();
     let mut pieces: Vec<Piece> = interval
         .usage
         .iter()
-        .map(|usage| Piece {
-            place: (usage.process, paths.number(usage.cgroup_id)),
-            package: packages.get(&usage.cpu).copied().flatten(),
-            time: CpuUse {
-                cpu_ns: usage.ns,
-                smt_shared_ns: usage.shared_ns.min(usage.ns),
-            },
+        .map(|usage| {
+            let (package, core) = places.get(&usage.cpu).copied().unwrap_or_default();
+            Piece {
+                place: (usage.process, paths.number(usage.cgroup_id)),
+                package,
+                core,
+                time: CpuUse {
+                    cpu_ns: usage.ns,
+                    smt_shared_ns: usage.shared_ns.min(usage.ns),
+                },
+            }
         })
         .collect();
-    pieces.sort_unstable_by_key(|piece| (piece.place, piece.package));
+    pieces.sort_unstable_by_key(|piece| (piece.place, piece.package, piece.core));
     pieces.dedup_by(|next, piece| {
-        let same = next.place == piece.place && next.package == piece.package;
+        let same = (next.place, next.package, next.core) == (piece.place, piece.package, piece.core);
         if same {
             add_time(&mut piece.time, next.time);
         }
@@ -303,16 +310,19 @@ fn process_row(interval: &Interval, paths: &Paths, claim: Claim<'_>) -> Row {
             uid: process.uid,
             exited: process.exited,
         });
-    Row {
+    let mut row = Row {
         tenant: tenant_of(interval, id, &paths.sorted[path]).cloned(),
         shown: Some(shown),
         processes: 1,
-        by_package: claim.pieces.iter().map(|piece| (piece.package, piece.time)).collect(),
         resident_bytes: claim.resident_bytes(),
         memory: claim.memory,
         gpus: claim.gpus,
         ..empty_row(RowKey::Process(id, paths.sorted[path].clone()))
+    };
+    for piece in claim.pieces {
+        add_piece(&mut row, piece.package, piece.core, piece.time);
     }
+    row
 }
 
 fn empty_row(key: RowKey) -> Row {
@@ -322,6 +332,7 @@ fn empty_row(key: RowKey) -> Row {
         shown: None,
         processes: 0,
         by_package: BTreeMap::new(),
+        by_core: BTreeMap::new(),
         memory: None,
         resident_bytes: 0,
         gpus: BTreeMap::new(),
@@ -333,7 +344,14 @@ fn add(row: &mut Row, claim: &Claim<'_>) {
     row.resident_bytes = row.resident_bytes.saturating_add(claim.resident_bytes());
     gpus::add(&mut row.gpus, &claim.gpus);
     for piece in claim.pieces {
-        add_time(row.by_package.entry(piece.package).or_default(), piece.time);
+        add_piece(row, piece.package, piece.core, piece.time);
+    }
+}
+
+fn add_piece(row: &mut Row, package: Option<u32>, core: Option<u32>, time: CpuUse) {
+    add_time(row.by_package.entry(package).or_default(), time);
+    if let (Some(package), Some(core)) = (package, core) {
+        add_time(row.by_core.entry((package, core)).or_default(), time);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::attribution::{
     gpus,
-    ledger::{CpuUse, IdlePolicy, LeafZone, Row, RowKey},
+    ledger::{Core, CpuUse, IdlePolicy, LeafZone, Row, RowKey},
     split::split,
 };
 
@@ -54,16 +54,46 @@ pub fn share(energy_uj: u64, leaf: &LeafZone, rows: &[Row], rules: &Rules) -> Ve
 }
 
 fn share_by_time(energy_uj: u64, leaf: &LeafZone, rows: &[Row], rules: &Rules) -> Vec<u64> {
-    let weights: Vec<u128> = rows.iter().map(|row| time_weight(row, leaf.package, rules)).collect();
+    let place = Place::of(leaf);
+    let weights: Vec<u128> = rows.iter().map(|row| time_weight(row, place, rules)).collect();
     split(energy_uj, &weights).unwrap_or_else(|| all_to(RowKey::Idle, energy_uj, rows))
 }
 
-/// Whether any CPU is known to be in the package of a leaf. Of one that has none it is not known whether it was idle.
+/// Which CPU time counts for a leaf.
+#[derive(Clone, Copy)]
+enum Place {
+    Everywhere,
+    Package(u32),
+    Core(Core),
+}
+
+impl Place {
+    fn of(leaf: &LeafZone) -> Self {
+        match (leaf.core(), leaf.package) {
+            (Some(core), _) => Self::Core(core),
+            (None, Some(package)) => Self::Package(package),
+            (None, None) => Self::Everywhere,
+        }
+    }
+
+    /// The time of a row here; not for [`Self::Everywhere`].
+    fn time(self, row: &Row) -> Option<&CpuUse> {
+        match self {
+            Self::Everywhere => None,
+            Self::Package(package) => row.by_package.get(&Some(package)),
+            Self::Core(core) => row.by_core.get(&core),
+        }
+    }
+}
+
+/// Whether any CPU is known to be in the package, or the core, of a leaf. Of one that has none it is not known whether it
+/// was idle.
 fn is_covered(leaf: &LeafZone, rows: &[Row]) -> bool {
-    leaf.package.is_none()
+    let place = Place::of(leaf);
+    matches!(place, Place::Everywhere)
         || rows
             .iter()
-            .any(|row| row.by_package.get(&leaf.package).is_some_and(|usage| usage.cpu_ns > 0))
+            .any(|row| place.time(row).is_some_and(|usage| usage.cpu_ns > 0))
 }
 
 /// What the idle machine would have used, and at most all: `min(energy, floor · length)`, rounded down.
@@ -92,7 +122,7 @@ fn all_to(key: RowKey, energy_uj: u64, rows: &[Row]) -> Vec<u64> {
 }
 
 /// Weight of a row in the split of energy that follows CPU time, in thousandths of a nanosecond.
-fn time_weight(row: &Row, package: Option<u32>, rules: &Rules) -> u128 {
+fn time_weight(row: &Row, place: Place, rules: &Rules) -> u128 {
     if row.key == RowKey::Idle && rules.idle_policy != IdlePolicy::Capacity {
         return 0;
     }
@@ -100,9 +130,9 @@ fn time_weight(row: &Row, package: Option<u32>, rules: &Rules) -> u128 {
         let alone_ns = usage.cpu_ns.saturating_sub(usage.smt_shared_ns);
         u128::from(alone_ns) * 1000 + u128::from(usage.smt_shared_ns) * u128::from(rules.smt_weight_permille)
     };
-    match package {
-        Some(_) => row.by_package.get(&package).map_or(0, of_use),
-        None => row
+    match place {
+        Place::Package(_) | Place::Core(_) => place.time(row).map_or(0, of_use),
+        Place::Everywhere => row
             .by_package
             .values()
             .fold(0, |sum: u128, usage| sum.saturating_add(of_use(usage))),

@@ -60,6 +60,7 @@ fn interval() -> Interval {
     let cpu = |cpu, busy_ns| CpuInterval {
         cpu,
         package: topology.package_of(cpu),
+        core: None,
         begin_ns: 0,
         end_ns: SECOND_NS,
         busy_ns,

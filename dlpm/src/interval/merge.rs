@@ -70,7 +70,7 @@ fn cpus(before: &[CpuInterval], next: &[CpuInterval]) -> Option<Vec<CpuInterval>
             cpus.push(*next);
             continue;
         };
-        if cpu.end_ns != next.begin_ns || cpu.package != next.package {
+        if cpu.end_ns != next.begin_ns || (cpu.package, cpu.core) != (next.package, next.core) {
             return None;
         }
         *cpu = CpuInterval {

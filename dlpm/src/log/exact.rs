@@ -71,6 +71,9 @@ struct CpuEntry {
     cpu: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     package: Option<u32>,
+    /// Its core within the package, where each core has a zone of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    core: Option<u32>,
     interval_ns: u64,
     busy_ns: u64,
     idle_ns: u64,
@@ -193,6 +196,7 @@ impl CpuEntry {
         Self {
             cpu: cpu.cpu,
             package: cpu.package,
+            core: cpu.core,
             interval_ns: cpu.interval_ns(),
             busy_ns: cpu.busy_ns,
             idle_ns: cpu.idle_ns,
@@ -207,6 +211,7 @@ impl CpuEntry {
         CpuInterval {
             cpu: self.cpu,
             package: self.package,
+            core: self.core,
             begin_ns: 0,
             end_ns: self.interval_ns,
             busy_ns: self.busy_ns,

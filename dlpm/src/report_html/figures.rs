@@ -201,7 +201,7 @@ fn groups(survey: &Survey, time: TimeBins, stacks: &[Areas]) -> Vec<Group> {
             note: range,
             axis: watts(),
             stacked: false,
-            curves: of_zones(&|leaf, kind| !leaf || kind == ZoneKind::Dram),
+            curves: of_zones(&|leaf, kind| (!leaf && kind != ZoneKind::OneCore) || kind == ZoneKind::Dram),
         },
         Group {
             id: "packages",

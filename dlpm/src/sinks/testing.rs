@@ -63,6 +63,7 @@ pub fn interval(seq: u64, mut zones: Vec<ZoneReading>) -> Interval {
     let cpu = |cpu, busy_ns, idle_ns, lost_ns| CpuInterval {
         cpu,
         package: Some(0),
+        core: None,
         begin_ns: begin_ns - 10,
         end_ns: end_ns - 10,
         busy_ns,

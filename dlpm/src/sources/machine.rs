@@ -251,6 +251,7 @@ impl Machine {
                 self.topology.refresh(cpu.cpu);
             }
             cpu.package = self.meter.package_of(cpu.cpu, &self.topology);
+            cpu.core = self.meter.core_of(cpu.cpu, &self.topology);
         }
         self.dropped.clock_steps += drained.clock_steps;
         self.meter.judge(

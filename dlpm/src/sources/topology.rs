@@ -27,6 +27,8 @@ struct Cpu {
     package: Option<u32>,
     /// Kernels before 5.3 do not name dies.
     die: Option<u32>,
+    /// Number of its core within the package.
+    core: Option<u32>,
     threads: Vec<u32>,
 }
 
@@ -75,11 +77,20 @@ impl Topology {
         }
         let package = self.read_id(&directory, "physical_package_id", &format!("package of CPU {cpu}"));
         let die = self.read_id(&directory, "die_id", &format!("die of CPU {cpu}"));
+        let core = self.read_id(&directory, "core_id", &format!("core of CPU {cpu}"));
         let threads = match self.read_file(&directory.join("thread_siblings_list")) {
             Some(text) => self.parse(&text, &format!("siblings of CPU {cpu}")),
             None => Vec::new(),
         };
-        self.cpus.insert(cpu, Cpu { package, die, threads });
+        self.cpus.insert(
+            cpu,
+            Cpu {
+                package,
+                die,
+                core,
+                threads,
+            },
+        );
         true
     }
 
@@ -91,6 +102,17 @@ impl Topology {
     /// The die of a CPU within its package; `None` if it is not known.
     pub fn die_of(&self, cpu: u32) -> Option<u32> {
         self.cpus.get(&cpu)?.die
+    }
+
+    /// The core of a CPU, by its number within the package; `None` if it is not known.
+    pub fn core_of(&self, cpu: u32) -> Option<u32> {
+        self.cpus.get(&cpu)?.core
+    }
+
+    /// Whether the kernel says of either of two CPUs that they are hardware threads of one core.
+    pub fn share_core(&self, one: u32, other: u32) -> bool {
+        let names = |cpu, other| self.cpus.get(&cpu).is_some_and(|known| known.threads.contains(other));
+        one == other || names(one, &other) || names(other, &one)
     }
 
     /// The CPUs that have a topology, in order.

@@ -1,7 +1,10 @@
 //! What each zone of energy counted, and who got it.
 
 use super::{Column, Depth, Kind, Look, Row, Table, Unit, Value, average, count, given, highest, known};
-use crate::totals::{Share, Totals, ZoneTotal};
+use crate::{
+    interval::ZoneKind,
+    totals::{Share, Totals, ZoneTotal},
+};
 
 /// Energy of each zone, and of the rows that share it.
 pub fn zones(totals: &Totals, depth: Depth) -> Table {
@@ -62,7 +65,15 @@ pub fn zones(totals: &Totals, depth: Depth) -> Table {
             values,
         }
     };
+    // There can be hundreds of cores.
+    let is_told = |zone: &&ZoneTotal| depth.details || zone.kind != ZoneKind::OneCore;
+    let cores = totals.zones.iter().filter(|zone| !is_told(zone)).count();
     let mut notes = Vec::new();
+    if cores > 0 {
+        notes.push(format!(
+            "zones of {cores} single cores are left out here; `dlpm report` lists them"
+        ));
+    }
     if partly {
         notes.push("known: intervals in which the energy of the zone is known, of all".to_owned());
     }
@@ -71,6 +82,6 @@ pub fn zones(totals: &Totals, depth: Depth) -> Table {
         title: "Energy by zone, and who got it, in joules".to_owned(),
         notes,
         columns,
-        rows: totals.zones.iter().map(row).collect(),
+        rows: totals.zones.iter().filter(is_told).map(row).collect(),
     }
 }

@@ -179,6 +179,7 @@ impl Open {
                 shown: None,
                 processes: 0,
                 by_package: BTreeMap::new(),
+                by_core: BTreeMap::new(),
                 memory: None,
                 resident_bytes: 0,
                 gpus: BTreeMap::new(),
@@ -189,6 +190,11 @@ impl Open {
             }
             for (package, time) in &row.by_package {
                 let sum = sum.by_package.entry(*package).or_default();
+                sum.cpu_ns = sum.cpu_ns.saturating_add(time.cpu_ns);
+                sum.smt_shared_ns = sum.smt_shared_ns.saturating_add(time.smt_shared_ns);
+            }
+            for (core, time) in &row.by_core {
+                let sum = sum.by_core.entry(*core).or_default();
                 sum.cpu_ns = sum.cpu_ns.saturating_add(time.cpu_ns);
                 sum.smt_shared_ns = sum.smt_shared_ns.saturating_add(time.smt_shared_ns);
             }

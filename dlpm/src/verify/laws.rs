@@ -1,5 +1,7 @@
 //! What holds within one line: the time law, the energy law, and every figure that follows from others.
 
+mod cores;
+
 use std::{collections::BTreeSet, fmt::Display};
 
 use crate::{
@@ -152,6 +154,7 @@ impl Checker<'_> {
             .map(|cpu| cpu.package)
             .chain(ledger.rows.iter().flat_map(|row| row.by_package.keys().copied()))
             .collect();
+        self.times_by_core();
         for package in packages {
             let cpus = || ledger.cpus.iter().filter(|cpu| cpu.package == package);
             let of_rows = |wanted: &dyn Fn(&RowKey) -> bool, shared: bool| {

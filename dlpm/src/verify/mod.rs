@@ -8,7 +8,7 @@ pub mod chain;
 mod events;
 pub mod files;
 pub mod finished;
-mod laws;
+pub(crate) mod laws;
 mod metrics;
 mod phases;
 mod sequence;

@@ -97,6 +97,7 @@ impl Machine {
             cpus.push(CpuInterval {
                 cpu,
                 package: Some(cpu % 2),
+                core: None,
                 begin_ns,
                 end_ns: begin_ns + interval_ns,
                 busy_ns,

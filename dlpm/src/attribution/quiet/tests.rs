@@ -69,6 +69,7 @@ fn intervals(steps: &[Step]) -> Vec<Interval> {
             CpuInterval {
                 cpu,
                 package: Some(0),
+                core: None,
                 begin_ns,
                 end_ns: begin_ns + length_ns,
                 busy_ns: busy_ns.min(length_ns),

@@ -126,6 +126,7 @@ fn add_source(
             (Ok(_), ZoneKind::Psys | ZoneKind::Board) => (State::Ok, "counts; shown, and never split".to_owned()),
             (Ok(_), ZoneKind::SingleCore) => (State::Ok, "one core of the package; shown, and never split".to_owned()),
             (Ok(_), ZoneKind::Dram) => (State::Ok, "counts; split by memory".to_owned()),
+            (Ok(_), ZoneKind::OneCore) => (State::Ok, "can be read; split by CPU time on that core".to_owned()),
             (Ok(_), ZoneKind::Uncore) => (State::Ok, "can be read; split by CPU time".to_owned()),
             (Ok(_), _) => (State::Ok, "counts; split by CPU time".to_owned()),
         };
@@ -156,6 +157,7 @@ fn covers(kind: ZoneKind) -> &'static str {
     match kind {
         ZoneKind::Package => "a CPU package, with its cores and its uncore",
         ZoneKind::Core => "the cores of a package",
+        ZoneKind::OneCore => "one core, with its threads",
         ZoneKind::SingleCore => "one core of a package",
         ZoneKind::Uncore => "graphics and the like of a package",
         ZoneKind::Dram => "the memory of a package",

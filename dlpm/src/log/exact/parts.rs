@@ -40,8 +40,8 @@ impl fmt::Display for Text<'_> {
     }
 }
 
-/// µJ by the name of the leaf, without the invalid ones, and without the GPUs of which there is none: with eight GPUs
-/// and thousands of processes these would be most of a line.
+/// µJ by the name of the leaf, without the invalid ones, and without the GPUs and cores of which there is none: with
+/// eight GPUs, or many cores, and thousands of processes these would be most of a line.
 #[derive(Clone, Debug)]
 pub enum Energies<'a> {
     /// As they were read, in the order of the line. A handful, so that a search is cheaper than a tree.
@@ -68,7 +68,7 @@ impl Serialize for Energies<'_> {
             }
             Self::Of(leaves, energy_uj) => {
                 for (leaf, energy_uj) in leaves.iter().zip(*energy_uj) {
-                    if leaf.energy_uj.is_ok() && (*energy_uj > 0 || leaf.kind != ZoneKind::Gpu) {
+                    if leaf.energy_uj.is_ok() && (*energy_uj > 0 || !is_sparse(leaf.kind)) {
                         map.serialize_entry(&leaf.zone, energy_uj)?;
                     }
                 }
@@ -102,6 +102,11 @@ impl<'de: 'a, 'a> Deserialize<'de> for Energies<'a> {
     }
 }
 
+/// Whether most rows have nothing of such a leaf, so that 0 is not written.
+fn is_sparse(kind: ZoneKind) -> bool {
+    matches!(kind, ZoneKind::Gpu | ZoneKind::OneCore)
+}
+
 /// Leaves of a line, by name.
 pub struct Leaves<'a> {
     leaves: &'a [LeafZone],
@@ -118,7 +123,7 @@ impl<'a> Leaves<'a> {
         }
     }
 
-    /// Energies in the order of the leaves; the invalid ones, GPUs with 0, and no others, are missing.
+    /// Energies in the order of the leaves; the invalid ones, GPUs and cores with 0, and no others, are missing.
     ///
     /// # Errors
     ///
@@ -150,8 +155,8 @@ impl<'a> Leaves<'a> {
             .map(|(leaf, energy_uj)| match (&leaf.energy_uj, energy_uj) {
                 (Ok(_), Some(energy_uj)) => Ok(energy_uj),
                 (Err(_), None) => Ok(0),
-                // Most processes use no GPU.
-                (Ok(_), None) if leaf.kind == ZoneKind::Gpu => Ok(0),
+                // Most processes use no GPU, and few cores.
+                (Ok(_), None) if is_sparse(leaf.kind) => Ok(0),
                 (Ok(_), None) => Err(format!("energy_uj of {} lacks {}", whose(), leaf.zone)),
                 (Err(_), Some(_)) => Err(format!("energy_uj of {} has {}, which is invalid", whose(), leaf.zone)),
             })

@@ -9,7 +9,7 @@ use serde::{
 
 use super::parts::{Energies, Leaves, Text};
 use crate::{
-    attribution::ledger::{CpuUse, GpuUse, Ledger, Row, RowKey, Shown, SwitchEstimate},
+    attribution::ledger::{Core, CpuUse, GpuUse, Ledger, Row, RowKey, Shown, SwitchEstimate},
     interval::{MemoryReading, ProcessId},
     tenants::{Kind, Node, Tenant},
 };
@@ -50,6 +50,8 @@ pub struct RowEntry<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub in_switches: Option<SwitchEstimate>,
     by_package: ByPackage<'a>,
+    #[serde(default, skip_serializing_if = "ByCore::is_empty")]
+    by_core: ByCore<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     memory: Option<MemoryEntry>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -128,6 +130,42 @@ impl<'de> Deserialize<'de> for ByPackage<'_> {
     }
 }
 
+/// CPU time by core: the key is the package and the core, as in `0/3`.
+#[derive(Debug, Default)]
+struct ByCore<'a>(Cow<'a, BTreeMap<Core, CpuUse>>);
+
+impl ByCore<'_> {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Serialize for ByCore<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let entries = self.0.iter();
+        serializer.collect_map(entries.map(|((package, core), usage)| (format!("{package}/{core}"), usage)))
+    }
+}
+
+impl<'de> Deserialize<'de> for ByCore<'_> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let written = BTreeMap::<String, CpuUse>::deserialize(deserializer)?;
+        let number = |digits: &str| match digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            true => digits.parse::<u32>().ok(),
+            false => None,
+        };
+        let entries = written.into_iter().map(|(key, usage)| {
+            let core = key.split_once('/');
+            let core = core.and_then(|(package, core)| Some((number(package)?, number(core)?)));
+            let wrong = || de::Error::custom(format!("`{key}` is not a package and a core, as in `0/3`"));
+            Ok((core.ok_or_else(wrong)?, usage))
+        });
+        entries
+            .collect::<Result<_, _>>()
+            .map(|by_core| Self(Cow::Owned(by_core)))
+    }
+}
+
 /// The key of a package: its number, or [`UNKNOWN_PACKAGE`].
 struct Package(Option<u32>);
 
@@ -196,6 +234,7 @@ impl<'a> RowEntry<'a> {
                 .then(|| ledger.switch_estimate())
                 .flatten(),
             by_package: ByPackage(Cow::Borrowed(&row.by_package)),
+            by_core: ByCore(Cow::Borrowed(&row.by_core)),
             memory: row
                 .memory
                 .as_ref()
@@ -247,6 +286,7 @@ impl<'a> RowEntry<'a> {
             }),
             processes: self.processes.unwrap_or(u32::from(is_process)),
             by_package: self.by_package.0.clone().into_owned(),
+            by_core: self.by_core.0.clone().into_owned(),
             resident_bytes: self.resident_bytes.unwrap_or_else(|| match &memory {
                 Some(reading) if is_process => reading.resident_bytes(),
                 _ => 0,

@@ -362,6 +362,7 @@ impl CpuTime {
             drained.cpus.push(CpuInterval {
                 cpu,
                 package: None,
+                core: None,
                 begin_ns: buffer.begin_ns,
                 end_ns: buffer.end_ns,
                 busy_ns,

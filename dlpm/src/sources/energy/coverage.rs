@@ -128,7 +128,7 @@ pub(super) fn no_zone(package: u32, which: &str) -> String {
 
 /// Whether energy of a zone of this kind is split by the time of CPUs.
 pub(super) fn is_split_by_time(kind: ZoneKind) -> bool {
-    matches!(kind, ZoneKind::Package | ZoneKind::Core)
+    matches!(kind, ZoneKind::Package | ZoneKind::Core | ZoneKind::OneCore)
 }
 
 /// `CPU 3 is`, or `CPUs 0-3,8 are`.
@@ -164,6 +164,7 @@ pub(super) struct Busy(Vec<OneCpu>);
 struct OneCpu {
     package: Option<u32>,
     die: Option<u32>,
+    core: Option<u32>,
     busy_ns: u64,
 }
 
@@ -172,18 +173,31 @@ impl Busy {
     pub fn of(cpus: &[CpuInterval], topology: &Topology) -> Self {
         let mut busy = Self::default();
         for cpu in cpus {
-            busy.add(
-                cpu.package,
-                topology.die_of(cpu.cpu),
-                cpu.busy_ns.saturating_add(cpu.lost_ns),
-            );
+            busy.0.push(OneCpu {
+                package: cpu.package,
+                die: topology.die_of(cpu.cpu),
+                core: cpu.core,
+                busy_ns: cpu.busy_ns.saturating_add(cpu.lost_ns),
+            });
         }
         busy
     }
 
     /// One more CPU.
     pub fn add(&mut self, package: Option<u32>, die: Option<u32>, busy_ns: u64) {
-        self.0.push(OneCpu { package, die, busy_ns });
+        self.0.push(OneCpu {
+            package,
+            die,
+            core: None,
+            busy_ns,
+        });
+    }
+
+    /// CPU time that must have shown in the zone of one core.
+    pub fn of_core(&self, package: Option<u32>, core: u32) -> u64 {
+        let cpus = self.0.iter();
+        let own = cpus.filter(|cpu| cpu.package == package && cpu.core == Some(core));
+        own.fold(0, |sum: u64, cpu| sum.saturating_add(cpu.busy_ns))
     }
 
     /// CPU time that must have shown in a zone. For the register of one core it is what each of the CPUs had, as it is

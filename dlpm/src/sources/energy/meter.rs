@@ -2,7 +2,7 @@
 
 mod choice;
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 pub use self::choice::{Found, find_meter};
 use super::{
@@ -13,6 +13,7 @@ use super::{
     perf::Perf,
     powercap::Powercap,
     probe::{self, probe},
+    zones::core_zone_name,
 };
 use crate::{
     interval::{CpuInterval, MeterSource, ZoneKind, ZoneReading},
@@ -100,6 +101,7 @@ impl Meter {
             let at = at.unwrap_or(readings.len());
             readings.splice(at..at, unknown);
         }
+        cores(readings, cpus);
         if let Some(estimate) = &self.estimate {
             readings.push(estimate.reading(begin_ns, end_ns, cpus));
         }
@@ -136,6 +138,13 @@ impl Meter {
         self.coverage.package_of(cpu, topology)
     }
 
+    /// The core of a CPU within its package; `None` if it is not known, or cores have no zones there.
+    pub fn core_of(&self, cpu: u32, topology: &Topology) -> Option<u32> {
+        let package = self.package_of(cpu, topology)?;
+        let has_cores = self.perf.as_ref().is_some_and(|perf| perf.has_cores_of(package));
+        topology.core_of(cpu).filter(|_| has_cores)
+    }
+
     /// The watts that energy is estimated from, where it is.
     pub fn estimate(&self) -> Option<&Estimate> {
         self.estimate.as_ref()
@@ -150,6 +159,40 @@ impl Meter {
 /// Whether a zone is of a platform or a board, and stands after what is split.
 fn is_shown(kind: ZoneKind) -> bool {
     matches!(kind, ZoneKind::Psys | ZoneKind::Board)
+}
+
+/// Of cores, those that had a CPU in the interval: one that was offline is not missing. One that came online has no
+/// counter.
+fn cores(readings: &mut Vec<ZoneReading>, cpus: &[CpuInterval]) {
+    let mut with_cpus: BTreeMap<String, (u32, u32)> = BTreeMap::new();
+    for cpu in cpus {
+        if let (Some(package), Some(core)) = (cpu.package, cpu.core) {
+            with_cpus
+                .entry(core_zone_name(package, core))
+                .or_insert((package, cpu.cpu));
+        }
+    }
+    readings.retain(|reading| {
+        let is_offline = reading.kind == ZoneKind::OneCore && !with_cpus.contains_key(&reading.zone);
+        !(is_offline && reading.energy_uj.is_err())
+    });
+    for reading in readings.iter() {
+        with_cpus.remove(&reading.zone);
+    }
+    let unknown = with_cpus.into_iter().map(|(zone, (package, cpu))| ZoneReading {
+        zone,
+        kind: ZoneKind::OneCore,
+        package: Some(package),
+        energy_uj: Err(format!(
+            "CPU {cpu} came online after the start, and the energy of its core is not counted"
+        )),
+        counter_uj: None,
+        range_uj: None,
+        source: MeterSource::Perf,
+    });
+    let at = readings.iter().position(|reading| is_shown(reading.kind));
+    let at = at.unwrap_or(readings.len());
+    readings.splice(at..at, unknown.collect::<Vec<_>>());
 }
 
 /// A package that has CPUs and no zone.
@@ -310,5 +353,7 @@ fn together<T>(found: Option<T>, error: Option<EnergyError>) -> Result<T, Energy
     found.ok_or(error.unwrap_or(EnergyError::NotAsked))
 }
 
+#[cfg(test)]
+mod core_tests;
 #[cfg(test)]
 mod tests;

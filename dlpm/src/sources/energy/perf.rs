@@ -4,6 +4,7 @@
 //! one likes. Discovery and arithmetic are tested against a sysfs tree and the system call against a software event;
 //! the PMU itself has been tested on no hardware.
 
+mod cores;
 mod counter;
 mod pmu;
 mod scale;
@@ -24,7 +25,7 @@ use super::{
     liveness::{Liveness, Passed},
     probe::Watched,
     vendor::Vendor,
-    zones::zone_name,
+    zones::{core_zone_name, zone_name},
 };
 use crate::{
     interval::{MeterSource, ZoneKind, ZoneReading},
@@ -57,6 +58,8 @@ pub struct Perf {
 struct Zone {
     kind: ZoneKind,
     package: Option<u32>,
+    /// Its number within the package, of the zone of one core.
+    core: Option<u32>,
     event: Event,
     event_name: &'static str,
     scale: Scale,
@@ -140,7 +143,10 @@ impl Perf {
             };
             let passed = Passed {
                 length_ns,
-                busy_ns: busy.of_zone(zone.kind, zone.package, None),
+                busy_ns: match zone.core {
+                    Some(core) => busy.of_core(zone.package, core),
+                    None => busy.of_zone(zone.kind, zone.package, None),
+                },
                 unit_uj: UNIT_UJ,
             };
             let doubt = zone.believed.observe(reading.energy_uj.as_ref().ok().copied(), passed);
@@ -173,6 +179,19 @@ impl Perf {
     /// Keeps some of the zones only.
     pub(super) fn retain(&mut self, keep: impl Fn(ZoneKind, Option<u32>) -> bool) {
         self.zones.retain(|zone| keep(zone.kind, zone.package));
+    }
+
+    /// Whether there is a zone for each core of a package.
+    pub(super) fn has_cores_of(&self, package: u32) -> bool {
+        let mut zones = self.zones.iter();
+        zones.any(|zone| zone.core.is_some() && zone.package == Some(package))
+    }
+
+    /// Gives the cores the package that `package_of` says of their CPUs: the number that the package's own zone has.
+    pub(super) fn number_cores(&mut self, package_of: impl Fn(u32) -> Option<u32>) {
+        for zone in self.zones.iter_mut().filter(|zone| zone.core.is_some()) {
+            zone.package = zone.cpus.first().and_then(|one| package_of(one.cpu)).or(zone.package);
+        }
     }
 
     /// Whether no zone is left.
@@ -257,6 +276,7 @@ impl Perf {
         }
         // The platform has one counter, and every package shows it.
         let psys = found.iter().filter(|(_, kind, ..)| *kind == ZoneKind::Psys);
+        zones.extend(cores::find(sysfs, &topology, &mut notes));
         zones.extend(
             psys.map(|&(event_name, kind, event, scale)| Zone::new(event_name, kind, None, event, scale, &cpus[..1])),
         );
@@ -300,6 +320,7 @@ impl Zone {
         Self {
             kind,
             package,
+            core: None,
             event,
             event_name,
             scale,
@@ -318,7 +339,10 @@ impl Zone {
     }
 
     fn name(&self) -> String {
-        zone_name(self.kind, self.package)
+        match (self.package, self.core) {
+            (Some(package), Some(core)) => core_zone_name(package, core),
+            _ => zone_name(self.kind, self.package),
+        }
     }
 
     /// Reads the events of all its CPUs; an error names the CPU.
@@ -340,7 +364,8 @@ impl Zone {
         }
         if let Some((cpu, error)) = failed {
             self.counter.miss(format!(
-                "power/{} cannot be read on CPU {cpu}: {error}",
+                "{}/{} cannot be read on CPU {cpu}: {error}",
+                if self.core.is_some() { "power_core" } else { "power" },
                 self.event_name
             ));
             // All start again together, from 0.

@@ -80,9 +80,9 @@ struct Sight {
 }
 
 impl Sight {
-    /// Graphics may rest, and the register of one core as well.
+    /// Graphics may rest, and a core as well.
     fn is_awaited(&self) -> bool {
-        self.value.is_some() && !matches!(self.kind, ZoneKind::Uncore | ZoneKind::SingleCore)
+        self.value.is_some() && !matches!(self.kind, ZoneKind::Uncore | ZoneKind::SingleCore | ZoneKind::OneCore)
     }
 
     fn judge(&self, all: &[Self], elapsed: Duration) -> Seen {

@@ -143,6 +143,27 @@ impl Tree {
         self
     }
 
+    /// The PMU `power_core`, whose event counts a CPU's clock as 1 W.
+    pub fn core_pmu(self, pmu_type: u32, cpumask: &str) -> Self {
+        let pmu = Path::new("bus/event_source/devices/power_core");
+        self.file(pmu.join("type"), &pmu_type.to_string());
+        self.file(pmu.join("cpumask"), cpumask);
+        self.file(pmu.join("events/energy-core"), "event=0x00");
+        self.file(pmu.join("events/energy-core.scale"), "1e-9");
+        self.file(pmu.join("events/energy-core.unit"), "Joules");
+        self
+    }
+
+    /// Numbers of cores within their package, and the threads of each.
+    pub fn cores(self, cores: &[(u32, u32, &str)]) -> Self {
+        for (cpu, core, threads) in cores {
+            let topology = PathBuf::from(format!("devices/system/cpu/cpu{cpu}/topology"));
+            self.file(topology.join("core_id"), &core.to_string());
+            self.file(topology.join("thread_siblings_list"), threads);
+        }
+        self
+    }
+
     /// A chip of the hardware monitors with these files, below its device as the old drivers have it.
     pub fn chip(self, id: &str, name: &str, files: &[(&str, &str)]) -> Self {
         let device = format!("class/hwmon/{id}/device");

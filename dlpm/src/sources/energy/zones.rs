@@ -51,6 +51,11 @@ pub(super) fn zone_name(kind: ZoneKind, package: Option<u32>) -> String {
     }
 }
 
+/// Name in the log of the zone of one core.
+pub(super) fn core_zone_name(package: u32, core: u32) -> String {
+    format!("package-{package}/core-{core}")
+}
+
 /// Directories with an energy counter by what they cover.
 pub(super) type Directories = BTreeMap<ZoneKey, Vec<PathBuf>>;
 

@@ -81,6 +81,7 @@ fn interval(seq: u64, living: &VecDeque<(u64, Arc<Tenant>)>) -> Interval {
     interval.cpus.push(CpuInterval {
         cpu: 0,
         package: Some(0),
+        core: None,
         begin_ns: interval.begin_ns,
         end_ns: interval.end_ns,
         busy_ns,

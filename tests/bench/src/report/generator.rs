@@ -159,6 +159,7 @@ impl Generator {
                 CpuInterval {
                     cpu,
                     package: Some(0),
+                    core: None,
                     begin_ns,
                     end_ns,
                     busy_ns: SECOND_NS - idle_ns,

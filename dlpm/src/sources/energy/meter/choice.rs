@@ -105,6 +105,8 @@ struct Uses {
     /// The source of each package that has a zone; one that is missing is of no source.
     source_of: BTreeMap<u32, EnergySource>,
     psys: EnergySource,
+    /// Each core has a zone.
+    cores: bool,
 }
 
 impl Uses {
@@ -113,7 +115,7 @@ impl Uses {
         let sources = survey.readings();
         // A whole package is better than its cores alone, and powercap, which says more, is asked first.
         let mut source_of = BTreeMap::new();
-        for kind in [ZoneKind::Package, ZoneKind::Core] {
+        for kind in [ZoneKind::Package, ZoneKind::Core, ZoneKind::OneCore] {
             for (source, readings) in sources {
                 let of_kind = readings.iter().filter(|reading| reading.kind == kind);
                 for package in of_kind.filter(is_known).filter_map(|reading| reading.package) {
@@ -144,6 +146,7 @@ impl Uses {
         Self {
             packages,
             source_of,
+            cores: survey.of_perf.iter().any(|reading| reading.kind == ZoneKind::OneCore),
             psys: psys(&is_known)
                 .or_else(|| psys(&|_| true))
                 .unwrap_or(EnergySource::Perf),
@@ -153,6 +156,10 @@ impl Uses {
     /// Whether a zone of a source is used.
     fn uses(&self, kind: ZoneKind, package: Option<u32>, source: EnergySource) -> bool {
         match package {
+            // Inside of the package, whoever counts that.
+            Some(_) if kind == ZoneKind::OneCore => !self.packages.is_empty(),
+            // One of those.
+            Some(_) if kind == ZoneKind::SingleCore && self.cores => false,
             Some(package) => self.source_of.get(&package) == Some(&source),
             None => kind != ZoneKind::Psys || source == self.psys,
         }
@@ -257,6 +264,9 @@ fn measured(
     meter.keep(|kind, package, source| uses.uses(kind, package, source));
     let coverage = Coverage::new(zones, topology);
     problems.extend(coverage.problems());
+    if let Some(perf) = &mut meter.perf {
+        perf.number_cores(|cpu| coverage.package_of(cpu, topology));
+    }
     meter.coverage = coverage;
     Ok(Found {
         meter,
@@ -270,7 +280,9 @@ fn measured(
 fn choice_of(survey: &Survey, uses: &Uses) -> String {
     let used = |source: EnergySource| {
         let (_, readings) = survey.readings().into_iter().find(|(known, _)| *known == source)?;
-        let is_used = |reading: &&ZoneReading| uses.uses(reading.kind, reading.package, source);
+        let is_used = |reading: &&ZoneReading| {
+            reading.kind != ZoneKind::OneCore && uses.uses(reading.kind, reading.package, source)
+        };
         let packages: BTreeSet<u32> = readings
             .iter()
             .filter(is_used)
@@ -315,6 +327,13 @@ fn choice_of(survey: &Survey, uses: &Uses) -> String {
     for (words, packages) in &split {
         let packages: Vec<String> = packages.iter().map(ToString::to_string).collect();
         choice.push_str(&format!(", and {words} for package {}", packages.join(", ")));
+    }
+    if uses.cores {
+        choice.push_str(if first.is_empty() {
+            "each core by the event power_core/energy-core"
+        } else {
+            ", and each core by the event power_core/energy-core"
+        });
     }
     if !first.contains("powercap") {
         choice.push_str(match survey.powercap.as_ref().map_err(EnergyError::is_absent) {

@@ -10,7 +10,7 @@ fn shape(perf: &Perf) -> Vec<(String, u64, Vec<u32>)> {
         .iter()
         .map(|zone| {
             (
-                zone_name(zone.kind, zone.package),
+                zone.name(),
                 zone.event.config,
                 zone.cpus.iter().map(|one| one.cpu).collect(),
             )
@@ -198,4 +198,61 @@ fn an_event_that_is_lost_spoils_the_interval_and_starts_again() {
     perf.zones[0].event.pmu = SOFTWARE_PMU;
     assert!(reason(&perf.take(2 * SECOND), "package-0").contains("came back"));
     assert!(perf.take(3 * SECOND)[0].energy_uj.is_ok());
+}
+
+/// AMD with two cores of two threads, numbered as the firmware likes.
+fn ryzen_with_cores() -> Tree {
+    ryzen()
+        .cpus(&[(0, 0, 0), (1, 0, 0), (2, 0, 0), (3, 0, 0)])
+        .cores(&[(0, 0, "0,2"), (1, 9, "1,3"), (2, 0, "0,2"), (3, 9, "1,3")])
+        .pmu(NO_PMU, "0", &[("energy-pkg", 2), ("energy-psys", 5)])
+}
+
+#[test]
+fn each_core_is_read_on_one_cpu() {
+    for mask in ["0-1", "0-3"] {
+        let tree = ryzen_with_cores().core_pmu(NO_PMU, mask);
+        let perf = Perf::find(tree.path()).unwrap();
+        assert_eq!(
+            shape(&perf),
+            [
+                zone("package-0", 2, &[0]),
+                zone("package-0/core-0", 0, &[0]),
+                zone("package-0/core-9", 0, &[1]),
+                zone("psys", 5, &[0])
+            ]
+        );
+        assert!(perf.has_cores_of(0) && !perf.has_cores_of(1));
+        assert!(perf.ignored().is_empty(), "{:?}", perf.ignored());
+    }
+}
+
+#[test]
+fn cores_that_are_not_certain_are_left_out_with_the_reason() {
+    let same_number = |tree: Tree| tree.cores(&[(1, 0, "1,3"), (3, 0, "1,3")]);
+    let without = |tree: Tree| {
+        fs::remove_file(tree.path().join("devices/system/cpu/cpu1/topology/core_id")).unwrap();
+        tree
+    };
+    let event = "bus/event_source/devices/power_core/events/energy-core";
+    let other_unit = |tree: Tree| {
+        tree.file(format!("{event}.unit"), "Watts");
+        tree
+    };
+    let no_event = |tree: Tree| {
+        fs::remove_file(tree.path().join(event)).unwrap();
+        tree
+    };
+    let cases: [(&dyn Fn(Tree) -> Tree, &str); 4] = [
+        (&same_number, "CPUs 0 and 1 are of two cores that have the same number"),
+        (&without, "it is not known which core CPU 1 is in"),
+        (&other_unit, "its unit is `Watts`"),
+        (&no_event, "no such event"),
+    ];
+    for (change, says) in cases {
+        let tree = change(ryzen_with_cores().core_pmu(NO_PMU, "0-1"));
+        let perf = Perf::find(tree.path()).unwrap();
+        assert_eq!(shape(&perf), [zone("package-0", 2, &[0]), zone("psys", 5, &[0])]);
+        assert!(perf.ignored()[0].contains(says), "{:?}", perf.ignored());
+    }
 }
