@@ -19,6 +19,12 @@ Formats:
   table is for people; json has exact integers (_uj, _ns) next to floats; csv is one table, that of --by (zone by
   default). docs/report.md describes the fields.
 
+Many nodes:
+  Several folders, and the folder of an agent (/var/lib/dlpm, or a copy of it), are added up by node, job, user, account,
+  tenant or unit, exactly, and in memory that does not grow with the lines. A job of several nodes is one row. Copies of
+  a line count once; two sources of the same node and time are refused. What cannot be read is said, and the status is 1
+  then. docs/fleet.md describes it.
+
 Exit status: 0; 1 if the log cannot be read, or nothing of it is in the window; 2 for an invalid command line.
 
 Examples:
@@ -29,15 +35,17 @@ Examples:
   dlpm report run1 --carbon 56 --pue 1.4
   dlpm report run1 --inferences 1000 --phase test
   dlpm report run1 --tokens 5000 --peak-tflops 2.4
-  dlpm report run1 --reach accuracy=0.7";
+  dlpm report run1 --reach accuracy=0.7
+  dlpm report nodes/*/finished.jsonl --by job --format csv";
 
 /// `dlpm report`
 #[derive(Debug, Args)]
 #[command(after_long_help = REPORT_HELP, after_help = "`dlpm report --help` describes windows, energy and formats.")]
 pub struct ReportArgs {
-    /// Folder of the log (or its power_metrics.json); it may be one that AIPowerMeter recorded.
-    #[arg(value_name = "DIR")]
-    pub folder: PathBuf,
+    /// Folder of the log (or its power_metrics.json); it may be one that AIPowerMeter recorded. Several folders of logs and
+    /// of agents (or their finished.jsonl), of many nodes, are added up.
+    #[arg(value_name = "DIR", required = true)]
+    pub folders: Vec<PathBuf>,
     /// Only this table.
     #[arg(long, value_name = "TABLE", value_enum)]
     pub by: Option<By>,
@@ -112,6 +120,10 @@ pub enum By {
     User,
     /// Units of systemd, with the containers in them.
     Unit,
+    /// Accounts of Slurm; of many nodes.
+    Account,
+    /// Nodes, with all that they used; of many nodes.
+    Node,
     /// Phases.
     Phase,
     /// GPUs.

@@ -6,6 +6,7 @@ mod caller;
 mod child;
 pub mod convert;
 pub mod doctor;
+mod fleet;
 pub mod job;
 mod learning;
 pub mod manual;

@@ -5,7 +5,7 @@ use std::{path::Path, process::ExitCode};
 use anyhow::{Context, Result, bail};
 use jiff::tz::TimeZone;
 
-use super::caller;
+use super::{caller, fleet};
 use crate::{
     cli::{By, Format, ReportArgs},
     log::{LogReader, names::RESULTS_NAME, window::Window},
@@ -40,12 +40,17 @@ const WIDTH: u16 = 140;
 
 /// Runs the command; its errors are printed.
 pub fn run(args: &ReportArgs) -> ExitCode {
+    if fleet::is_meant(args) {
+        return fleet::run(args);
+    }
     super::status(report(args).and_then(|text| Ok(print(&text)?)))
 }
 
 fn report(args: &ReportArgs) -> Result<String> {
     let timezone = super::local_timezone();
-    let reader = LogReader::open(&args.folder)?;
+    // Several are a fleet.
+    let log = args.folders.first().context("give the folder of a log")?;
+    let reader = LogReader::open(log)?;
     if args.list {
         let listing = listing::list(reader).context("the log cannot be listed")?;
         return match args.format {
@@ -68,7 +73,7 @@ fn report(args: &ReportArgs) -> Result<String> {
             window,
             top: args.top.unwrap_or(report_html::TOP),
         };
-        report_html::write(&args.folder, &options, file, args.force, caller::identity()?)?;
+        report_html::write(log, &options, file, args.force, caller::identity()?)?;
         return Ok(String::new());
     }
     let collected = Collected::read(reader, &window, timezone, results, args.by.and_then(grouping))?;
@@ -328,6 +333,8 @@ fn table(tables: &Tables, by: By, alone: bool) -> Table {
         By::Tenant | By::Job | By::User | By::Unit => tables.groups(),
         By::Gpu => tables.gpus(),
         By::Phase => tables.phases(alone),
+        // Those are of many nodes.
+        By::Account | By::Node => Table::default(),
     }
 }
 
@@ -338,7 +345,7 @@ fn grouping(by: By) -> Option<Grouping> {
         By::Job => Some(Grouping::Job),
         By::User => Some(Grouping::User),
         By::Unit => Some(Grouping::Unit),
-        By::Zone | By::Process | By::Cgroup | By::Comm | By::Phase | By::Gpu => None,
+        By::Zone | By::Process | By::Cgroup | By::Comm | By::Phase | By::Gpu | By::Account | By::Node => None,
     }
 }
 
@@ -348,7 +355,9 @@ fn absent(by: By) -> String {
         By::Zone => "There was no energy meter",
         By::Gpu => "There was no GPU",
         By::Phase => "There are no phases: mark them with `dlpm mark` while a trace runs",
-        By::Process | By::Cgroup | By::Comm | By::Tenant | By::Job | By::User | By::Unit => "Nothing ran",
+        By::Process | By::Cgroup | By::Comm | By::Tenant | By::Job | By::User | By::Unit | By::Account | By::Node => {
+            "Nothing ran"
+        }
     };
     format!("\n{why}\n")
 }

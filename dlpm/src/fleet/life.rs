@@ -125,6 +125,11 @@ impl Lives {
         &self.path
     }
 
+    /// The newest line, with its newline.
+    pub fn line(&self) -> &[u8] {
+        &self.line
+    }
+
     /// Number of the newest line, from 1.
     pub fn number(&self) -> u64 {
         self.number

@@ -21,6 +21,8 @@ use crate::{
     sinks::writer::Identity,
 };
 
+pub use page::of_tables as tables;
+
 /// Rows of a table at most, where nothing else is asked for.
 pub const TOP: usize = 250;
 

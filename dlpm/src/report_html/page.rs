@@ -40,15 +40,7 @@ pub fn render(page: &Page<'_>) -> String {
     html! {
         (DOCTYPE)
         html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta http-equiv="Content-Security-Policy" content=(policy());
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="color-scheme" content="light dark";
-                title { (title) " · dlpm report" }
-                link rel="icon" href="data:,";
-                style { (PreEscaped(STYLE)) }
-            }
+            (head(&title))
             body {
                 header {
                     h1 { (title) }
@@ -79,6 +71,48 @@ pub fn render(page: &Page<'_>) -> String {
                         "its average and its lowest and highest interval; tables are computed from every interval, exactly."
                     }
                 }
+                script { (PreEscaped(SCRIPT)) }
+            }
+        }
+    }
+    .into_string()
+}
+
+fn head(title: &str) -> Markup {
+    html! {
+        head {
+            meta charset="utf-8";
+            meta http-equiv="Content-Security-Policy" content=(policy());
+            meta name="viewport" content="width=device-width, initial-scale=1";
+            meta name="color-scheme" content="light dark";
+            title { (title) " · dlpm report" }
+            link rel="icon" href="data:,";
+            style { (PreEscaped(STYLE)) }
+        }
+    }
+}
+
+/// A page of tables alone, as of many nodes: there is no curve that they have in common.
+pub fn of_tables(headline: &str, notes: &[String], tables: &[Table]) -> String {
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            (head("Nodes"))
+            body {
+                header {
+                    h1 { "Energy of many nodes" }
+                    p.headline { (printable(headline)) }
+                }
+                main {
+                    @for table in tables { (table.html()) }
+                    @if !notes.is_empty() {
+                        section.notes aria-labelledby="notes" {
+                            h2 id="notes" { "What to know about the figures" }
+                            ul { @for note in notes { li { (printable(note)) } } }
+                        }
+                    }
+                }
+                footer { p { "Made by dlpm " (env!("CARGO_PKG_VERSION")) ". Sums are exact." } }
                 script { (PreEscaped(SCRIPT)) }
             }
         }

@@ -58,6 +58,8 @@ pub enum Value {
     Text(String),
     /// Several words.
     Words(Vec<&'static str>),
+    /// Several names.
+    Names(Vec<String>),
     /// A whole number in the unit of its column.
     Whole(u128),
     /// One that may be negative.
@@ -118,6 +120,7 @@ impl Value {
             (Self::Unknown, _) => "-".to_owned(),
             (Self::Text(text), _) => text.clone(),
             (Self::Words(words), _) => words.join(", "),
+            (Self::Names(names), _) => names.join(", "),
             (Self::Whole(number), Unit::Exact(digits) | Unit::Float(digits)) => decimal(*number, digits, 3),
             (Self::Whole(number), _) => number.to_string(),
             (Self::Signed(number), _) => number.to_string(),
@@ -131,7 +134,7 @@ impl Value {
     /// As a float; `None` for words and what is not known.
     pub fn number(&self, unit: Unit) -> Option<f64> {
         Some(match (self, unit) {
-            (Self::None | Self::Unknown | Self::Text(_) | Self::Words(_), _) => return None,
+            (Self::None | Self::Unknown | Self::Text(_) | Self::Words(_) | Self::Names(_), _) => return None,
             (Self::Whole(number), Unit::Float(digits)) => *number as f64 / 10_u64.pow(digits) as f64,
             (Self::Whole(number), _) => *number as f64,
             (Self::Signed(number), _) => *number as f64,

@@ -147,6 +147,7 @@ fn cell(value: &Value, unit: Unit) -> Cell {
         (Value::None | Value::Unknown, _) => Cell::Missing,
         (Value::Text(text), _) => text.as_str().into(),
         (Value::Words(words), _) => Cell::List(words.iter().map(|word| Cell::from(*word)).collect()),
+        (Value::Names(names), _) => Cell::List(names.iter().map(|name| Cell::from(name.as_str())).collect()),
         (Value::Whole(number), Unit::Plain | Unit::Exact(_)) => Cell::Whole(*number),
         (Value::Signed(number), _) => Cell::Signed(*number),
         _ => value.number(unit).into(),

@@ -106,6 +106,8 @@ words! {
         Partition = "partition",
         /// Account that the job is charged to.
         Account = "account",
+        /// Cluster of the job, as Slurm names it.
+        Cluster = "cluster",
         /// Name of the container.
         ContainerName = "container_name",
         /// Image of the container.

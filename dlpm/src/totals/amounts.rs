@@ -86,6 +86,28 @@ impl Amount {
         amount
     }
 
+    /// What the CPUs and the leaves of `ledger` counted, whoever used it.
+    pub fn counted_in(ledger: &Ledger) -> Self {
+        let mut amount = Self {
+            known: Kinds::known_in(ledger),
+            unknown_intervals: u64::from(ledger.leaves.iter().any(|leaf| leaf.energy_uj.is_err())),
+            ..Self::default()
+        };
+        for cpu in &ledger.cpus {
+            amount.cpu_ns += u128::from(cpu.interval_ns());
+        }
+        for leaf in &ledger.leaves {
+            let energy_uj = leaf.energy_uj.as_ref().map_or(0, |energy_uj| u128::from(*energy_uj));
+            amount.energy_uj += energy_uj;
+            match leaf.kind {
+                ZoneKind::Dram => amount.dram_uj += energy_uj,
+                ZoneKind::Gpu => amount.gpu_uj += energy_uj,
+                _ => {}
+            }
+        }
+        amount
+    }
+
     /// What is known by names of devices alone, as in `finished.jsonl`: CPU time, and µJ of each.
     pub fn of_devices<'a>(cpu_ns: u64, devices: impl IntoIterator<Item = (&'a str, u64)>) -> Self {
         let mut amount = Self {
