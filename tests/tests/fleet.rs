@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    env,
     fs::{self, File},
     io::{BufWriter, Write},
     path::{Path, PathBuf},
@@ -11,11 +12,16 @@ use std::{
 
 use dlpm_tests::{
     command::{Dlpm, program},
+    kernel,
     log::{LOG_NAME, number},
+    python::said,
     require_program,
     synthetic::{Ran, SECOND_NS, Synthetic},
 };
 use serde_json::{Value, json};
+
+/// Names a Python with DuckDB; `cargo xtask test` makes one.
+const DUCKDB_PYTHON: &str = "DLPM_DUCKDB_PYTHON";
 
 /// 2026-01-01 00:00 UTC.
 const BEGIN_UNIX_NS: u64 = 1_767_225_600_000_000_000;
@@ -435,6 +441,57 @@ fn what_cannot_be_read_is_said_and_the_rest_is_added_up() {
         let refused = report(std::slice::from_ref(&good)).args(args).run().exited(1).stderr;
         assert!(refused.contains(said), "{refused}");
     }
+}
+
+/// Runs the example, and compares each of its rows with `dlpm report`: integers of Python have any size.
+const COMPARE: &str = "
+import duckdb, json, subprocess, sys
+program, example, files, *folders = sys.argv[1:]
+said = subprocess.run([program, 'report', '--format', 'json', *folders], stdout=subprocess.PIPE, check=True).stdout
+report = json.loads(said)
+database = duckdb.connect()
+database.execute(f\"SET VARIABLE files = '{files}'\").fetchall()
+database.execute(open(example).read()).fetchall()
+for by in ('node', 'job', 'user', 'account'):
+    keys = ['lives', 'cpu_ns', 'energy_uj'] + (['cluster', 'nodes', 'dram_uj', 'gpu_uj'] if by == 'job' else [])
+    rows = database.execute('SELECT \"' + by + '\", ' + ', '.join(keys) + ' FROM by_' + by).fetchall()
+    theirs = {row[0] or '(none)': dict(zip(keys, row[1:])) for row in rows}
+    ours = {row[by]: {key: row[key] for key in keys} for row in report[by + 's']}
+    assert len(rows) == len(ours) > 1 and ours == theirs, (by, ours, theirs)
+    assert sum(row['energy_uj'] for row in theirs.values()) == report['total']['energy_uj'] > 2**64, by
+print(len(folders))
+";
+
+#[test]
+fn duckdb_adds_up_the_same_digits() {
+    require_program!();
+    let Some(python) = env::var_os(DUCKDB_PYTHON) else {
+        return kernel::skip("DLPM_DUCKDB_PYTHON names no Python with DuckDB; `cargo xtask test` sets it");
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let mut folders: Vec<PathBuf> = ["n1", "n2", "n3"].map(|node| agent(folder.path(), node)).into();
+    // Enough lines that sums go beyond 64 bits, and a copy of some of them.
+    let many = folder.path().join("many");
+    let copy = folder.path().join("copy");
+    for folder in [&many, &copy] {
+        fs::create_dir(folder).unwrap();
+    }
+    let labels = json!({"user": "carol", "cluster": "c1", "account": "ml"});
+    let lines: Vec<Value> = (1..=3000)
+        .map(|number| life("n4", number, "slurm:5", &labels))
+        .collect();
+    fs::write(many.join("finished.jsonl"), text(&lines)).unwrap();
+    fs::write(copy.join("finished.jsonl"), text(&lines[1000..2000])).unwrap();
+    folders.extend([many, copy]);
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/fleet.sql");
+    let files = folder.path().join("*/finished*.jsonl");
+    let mut command = Command::new(python);
+    command
+        .args(["-B", "-c", COMPARE])
+        .args([&program(), &example, &files])
+        .args(&folders);
+    let (stdout, _) = said(&mut command);
+    assert_eq!(stdout.trim(), "5");
 }
 
 /// Runs a program, and prints its memory at its peak in KiB.

@@ -34,6 +34,14 @@ const PANDAS_PYTHON: &str = "DLPM_PANDAS_PYTHON";
 /// Those tests.
 const PANDAS_TESTS: [&str; 2] = ["a_log_is_read_with_pandas", "a_log_becomes_frames_with_pandas"];
 
+/// Names a Python with DuckDB, for the test of the example for a warehouse.
+const DUCKDB_PYTHON: &str = "DLPM_DUCKDB_PYTHON";
+
+/// That test.
+const DUCKDB_TEST: &str = "duckdb_adds_up_the_same_digits";
+
+const DUCKDB: [&str; 1] = ["duckdb==2.0.1"];
+
 /// Names the wheel of the package for Python, for the test that installs it.
 const WHEEL_VARIABLE: &str = "DLPM_WHEEL";
 
@@ -114,6 +122,9 @@ pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     if let Some(python) = pandas {
         kernel.env(PANDAS_PYTHON, python);
     }
+    if let Some(python) = duckdb(workspace, &args.filter) {
+        kernel.env(DUCKDB_PYTHON, python?);
+    }
     if let Some(wheel) = wheel {
         kernel.env(WHEEL_VARIABLE, wheel);
     }
@@ -151,6 +162,12 @@ fn monitors(workspace: &Workspace, filter: &[String]) -> Option<Result<Vec<(&'st
 fn wheel(workspace: &Workspace, filter: &[String]) -> Option<Result<PathBuf>> {
     let is_needed = filter.is_empty() || filter.iter().any(|part| WHEEL_TEST.contains(part.as_str()));
     is_needed.then(|| wheel::build(workspace, &workspace.target().join("package"), epoch_s(workspace)?))
+}
+
+/// A Python with DuckDB, if a test with these filters needs one.
+fn duckdb(workspace: &Workspace, filter: &[String]) -> Option<Result<PathBuf>> {
+    let is_needed = filter.is_empty() || filter.iter().any(|part| DUCKDB_TEST.contains(part.as_str()));
+    is_needed.then(|| Ok(pypi::environment(workspace, "duckdb", &DUCKDB)?.join("python3")))
 }
 
 /// A Python with pandas, if a test with these filters needs one.
