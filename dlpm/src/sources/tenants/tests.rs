@@ -312,6 +312,8 @@ fn slurm_jobs_by_number_sluid_title_and_environment() {
         (Label::SlurmJobId, "7"),
         (Label::JobName, "train"),
         (Label::Partition, "main"),
+        // Of the process, and not of what it says.
+        (Label::User, "alice"),
     ]);
     // The environment says that it is another job's: nothing comes of it.
     assert_eq!(

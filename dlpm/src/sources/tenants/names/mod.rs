@@ -19,13 +19,17 @@ use crate::{
     tenants::{Kind, Labels, Node, Tenant},
 };
 
-/// When names are looked for after a cgroup was first seen; after the last attempt the id alone is used.
-const ATTEMPTS: [Duration; 5] = [
+/// When names are looked for after a cgroup was first seen, each after the one before; after the last attempt the id alone is
+/// used. On a busy node, or behind a prolog, the script of a job starts long after its cgroup was made.
+const ATTEMPTS: [Duration; 8] = [
     Duration::ZERO,
     Duration::from_millis(20),
     Duration::from_millis(100),
     Duration::from_millis(500),
     Duration::from_secs(2),
+    Duration::from_secs(5),
+    Duration::from_secs(15),
+    Duration::from_secs(40),
 ];
 
 /// Tenants that wait for a name at most; those that come on top have none.
@@ -136,7 +140,7 @@ impl Request {
                 found.or_else(|| runtimes::pod(rootfs, pod))
             }
             Place::Pod(uid) => runtimes::pod(rootfs, uid),
-            Place::Slurm(job) => slurm::labels(&roots.procfs, job),
+            Place::Slurm(job) => slurm::labels(roots, job),
         }
     }
 }

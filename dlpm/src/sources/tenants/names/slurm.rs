@@ -2,7 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use super::open::{Base, beginning};
+use super::{
+    Roots,
+    open::{Base, beginning},
+    user_name,
+};
 use crate::{
     sources::proc_fs,
     tenants::{Label, Labels, label},
@@ -40,11 +44,12 @@ fn of_title(title: &str) -> Option<u32> {
         .flatten()
 }
 
-/// What the job's user may have said: labels, from the environment of the batch script. A step has its own name in the
-/// variable of the job's, so a step is asked only in a job without a script.
-pub fn labels(procfs: &Path, job: &Path) -> Option<Labels> {
+/// What the job's user may have said: labels, from the environment of the batch script; and by the kernel's word whose
+/// process that is. A step has its own name in the variable of the job's, so a step is asked only in a job without a
+/// script.
+pub fn labels(roots: &Roots, job: &Path) -> Option<Labels> {
     let script = job.join("step_batch/user/task_0");
-    if let Some(labels) = of_tasks(procfs, &script) {
+    if let Some(labels) = of_tasks(roots, &script) {
         return Some(labels);
     }
     let base = Base::of_root(job)?;
@@ -63,15 +68,24 @@ pub fn labels(procfs: &Path, job: &Path) -> Option<Labels> {
             .take(MOST_PROCESSES);
         tasks
             .map(|task| job.join(step).join("user").join(task))
-            .find_map(|task| of_tasks(procfs, &task))
+            .find_map(|task| of_tasks(roots, &task))
     })
 }
 
-fn of_tasks(procfs: &Path, task: &Path) -> Option<Labels> {
+fn of_tasks(roots: &Roots, task: &Path) -> Option<Labels> {
+    let procfs = &roots.procfs;
     processes(task).into_iter().find_map(|pid| {
         let environment = beginning(&procfs.join(format!("{pid}/environ")), ENVIRONMENT_BYTES).ok()?;
-        let labels = of_environment(&environment);
-        (!labels.is_empty()).then_some(labels)
+        let mut labels = of_environment(&environment);
+        if labels.is_empty() {
+            return None;
+        }
+        // The variable with the user's name is the script's to change.
+        if let Some(uid) = proc_fs::read_one(procfs, pid).and_then(|process| process.uid) {
+            let name = user_name(&roots.rootfs, uid).unwrap_or_else(|| uid.to_string());
+            labels.extend(label(&name).map(|name| (Label::User, name.into())));
+        }
+        Some(labels)
     })
 }
 
