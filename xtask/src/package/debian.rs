@@ -42,13 +42,6 @@ License: Apache-2.0
 Comment: The program contains the work of others. Their names, licences and texts are in the file THIRD-PARTY in this folder.
 ";
 
-/// Python writes its byte code beside the package for it; dpkg does not know of it.
-const BEFORE_REMOVAL: &str = "\
-#!/bin/sh
-set -e
-rm -rf /usr/lib/python3/dist-packages/dlpm/__pycache__
-";
-
 /// Makes the package in `output` and returns its path. `epoch_s` is the time of all its files.
 pub fn build(workspace: &Workspace, program: &Path, output: &Path, epoch_s: u64) -> Result<PathBuf> {
     if find_program("dpkg-deb").is_none() {
@@ -61,13 +54,10 @@ pub fn build(workspace: &Workspace, program: &Path, output: &Path, epoch_s: u64)
     let control_folder = root.join("DEBIAN");
     let installed_kib = size_kib(&root)?;
     tree::put(&control_folder.join("control"), control(installed_kib).as_bytes())?;
-    put_script(&control_folder.join("prerm"), BEFORE_REMOVAL.as_bytes())?;
-    // Scripts that this version brings, such as one that makes the user of a unit.
-    for name in ["preinst", "postinst", "prerm", "postrm"] {
+    for name in ["postinst", "prerm", "postrm"] {
         let script = workspace.root().join("contrib/debian").join(name);
-        if let Ok(text) = fs::read(&script) {
-            put_script(&control_folder.join(name), &text)?;
-        }
+        let text = fs::read(&script).with_context(|| format!("cannot read {}", script.display()))?;
+        put_script(&control_folder.join(name), &text)?;
     }
 
     let package = output.join(format!("dlpm_{VERSION}_{ARCHITECTURE}.deb"));

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result};
 
 use super::licences;
-use crate::workspace::Workspace;
+use crate::{process::is_executable, workspace::Workspace};
 
 /// Where the files of a package go, below its root.
 #[derive(Debug)]
@@ -149,14 +149,20 @@ fn files_of(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
+/// Puts a file into a folder; a script can be executed there, too.
 fn copy(from: &Path, folder: &Path) -> Result<()> {
     let name = from
         .file_name()
         .with_context(|| format!("{} has no file name", from.display()))?;
+    let path = folder.join(name);
     put(
-        &folder.join(name),
+        &path,
         &fs::read(from).with_context(|| format!("cannot read {}", from.display()))?,
-    )
+    )?;
+    if is_executable(from) {
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+    }
+    Ok(())
 }
 
 /// Writes a file that everybody may read, and the folders above it.
