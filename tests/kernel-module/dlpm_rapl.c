@@ -8,6 +8,7 @@
  * For tests only. The module parameters are the way to its own record:
  *
  *   total_uj   (read)   energy of package-0, core, uncore and dram since the module was loaded, in µJ, without wraps
+ *   range_factor        times the ranges of the model, for a test that has no use for wraps
  *   failing    (write)  index of the zone whose counter cannot be read, or -1
  */
 #include <linux/cpumask.h>
@@ -40,6 +41,8 @@ static struct powercap_zone zones[ZONES];
 static int registered;
 static int failing = -1;
 module_param(failing, int, 0644);
+static u64 range_factor = 1;
+module_param(range_factor, ullong, 0444);
 
 static DEFINE_SPINLOCK(lock);
 static u64 loaded_ns;
@@ -88,13 +91,13 @@ static int get_energy_uj(struct powercap_zone *zone, u64 *value)
 	if (index == failing)
 		return -EIO;
 	energy(uj);
-	*value = uj[index] % (MODEL[index].range_uj + 1);
+	*value = uj[index] % (MODEL[index].range_uj * range_factor + 1);
 	return 0;
 }
 
 static int get_max_energy_range_uj(struct powercap_zone *zone, u64 *value)
 {
-	*value = MODEL[zone - zones].range_uj;
+	*value = MODEL[zone - zones].range_uj * range_factor;
 	return 0;
 }
 

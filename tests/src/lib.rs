@@ -18,6 +18,7 @@ pub mod log;
 pub mod metrics;
 pub mod model_files;
 pub mod monitors;
+pub mod node;
 pub mod onnx_build;
 pub mod output;
 pub mod phases;

@@ -8,6 +8,7 @@ mod commands;
 mod docs;
 mod kernels;
 mod monitors;
+mod node;
 mod package;
 mod process;
 mod pypi;
@@ -21,8 +22,8 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     commands::{
-        bench, book, build, install, keras, kernels as kernels_command, lint, models, package as package_command, run,
-        screenshot, setup, test,
+        bench, book, build, install, keras, kernels as kernels_command, lint, models, node as node_command,
+        package as package_command, run, screenshot, setup, test,
     },
     workspace::Workspace,
 };
@@ -44,6 +45,8 @@ enum Task {
     Test(test::Args),
     /// Boot other kernels in an emulator and run the tests there
     Kernels(kernels_command::Args),
+    /// Boot a Debian node with Slurm, containers and Prometheus in an emulator, and measure real jobs there
+    Node(node_command::Args),
     /// Measure what dlpm costs and how accurate it is, compared with a reference in the same run
     Bench(bench::Args),
     /// Check formatting, documents, licences, and clippy for user space and eBPF, with warnings as errors
@@ -71,6 +74,7 @@ fn main() -> ExitCode {
         Task::Run(args) => run::main(&workspace, &args),
         Task::Test(args) => test::main(&workspace, &args),
         Task::Kernels(args) => kernels_command::main(&workspace, &args),
+        Task::Node(args) => node_command::main(&workspace, &args),
         Task::Bench(args) => bench::main(&workspace, &args),
         Task::Lint(args) => lint::main(&workspace, &args),
         Task::Book => book::main(&workspace),

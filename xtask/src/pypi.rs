@@ -47,6 +47,32 @@ pub fn environment(workspace: &Workspace, name: &str, requirements: &[&str]) -> 
     Ok(bin)
 }
 
+/// What is read by Python 3.11 of Debian 12, as a folder for its search path: `requirements` for that version, whichever one
+/// this machine has.
+pub fn folder_for_bookworm(workspace: &Workspace, name: &str, requirements: &[&str]) -> Result<PathBuf> {
+    let pip = environment(workspace, "pip", &["pip==25.3"])?.join("pip");
+    let folder = workspace.target().join("pypi").join(format!("{name}-3.11"));
+    let done = folder.join("installed");
+    let wanted = requirements.join("\n");
+    if fs::read_to_string(&done).is_ok_and(|installed| installed == wanted) {
+        return Ok(folder);
+    }
+    if folder.exists() {
+        fs::remove_dir_all(&folder)?;
+    }
+    let mut install = Command::new(pip);
+    install
+        .args(["install", "--quiet", "--disable-pip-version-check", "--no-deps"])
+        .args(["--only-binary", ":all:", "--python-version", "3.11"]);
+    for platform in ["manylinux2014_x86_64", "manylinux_2_26_x86_64", "manylinux_2_28_x86_64"] {
+        install.args(["--platform", platform]);
+    }
+    run_announced(install.arg("--target").arg(&folder).args(requirements))
+        .with_context(|| format!("{name} could not be installed from PyPI"))?;
+    fs::write(&done, wanted).with_context(|| format!("cannot write {}", done.display()))?;
+    Ok(folder)
+}
+
 fn install(bin: &Path, requirements: &[&str]) -> Result<()> {
     let mut pip = Command::new(bin.join("pip"));
     pip.args([

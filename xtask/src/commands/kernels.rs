@@ -17,7 +17,8 @@ use crate::{
         cases::{self, BROKEN, Broken, EVERYWHERE, LEFT_OUT, POWERCAP, POWERCAP_SERIES, PROGRAMS},
         console,
         initramfs::Initramfs,
-        machine, module,
+        machine::{self, Machine},
+        module,
         programs::Programs,
         store::{Kernel, Store},
     },
@@ -32,6 +33,9 @@ const ALL: [&str; 4] = ["5.10", "6.1", "6.12", "newest"];
 
 /// How long a machine of the self-test may take: it boots and fails.
 const BROKEN_LIMIT: Duration = Duration::from_secs(90);
+
+/// Memory of a machine, in MiB.
+const MEMORY_MIB: u32 = 1024;
 
 /// Lines of a console that are shown where its machine failed.
 const TAIL: usize = 60;
@@ -327,7 +331,15 @@ impl Lab {
         archive.write(&initramfs)?;
         // Written as it comes, so that one can look at a machine that hangs.
         let mut file = File::create(console)?;
-        let ended = machine::boot(tools, &self.accelerator, &kernel.image, &initramfs, limit, |line| {
+        let machine = Machine {
+            kernel: &kernel.image,
+            initramfs: Some(&initramfs),
+            append: String::new(),
+            memory_mib: MEMORY_MIB,
+            disks: Vec::new(),
+            network: None,
+        };
+        let ended = machine::boot(tools, &self.accelerator, &machine, limit, |line| {
             writeln!(file, "{line}")?;
             tell(line);
             Ok(())

@@ -8,6 +8,7 @@ pub mod keras;
 pub mod kernels;
 pub mod lint;
 pub mod models;
+pub mod node;
 pub mod package;
 pub mod run;
 pub mod screenshot;

@@ -40,7 +40,8 @@ const DUCKDB_PYTHON: &str = "DLPM_DUCKDB_PYTHON";
 /// That test.
 const DUCKDB_TEST: &str = "duckdb_adds_up_the_same_digits";
 
-const DUCKDB: [&str; 1] = ["duckdb==2.0.1"];
+/// The version of DuckDB that reads the files.
+pub const DUCKDB: [&str; 1] = ["duckdb==2.0.1"];
 
 /// Names the wheel of the package for Python, for the test that installs it.
 const WHEEL_VARIABLE: &str = "DLPM_WHEEL";

@@ -32,6 +32,15 @@ const LIMIT: Duration = Duration::from_secs(300);
 #[derive(Debug)]
 pub struct Apt {
     folder: PathBuf,
+    places: Places,
+}
+
+/// Where the system itself fetches Debian from.
+#[derive(Debug)]
+struct Places {
+    codename: String,
+    debian: String,
+    security: String,
 }
 
 impl Apt {
@@ -45,18 +54,30 @@ impl Apt {
         }
         let format = "$(RELEASE) $(REPO_URI)";
         let targets = probe(Command::new("apt-get").args(["indextargets", "--format", format, "Created-By: Packages"]));
-        let sources = sources(&targets.unwrap_or_default())?;
+        let places = places(&targets.unwrap_or_default())?;
         for part in ["state/lists/partial", "cache/archives/partial"] {
             fs::create_dir_all(folder.join(part)).with_context(|| format!("cannot create {}", folder.display()))?;
         }
-        fs::write(folder.join(SOURCES), sources)?;
+        fs::write(folder.join(SOURCES), places.of_kernels())?;
         fs::write(folder.join(CONFIGURATION), configuration(folder))?;
         fs::write(folder.join(STATUS), "")?;
         let apt = Self {
             folder: folder.to_owned(),
+            places,
         };
         run_bounded(apt.command("apt-get").arg("update"), LIMIT)?;
         Ok(apt)
+    }
+
+    /// Lines of a `sources.list` for a release of Debian with its security updates.
+    pub fn sources_of(&self, codename: &str) -> String {
+        let security = format!("{codename}-security");
+        let Places {
+            debian,
+            security: place,
+            ..
+        } = &self.places;
+        line(debian, codename) + &line(place, &security)
     }
 
     /// What apt knows of these packages, in all versions.
@@ -137,26 +158,35 @@ fn configuration(folder: &Path) -> String {
         .collect()
 }
 
-/// The sources for the kernels and for the emulator, from the places that the system itself fetches Debian from.
-/// `targets`: lines of release and address.
-fn sources(targets: &str) -> Result<String> {
+/// The places that the system itself fetches Debian from. `targets`: lines of release and address.
+fn places(targets: &str) -> Result<Places> {
     let targets = || targets.lines().filter_map(|line| line.split_once(' '));
     // Sources of others have no release beside which there is one of security updates.
     let known = targets().find_map(|(release, security)| {
         let codename = release.strip_suffix("-security")?;
         let (_, debian) = targets().find(|(release, _)| *release == codename)?;
-        Some((codename, debian, security))
+        Some(Places {
+            codename: codename.to_owned(),
+            debian: debian.to_owned(),
+            security: security.to_owned(),
+        })
     });
-    let Some((codename, debian, security)) = known else {
-        bail!(
-            "kernels come from Debian's packages, and apt has no sources of Debian and of its security updates here; add \
-             them (as /etc/apt/sources.list of a Debian release has them)"
-        );
-    };
-    let mut suites = vec![(debian, codename), (debian, BACKPORTS)];
-    suites.extend(SECURITY.map(|suite| (security, suite)));
-    let line = |(uri, suite): &(&str, &str)| format!("deb [signed-by={KEYRING}] {uri} {suite} main\n");
-    Ok(suites.iter().map(line).collect())
+    known.context(
+        "kernels come from Debian's packages, and apt has no sources of Debian and of its security updates here; add them \
+         (as /etc/apt/sources.list of a Debian release has them)",
+    )
+}
+
+impl Places {
+    /// The sources for the kernels and for the emulator.
+    fn of_kernels(&self) -> String {
+        let security = SECURITY.map(|suite| line(&self.security, suite));
+        line(&self.debian, &self.codename) + &line(&self.debian, BACKPORTS) + &security.concat()
+    }
+}
+
+fn line(place: &str, suite: &str) -> String {
+    format!("deb [signed-by={KEYRING}] {place} {suite} main\n")
 }
 
 fn unpack_all(archives: &Path, into: &Path) -> Result<()> {
@@ -175,7 +205,7 @@ fn unpack_all(archives: &Path, into: &Path) -> Result<()> {
 mod tests {
     use std::path::Path;
 
-    use super::{configuration, sources};
+    use super::{configuration, places};
 
     #[test]
     fn what_is_installed_makes_no_difference() {
@@ -193,7 +223,7 @@ mod tests {
     fn sources_are_those_of_the_system() {
         let targets = "nodistro http://other.example/\nbookworm http://mirror.example/debian/\nbookworm-updates \
                        http://mirror.example/debian/\nbookworm-security http://mirror.example/security/\n";
-        let text = sources(targets).unwrap();
+        let text = places(targets).unwrap().of_kernels();
         let suites: Vec<&str> = text
             .lines()
             .filter_map(|line| line.split_once("] "))
@@ -212,9 +242,7 @@ mod tests {
 
     #[test]
     fn without_sources_of_debian_it_says_so() {
-        let error = sources("noble http://mirror.example/ubuntu/\n")
-            .unwrap_err()
-            .to_string();
+        let error = places("noble http://mirror.example/ubuntu/\n").unwrap_err().to_string();
         assert!(error.contains("apt has no sources of Debian"), "{error}");
     }
 }

@@ -15,8 +15,22 @@ use anyhow::{Context, Result};
 use super::console::{self, End};
 use crate::process::render;
 
-/// Bytes of memory, in MiB.
-const MEMORY_MIB: &str = "1024";
+/// What a machine is made of. It has two processors.
+#[derive(Debug)]
+pub struct Machine<'a> {
+    /// The kernel.
+    pub kernel: &'a Path,
+    /// Its first file system, if it does not find one on a disk by itself.
+    pub initramfs: Option<&'a Path>,
+    /// What its command line has beside the console.
+    pub append: String,
+    /// Memory, in MiB.
+    pub memory_mib: u32,
+    /// Disks, in the order in which the kernel counts them (`nvme0n1`, `nvme1n1`, …). They are written in place.
+    pub disks: Vec<&'a Path>,
+    /// A network card: what QEMU connects it to, as its option `-netdev` takes it, and the last byte of its address.
+    pub network: Option<(String, u8)>,
+}
 
 /// What a machine left.
 #[derive(Debug)]
@@ -49,36 +63,36 @@ pub fn emulator(tools: &Path) -> Command {
 pub fn boot(
     tools: &Path,
     accelerator: &str,
-    kernel: &Path,
-    initramfs: &Path,
+    machine: &Machine,
     limit: Duration,
     mut tell: impl FnMut(&str) -> Result<()>,
 ) -> Result<Ended> {
     let mut command = emulator(tools);
     // The vendor decides what the zones of a package mean; the module's zones are those of Intel.
-    command.args([
-        "-accel",
-        accelerator,
-        "-cpu",
-        "max,vendor=GenuineIntel",
-        "-m",
-        MEMORY_MIB,
-        "-smp",
-        "2",
-    ]);
-    command.args([
-        "-display",
-        "none",
-        "-nodefaults",
-        "-no-reboot",
-        "-monitor",
-        "none",
-        "-serial",
-        "stdio",
-    ]);
-    command.arg("-kernel").arg(kernel).arg("-initrd").arg(initramfs);
+    command.args(["-accel", accelerator, "-cpu", "max,vendor=GenuineIntel", "-smp", "2"]);
+    command.args(["-m", &machine.memory_mib.to_string()]);
+    command.args(["-display", "none", "-nodefaults", "-no-reboot"]);
+    command.args(["-monitor", "none", "-serial", "stdio"]);
+    command.arg("-kernel").arg(machine.kernel);
+    if let Some(initramfs) = machine.initramfs {
+        command.arg("-initrd").arg(initramfs);
+    }
+    for (number, disk) in machine.disks.iter().enumerate() {
+        // A disk that does not outlive its machine need not be synchronised. A comma in its name is written twice.
+        let file = disk.display().to_string().replace(',', ",,");
+        let drive = format!("file={file},if=none,id=disk{number},format=raw,cache=unsafe");
+        command.args(["-drive", &drive, "-device"]);
+        command.arg(format!("nvme,drive=disk{number},serial=disk{number}"));
+    }
+    if let Some((network, address)) = &machine.network {
+        command.args(["-netdev", &format!("{network},id=net"), "-device"]);
+        command.arg(format!(
+            "virtio-net-pci,netdev=net,romfile=,mac=52:54:00:00:00:{address:02x}"
+        ));
+    }
     // On a busy machine an emulated timer is late, and a kernel that checks it at boot gives up.
-    command.args(["-append", "console=ttyS0 panic=-1 quiet no_timer_check"]);
+    let append = format!("console=ttyS0 panic=-1 quiet no_timer_check {}", machine.append);
+    command.args(["-append", append.trim_end()]);
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -17,7 +17,14 @@ use crate::{
 pub const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// What the machines start, apart from test programs.
-const PROGRAMS: [&str; 4] = ["dlpm", "dlpm-guest", "dlpm-worker", "dlpm-tenant"];
+const PROGRAMS: [&str; 6] = [
+    "dlpm",
+    "dlpm-guest",
+    "dlpm-worker",
+    "dlpm-tenant",
+    "dlpm-node",
+    "dlpm-burn",
+];
 
 /// The programs.
 #[derive(Debug)]

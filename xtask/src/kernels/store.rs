@@ -135,6 +135,29 @@ impl Store {
         Ok(folder)
     }
 
+    /// A disk with a release of Debian: what `make` makes, given the lines of a `sources.list`, a folder, and the file that
+    /// it is to write. `recipe` is what the disk is made of: with another one, another disk is made.
+    pub fn disk(
+        &self,
+        codename: &str,
+        recipe: &str,
+        make: impl Fn(&str, &Path, &Path) -> Result<()>,
+    ) -> Result<PathBuf> {
+        const DISK: &str = "disk.img";
+        let name = format!("disk-{codename}");
+        // Made for another recipe, so it is of no use, with or without a network.
+        let complete = self.folder.join(&name).join(COMPLETE);
+        if fs::read_to_string(&complete).is_ok_and(|made_for| made_for != recipe) {
+            fs::remove_file(&complete)?;
+        }
+        let (folder, _) = self.part(&name, |apt, into| {
+            fs::create_dir_all(into)?;
+            make(&apt.sources_of(codename), into, &into.join(DISK))?;
+            Ok(recipe.to_owned())
+        })?;
+        Ok(folder.join(DISK))
+    }
+
     /// A part of the cache: its folder, and the word that `fetch` gave it. What is there and cannot be fetched anew is used
     /// as it is.
     fn part(&self, name: &str, fetch: impl Fn(&Apt, &Path) -> Result<String>) -> Result<(PathBuf, String)> {
