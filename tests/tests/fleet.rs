@@ -494,6 +494,43 @@ fn duckdb_adds_up_the_same_digits() {
     assert_eq!(stdout.trim(), "5");
 }
 
+#[test]
+fn a_log_becomes_parquet() {
+    require_program!();
+    let Some(python) = env::var_os(DUCKDB_PYTHON) else {
+        return kernel::skip("DLPM_DUCKDB_PYTHON names no Python with DuckDB; `cargo xtask test` sets it");
+    };
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (folder, log) = (tempfile::tempdir().unwrap(), root.join("recorded/phases"));
+    let target = folder.path().join("log.parquet");
+    let mut command = Command::new(&python);
+    command
+        .arg("-B")
+        .arg(root.join("../examples/parquet.py"))
+        .arg(&log)
+        .arg(&target);
+    // It compares the sums of both by itself.
+    assert!(said(&mut command).0.contains("of the files of the log"));
+    let rows = "
+import duckdb, sys
+sum = 'SELECT sum(cpu_ns), sum(list_sum(map_values(energy_uj))) FROM '
+print(*duckdb.connect().execute(sum + repr(sys.argv[1])).fetchall()[0])";
+    let (stdout, _) = said(Command::new(python).args(["-B", "-c", rows]).arg(&target));
+    let report = json_of_log(&log);
+    let sums = format!("{} {}", report["cpu"]["interval_ns"], report["energy"]["energy_uj"]);
+    assert_eq!(stdout.trim(), sums);
+    assert_eq!(
+        fs::read_dir(folder.path()).unwrap().count(),
+        1,
+        "what it made on the way is gone"
+    );
+}
+
+fn json_of_log(log: &Path) -> Value {
+    let output = Dlpm::new(["report", "--format", "json"]).arg(log).run().exited(0);
+    serde_json::from_str(&output.stdout).unwrap()
+}
+
 /// Runs a program, and prints its memory at its peak in KiB.
 const PEAK: &str = "
 import resource, subprocess, sys

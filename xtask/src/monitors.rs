@@ -44,6 +44,13 @@ pub fn variables(workspace: &Workspace) -> Result<Vec<(&'static str, OsString)>>
     Ok(variables.chain([(PARSER_PYTHON, parser.into())]).collect())
 }
 
+/// Prometheus and VictoriaMetrics, which are fetched where they are missing.
+pub fn servers(workspace: &Workspace) -> Result<[PathBuf; 2]> {
+    let mut found = programs(workspace, "prometheus", &["prometheus"])?;
+    found.extend(programs(workspace, "victoria-metrics", &["victoria-metrics"])?);
+    found.try_into().map_err(|_| anyhow::anyhow!("a server is missing"))
+}
+
 /// Programs of a package of Debian, on `PATH` or from there.
 fn programs(workspace: &Workspace, package: &str, names: &[&str]) -> Result<Vec<PathBuf>> {
     if let Some(found) = names.iter().map(|name| find_program(name)).collect() {

@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 
 pub mod accuracy;
 pub mod agent;
+pub mod fleet;
 pub mod gpu;
 pub mod interval;
 pub mod log;

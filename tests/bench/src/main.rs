@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
 use dlpm_bench::{
-    Programs, accuracy, agent, at_least_one, gpu, interval, model, overhead, pace, race, report, sleepers, start,
+    Programs, accuracy, agent, at_least_one, fleet, gpu, interval, model, overhead, pace, race, report, sleepers, start,
 };
 use dlpm_tests::{hostile, kernel};
 
@@ -70,6 +70,8 @@ enum Benchmark {
     Agent(AgentArgs),
     /// What recordings cost the agent, and `dlpm top` beside htop
     Clients(agent::Options),
+    /// What 500 agents ask of Prometheus and of VictoriaMetrics: series, samples, bytes and memory
+    Fleet(fleet::Options),
     /// Reading a model of 100 MB beside reading and hashing its bytes
     Model(ModelArgs),
     /// Mutated folders through every reader: no panic, no hang, bounded memory, nothing that controls a terminal
@@ -272,6 +274,9 @@ fn run(cli: Cli) -> Result<bool> {
     if let Benchmark::Report(args) = cli.benchmark {
         return run_report(cli.program, args);
     }
+    if let Benchmark::Fleet(options) = &cli.benchmark {
+        return fleet::run(options);
+    }
     if let Benchmark::Hostile(args) = &cli.benchmark {
         return run_hostile(&cli.program, args);
     }
@@ -408,7 +413,8 @@ fn run(cli: Cli) -> Result<bool> {
         | Benchmark::WriteLog { .. }
         | Benchmark::WriteNode { .. }
         | Benchmark::Report(_)
-        | Benchmark::Hostile(_) => {
+        | Benchmark::Hostile(_)
+        | Benchmark::Fleet(_) => {
             bail!("it needs no kernel")
         }
     }

@@ -9,6 +9,7 @@ use clap::ValueEnum;
 
 use super::build::{self, OBJECT_VARIABLE, Profile};
 use crate::{
+    monitors,
     process::{as_root, render, require_root},
     toolchain::install::apt_install,
     workspace::{Workspace, build_executable},
@@ -52,6 +53,9 @@ enum Name {
     /// Recordings of the agent, and `dlpm top` compared with htop, with 2,000 sleeping processes; fails where one more recording
     /// costs a tenth of the agent with one, or top as much as htop
     Clients,
+    /// What 500 simulated agents with 50 tenants each ask of a real Prometheus and a real VictoriaMetrics: series, samples, bytes
+    /// and memory
+    Fleet,
     /// Reading a model of 100 MB, compared with reading and hashing its bytes; fails from a ratio of 2 on
     Model,
     /// `dlpm report` on 86,400 lines of 50 rows, against Python's json; fails where it is slower, or holds above 64 MiB
@@ -74,6 +78,7 @@ impl Name {
             Self::Start => "start",
             Self::Agent => "agent",
             Self::Clients => "clients",
+            Self::Fleet => "fleet",
             Self::Model => "model",
             Self::Report => "report",
             Self::Hostile => "hostile",
@@ -135,6 +140,11 @@ pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
         Name::Start => install(&STARTED),
         Name::Agent => install(&[NODE_EXPORTER]),
         Name::Clients => install(&[HTOP]),
+        Name::Fleet => {
+            let [prometheus, victoria_metrics] = monitors::servers(workspace)?;
+            command.arg("--prometheus").arg(prometheus);
+            command.arg("--victoria-metrics").arg(victoria_metrics);
+        }
         _ => {}
     }
     if matches!(args.name, Name::Overhead | Name::Accuracy) {
