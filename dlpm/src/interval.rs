@@ -240,6 +240,18 @@ pub struct ZoneReading {
     pub source: MeterSource,
 }
 
+words! {
+    /// What tells how much of a GPU a process used.
+    #[derive(Default)]
+    pub enum GpuUsage {
+        /// Samples of the use of its SMs.
+        #[default]
+        Sm = "sm",
+        /// Time of its engines.
+        EngineTime = "engine_time",
+    }
+}
+
 /// What one GPU did in the interval.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GpuReading {
@@ -255,8 +267,13 @@ pub struct GpuReading {
     pub energy_uj: Result<u64, String>,
     /// The energy counter at the end of the interval; `None` if the GPU has none or did not answer.
     pub counter_uj: Option<u64>,
-    /// Who read it: `NvmlEnergy` or `NvmlPower`.
+    /// Who read it: NVML or the hardware monitors, by energy or power.
     pub source: MeterSource,
+    /// What tells how much of it a process used.
+    pub usage: GpuUsage,
+    /// The zone that it is the energy of, for a GPU inside a CPU package: it has none of its own then, and `energy_uj` and
+    /// what belongs to it mean nothing.
+    pub inside: Option<String>,
     /// CLOCK_MONOTONIC of the energy reading; `None` if there was none.
     pub read_at_ns: Option<u64>,
     /// Power at the end of the interval, in mW.
@@ -286,8 +303,8 @@ pub struct GpuReading {
 pub struct GpuProcess {
     /// Its thread group id, in the host's pid namespace.
     pub pid: u32,
-    /// SM utilisation integrated over time, in percent × µs: 100,000,000 is one second of the whole GPU. 0 where the
-    /// GPU has no sample of it. The processes of a GPU can have more together than the interval has.
+    /// SM utilisation, or the time of all engines, integrated in percent × µs: 100,000,000 is one second of the whole
+    /// GPU, or of one engine. 0 where the GPU has no sample of it. The processes of a GPU can have more together than the interval has.
     pub sm_percent_us: u64,
     /// Memory that it holds on the GPU; `None` if that is not told, or it is gone.
     pub memory_bytes: Option<u64>,

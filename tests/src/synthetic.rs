@@ -210,6 +210,8 @@ fn gpu(index: usize, energy_uj: u64, ran: &[Ran<'_>]) -> GpuReading {
         utilization_percent: Some(50),
         memory_used_bytes: Some(1 << 30),
         memory_total_bytes: Some(1 << 34),
+        usage: dlpm::interval::GpuUsage::Sm,
+        inside: None,
         mig: false,
         sm_time: Ok(()),
         lists: Ok(()),

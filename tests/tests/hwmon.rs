@@ -111,3 +111,57 @@ fn a_board_beside_rapl_is_shown_and_added_to_nothing() {
         );
     }
 }
+
+/// A card of AMD that nobody uses, through the whole program: its energy is idle.
+#[test]
+fn a_card_of_another_maker_is_a_gpu_like_any() {
+    require_dlpm!();
+    let tree = Powercap::start(Vec::new());
+    let device = Path::new(tree.sysfs()).join("class/drm/card0/device");
+    fs::create_dir_all(device.join("hwmon/hwmon7")).unwrap();
+    for (file, content) in [
+        ("uevent", "DRIVER=amdgpu\nPCI_SLOT_NAME=0000:0a:00.0"),
+        ("vendor", "0x1002"),
+        ("device", "0x744c"),
+        ("hwmon/hwmon7/name", "amdgpu"),
+        ("hwmon/hwmon7/power1_average", "60000000"),
+    ] {
+        fs::write(device.join(file), format!("{content}\n")).unwrap();
+    }
+    let folder = tempfile::tempdir().unwrap();
+    for (name, gpu) in [("all", "all"), ("named", "0000:0A:00.0")] {
+        let run = folder.path().join(name);
+        Dlpm::new(["trace", "--interval", "100ms", "--gpu", gpu, "--sysfs"])
+            .arg(tree.sysfs())
+            .arg("--output")
+            .arg(&run)
+            .args(["--", "sleep", "0.5"])
+            .run()
+            .exited(0);
+        Dlpm::new(["verify"]).arg(&run).run().exited(0);
+        let log = Log::read(&run);
+        for sample in &log.samples {
+            let zone = sample.zone("gpu-0000:0a:00.0").unwrap();
+            assert_eq!((&zone["kind"], &zone["source"]), (&"gpu".into(), &"hwmon_power".into()));
+            let Some(energy_uj) = zone["energy_uj"].as_u64() else {
+                assert!(zone["reason"].as_str().unwrap().contains("was not read for"), "{zone}");
+                continue;
+            };
+            let length_ns = sample.end_ns() - sample.begin_ns();
+            assert!(energy_uj.abs_diff(length_ns * 60 / 1000) <= 1, "{zone}");
+            assert_eq!(zone["method"], "no_process");
+            let idle = sample.rows().iter().find(|row| row["row"] == "idle").unwrap();
+            assert_eq!(number(&idle["energy_uj"]["gpu-0000:0a:00.0"]), energy_uj);
+        }
+    }
+    let none = Dlpm::new(["trace", "--gpu", "0000:0b:00.0", "--sysfs"])
+        .arg(tree.sysfs())
+        .args(["--", "true"])
+        .run();
+    none.exited(125).says(&["of other makers there are 0000:0a:00.0"]);
+    let doctor = Dlpm::new(["doctor", "--sysfs"]).arg(tree.sysfs()).run().stdout;
+    assert!(
+        doctor.contains("card0 0000:0a:00.0 (amdgpu 1002:744c; its power is integrated); split by engine time"),
+        "{doctor}"
+    );
+}

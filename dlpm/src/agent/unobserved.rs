@@ -118,7 +118,7 @@ impl Unobserved {
                 ZoneKind::SingleCore | ZoneKind::Psys | ZoneKind::Board | ZoneKind::Gpu => {}
             }
         }
-        for gpu in &first.gpus {
+        for gpu in first.gpus.iter().filter(|gpu| gpu.inside.is_none()) {
             let name = gpus::zone_name(&gpu.uuid);
             if let Some(&energy_uj) = self.zones_uj.get(&name) {
                 self.devices_uj.insert(name, energy_uj);
@@ -141,7 +141,8 @@ fn begins(first: &Interval) -> impl Iterator<Item = Begin<'_>> {
         counter_uj: zone.counter_uj,
         range_uj: zone.range_uj,
     });
-    let gpus = first.gpus.iter().map(|gpu| Begin {
+    let gpus = first.gpus.iter().filter(|gpu| gpu.inside.is_none());
+    let gpus = gpus.map(|gpu| Begin {
         zone: gpus::zone_name(&gpu.uuid),
         kind: ZoneKind::Gpu,
         source: gpu.source,

@@ -9,7 +9,10 @@ use super::{
     fields,
     values::{ByGpu, ByPid, Value, Values},
 };
-use crate::attribution::ledger::{GpuFacts, GpuUse, Ledger, Row, RowKey};
+use crate::{
+    attribution::ledger::{GpuFacts, GpuUse, Ledger, Row, RowKey},
+    interval::GpuUsage,
+};
 
 /// The object `metrics.gpu`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -23,7 +26,13 @@ impl GpuMetrics {
         if length_ns == 0 {
             return None;
         }
-        let gpus: Vec<Gpu<'_>> = ledger.gpus.iter().filter_map(|facts| Gpu::of(facts, ledger)).collect();
+        let gpus: Vec<Gpu<'_>> = ledger
+            .gpus
+            .iter()
+            // Its names are NVIDIA's.
+            .filter(|facts| facts.usage == GpuUsage::Sm)
+            .filter_map(|facts| Gpu::of(facts, ledger))
+            .collect();
         if gpus.is_empty() {
             return None;
         }
@@ -187,6 +196,8 @@ mod tests {
             utilization_percent: None,
             memory_used_bytes: None,
             memory_total_bytes: None,
+            usage: GpuUsage::Sm,
+            inside: None,
             mig: false,
             sm_time: Ok(()),
             lists: Ok(()),

@@ -46,6 +46,8 @@ pub(super) fn gpu() -> impl Strategy<Value = (GpuReading, BTreeMap<u32, (Process
                 utilization_percent: None,
                 memory_used_bytes: None,
                 memory_total_bytes: None,
+                usage: crate::interval::GpuUsage::Sm,
+                inside: None,
                 mig: false,
                 sm_time,
                 lists,

@@ -1,6 +1,6 @@
 //! GPUs: a leaf for each, and how it is split.
 //!
-//! The processes that used a GPU share its energy by their SM time. Where that cannot say anything, a process that was
+//! The processes that used a GPU share its energy by their SM time, or by the time of its engines. Where that cannot say anything, a process that was
 //! alone takes all, and a GPU without a process is idle; the rest is nobody's, and never split by memory: what a
 //! process holds on a GPU says nothing about what it does there.
 
@@ -12,7 +12,7 @@ use crate::{
         share::Rules,
         split::split,
     },
-    interval::{GpuReading, ZoneKind},
+    interval::{GpuReading, GpuUsage, ZoneKind},
 };
 
 /// Name of the zone of a GPU: `gpu-` and its UUID.
@@ -20,12 +20,19 @@ pub fn zone_name(uuid: &str) -> String {
     format!("gpu-{}", uuid.strip_prefix("GPU-").unwrap_or(uuid))
 }
 
+/// Name of the zone that has the energy of a GPU.
+pub fn zone_of(gpu: &GpuReading) -> String {
+    gpu.inside.clone().unwrap_or_else(|| zone_name(&gpu.uuid))
+}
+
 /// What the log shows of each GPU beside its energy, in an interval that ended at `end_ns`.
 pub fn facts(readings: &[GpuReading], end_ns: u64) -> Vec<GpuFacts> {
     readings
         .iter()
         .map(|gpu| GpuFacts {
-            zone: zone_name(&gpu.uuid),
+            zone: zone_of(gpu),
+            usage: gpu.usage,
+            inside: gpu.inside.is_some(),
             uuid: gpu.uuid.clone(),
             index: gpu.index,
             name: gpu.name.clone(),
@@ -46,11 +53,12 @@ pub fn facts(readings: &[GpuReading], end_ns: u64) -> Vec<GpuFacts> {
         .collect()
 }
 
-/// The leaf of each GPU, in the order of `readings`.
+/// The leaf of each GPU that is not inside a package, in the order of `readings`.
 pub fn leaves(readings: &[GpuReading], facts: &[GpuFacts], rows: &[Row], policy: IdlePolicy) -> Vec<LeafZone> {
     readings
         .iter()
         .zip(facts)
+        .filter(|(_, facts)| !facts.inside)
         .map(|(gpu, facts)| LeafZone {
             zone: facts.zone.clone(),
             kind: ZoneKind::Gpu,
@@ -73,14 +81,28 @@ pub fn method(gpu: &GpuFacts, rows: &[Row], policy: IdlePolicy) -> Method {
     let uses = || rows.iter().filter_map(|row| row.gpus.get(&gpu.zone));
     let processes: u64 = uses().map(|usage| u64::from(usage.processes)).sum();
     let sm_known = gpu.sm_time_missing.is_none();
+    let by_usage = match gpu.usage {
+        GpuUsage::Sm => Method::Sm,
+        GpuUsage::EngineTime => Method::EngineTime,
+    };
     let has_samples = uses().any(|usage| usage.sm_percent_us > 0);
     match processes {
         0 if gpu.lists_missing.is_none() => Method::NoProcess,
         0 => Method::NotSplit,
-        _ if policy == IdlePolicy::Capacity && sm_known => Method::Sm,
+        _ if policy == IdlePolicy::Capacity && sm_known => by_usage,
         1 if gpu.lists_missing.is_none() => Method::SoleProcess,
-        _ if has_samples => Method::Sm,
+        _ if has_samples => by_usage,
         _ => Method::NotSplit,
+    }
+}
+
+/// How a leaf of a package is split, which is by `method` unless it is the energy of a GPU whose use is known.
+pub fn method_inside(leaf: &str, method: Method, gpus: &[GpuFacts], rows: &[Row], policy: IdlePolicy) -> Method {
+    let gpu = gpus.iter().find(|gpu| gpu.inside && gpu.zone == leaf);
+    match gpu.map(|gpu| self::method(gpu, rows, policy)) {
+        // Then it is not better than CPU time, which the other parts have.
+        None | Some(Method::NotSplit) => method,
+        Some(by_use) => by_use,
     }
 }
 
@@ -88,7 +110,7 @@ pub fn method(gpu: &GpuFacts, rows: &[Row], policy: IdlePolicy) -> Method {
 pub fn is_gpu_method(method: Method) -> bool {
     matches!(
         method,
-        Method::Sm | Method::SoleProcess | Method::NoProcess | Method::NotSplit
+        Method::Sm | Method::EngineTime | Method::SoleProcess | Method::NoProcess | Method::NotSplit
     )
 }
 
@@ -99,10 +121,10 @@ pub fn share(energy_uj: u64, leaf: &LeafZone, rows: &[Row], rules: &Rules) -> Ve
     let capacity = u128::from(rules.length_ns) / 10;
     let used = rows.iter().fold(0, |sum: u128, row| sum + u128::from(sm(row)));
     let weight = |row: &Row| match leaf.method {
-        Method::Sm if row.key == RowKey::Idle && rules.idle_policy == IdlePolicy::Capacity => {
+        Method::Sm | Method::EngineTime if row.key == RowKey::Idle && rules.idle_policy == IdlePolicy::Capacity => {
             capacity.saturating_sub(used)
         }
-        Method::Sm => sm(row).into(),
+        Method::Sm | Method::EngineTime => sm(row).into(),
         Method::SoleProcess => row.gpus.get(&leaf.zone).map_or(0, |usage| usage.processes.into()),
         _ => 0,
     };

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    interval::{CpuInterval, MachineMemory, MemoryReading, MeterSource, ProcessId, SHORT_NS, ZoneKind},
+    interval::{CpuInterval, GpuUsage, MachineMemory, MemoryReading, MeterSource, ProcessId, SHORT_NS, ZoneKind},
     tenants::{Node, Tenant},
     words::words,
 };
@@ -26,6 +26,8 @@ words! {
         Estimate = "estimate",
         /// Split by SM time.
         Sm = "sm",
+        /// Split by the time of a GPU's engines.
+        EngineTime = "engine_time",
         /// All of one process, which was alone.
         SoleProcess = "sole_process",
         /// Nobody used it: idle.
@@ -177,7 +179,7 @@ pub struct CpuUse {
 pub struct GpuUse {
     /// Number of processes.
     pub processes: u32,
-    /// SM utilisation integrated over time, in percent × µs.
+    /// SM utilisation, or the time of all engines, integrated in percent × µs.
     pub sm_percent_us: u64,
     /// Memory held on the GPU, as far as it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -187,11 +189,21 @@ pub struct GpuUse {
     pub instances: Vec<String>,
 }
 
+fn is_sm(usage: &GpuUsage) -> bool {
+    *usage == GpuUsage::Sm
+}
+
 /// What the log shows of a GPU beside its energy, which is a leaf.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GpuFacts {
     /// Name of its leaf.
     pub zone: String,
+    /// What tells how much of it a row used.
+    #[serde(default, skip_serializing_if = "is_sm")]
+    pub usage: GpuUsage,
+    /// It is inside a CPU package, and its leaf is a part of that.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub inside: bool,
     /// `GPU-` and a UUID.
     pub uuid: String,
     /// Position among the GPUs of the driver.

@@ -21,6 +21,8 @@ mod examples;
 #[cfg(test)]
 mod gpu_properties;
 #[cfg(test)]
+mod graphics;
+#[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod sight;
@@ -83,6 +85,7 @@ pub fn attribute(interval: &Interval, options: &Options, carries: &Carries) -> L
         .extend(gpus::leaves(&interval.gpus, &gpus, &rows, options.idle_policy));
     for leaf in &mut tree.leaves {
         leaf.method = cgroup_memory::method(leaf.method, &rows);
+        leaf.method = gpus::method_inside(&leaf.zone, leaf.method, &gpus, &rows, options.idle_policy);
     }
     let rules = Rules {
         length_ns: span.length_ns,

@@ -235,7 +235,7 @@ fn claims<'a>(interval: &Interval, paths: &Paths, pieces: &'a [Piece]) -> Vec<Cl
         main_claim(&mut claims, &mut idle, process, paths.number(*cgroup_id)).memory = Some(*reading);
     }
     for gpu in &interval.gpus {
-        let zone = gpus::zone_name(&gpu.uuid);
+        let zone = gpus::zone_of(gpu);
         for process in &gpu.processes {
             let unknown = ProcessId {
                 tgid: process.pid,

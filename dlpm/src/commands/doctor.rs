@@ -183,6 +183,9 @@ fn add_gpus(options: &GpuOptions, add: &mut impl FnMut(State, &str, String)) {
     for note in gpus.notes() {
         add(State::Missing, "GPU", note.clone());
     }
+    for gpu in gpus.drm().describe() {
+        add(State::Ok, "GPU", format!("{gpu}; split by engine time"));
+    }
     let readings = gpus.examine();
     for (gpu, reading) in gpus.describe().into_iter().zip(readings) {
         for note in &reading.notes {

@@ -110,6 +110,8 @@ fn energy(before: &Result<u64, String>, next: &Result<u64, String>) -> Option<Re
 fn gpu(before: &GpuReading, next: &GpuReading) -> Option<GpuReading> {
     let is_same = before.uuid == next.uuid
         && before.source == next.source
+        && before.usage == next.usage
+        && before.inside == next.inside
         && before.mig == next.mig
         && before.sm_time.is_ok() == next.sm_time.is_ok()
         && before.lists.is_ok() == next.lists.is_ok();

@@ -79,9 +79,12 @@ impl Domain {
                 source: zone.source.as_str(),
                 method: match zone.method {
                     // Which one, is in each line: it depends on who uses the GPU.
-                    Method::Sm | Method::SoleProcess | Method::NoProcess | Method::NotSplit | Method::Mixed => {
-                        "by_interval"
-                    }
+                    Method::Sm
+                    | Method::EngineTime
+                    | Method::SoleProcess
+                    | Method::NoProcess
+                    | Method::NotSplit
+                    | Method::Mixed => "by_interval",
                     other => other.as_str(),
                 },
             })

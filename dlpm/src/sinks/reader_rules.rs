@@ -213,6 +213,8 @@ fn gpu_log() -> String {
         utilization_percent: Some(90),
         memory_used_bytes: Some(4_000),
         memory_total_bytes: None,
+        usage: crate::interval::GpuUsage::Sm,
+        inside: None,
         mig: false,
         sm_time: Ok(()),
         lists: Ok(()),

@@ -96,6 +96,8 @@ mod tests {
             utilization_percent: None,
             memory_used_bytes: None,
             memory_total_bytes: None,
+            usage: crate::interval::GpuUsage::Sm,
+            inside: None,
             mig: false,
             sm_time: Ok(()),
             lists: Ok(()),

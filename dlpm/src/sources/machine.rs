@@ -13,14 +13,16 @@ use std::{
 };
 
 use dlpm_common::Counter;
+use rustix::time::ClockId;
 
 use crate::{
     interval::{GpuReading, Interval, MachineMemory, Process, ProcessId, SwitchCost, Usage, ZoneKind, ZoneReading},
     phases::Border,
     sources::{
         cgroups::CgroupTree,
-        clock::{monotonic_ns, unix_ns},
+        clock::{clock_ns, monotonic_ns, unix_ns},
         cpu_time::{Config, CpuTime, CpuTimeError, Identity, Sealed},
+        drm,
         energy::meter::Meter,
         gpu::{Asked, Gpus},
         gpu_owners::GpuOwners,
@@ -101,6 +103,7 @@ pub struct Ended {
     sealed: Sealed,
     zones: Vec<ZoneReading>,
     gpus: Vec<Asked>,
+    drm: drm::Taken,
     reading: Reading,
     end_unix_ns: i64,
 }
@@ -116,6 +119,7 @@ impl Ended {
 pub struct Drained {
     interval: Interval,
     gpus: Vec<Asked>,
+    drm: Vec<GpuReading>,
     slept_ns: u64,
 }
 
@@ -176,8 +180,15 @@ impl Machine {
         self.gpus.collect(&ended.gpus);
         self.previous = ended.reading;
         let drained = self.cpu_time.drain(&ended.sealed)?;
+        let ran = ran(&drained.usage);
         self.processes
-            .update(&self.cpu_time, &ran(&drained.usage), ended.reading.monotonic_ns)?;
+            .update(&self.cpu_time, &ran, ended.reading.monotonic_ns)?;
+        let boot_ns = clock_ns(ClockId::Boottime);
+        drop(
+            self.gpus
+                .drm_mut()
+                .readings(ended.drm, &self.procfs, &ran, boot_ns, None),
+        );
         Ok(())
     }
 
@@ -205,6 +216,7 @@ impl Machine {
         // They read while the rest goes on.
         let gpus = self.gpus.request();
         let mut zones = self.meter.take(now_ns);
+        let drm = self.gpus.drm_mut().take(now_ns);
         // Whoever interrupts the reading sets the zones apart.
         let read_ns = monotonic_ns();
         let mut reading = Reading {
@@ -226,6 +238,7 @@ impl Machine {
             sealed,
             zones,
             gpus,
+            drm,
             reading,
             end_unix_ns: unix_ns(),
         })
@@ -241,6 +254,7 @@ impl Machine {
             sealed,
             mut zones,
             gpus,
+            drm,
             reading,
             end_unix_ns,
         } = ended;
@@ -263,6 +277,11 @@ impl Machine {
         );
         let ran = ran(&drained.usage);
         self.processes.update(&self.cpu_time, &ran, reading.monotonic_ns)?;
+        let mut uncores = zones.iter().filter(|zone| zone.kind == ZoneKind::Uncore);
+        let uncore = uncores.next().filter(|_| uncores.next().is_none());
+        let uncore = uncore.map(|zone| zone.zone.as_str());
+        let boot_ns = clock_ns(ClockId::Boottime);
+        let drm = self.gpus.drm_mut().readings(drm, &self.procfs, &ran, boot_ns, uncore);
         self.count_dropped(drained.cpus.iter().any(|cpu| cpu.lost_ns > 0));
         let cgroups = self.name_cgroups(&drained.usage)?;
         self.memory.count(&drained.usage);
@@ -308,6 +327,7 @@ impl Machine {
         Ok(Drained {
             interval,
             gpus,
+            drm,
             slept_ns: reading.slept_ns,
         })
     }
@@ -321,6 +341,7 @@ impl Machine {
     pub fn complete(&mut self, drained: Drained) -> Interval {
         let mut interval = drained.interval;
         let mut gpus = self.gpus.collect(&drained.gpus);
+        gpus.extend(drained.drm);
         suspend::mark_gpus(&mut gpus, drained.slept_ns);
         let owners = self.resolve_gpu_owners(&gpus, &interval.usage);
         for (id, process) in self.gpu_owners.processes() {

@@ -4,6 +4,7 @@ pub mod calibration;
 pub mod cgroups;
 pub mod clock;
 pub mod cpu_time;
+pub mod drm;
 pub mod energy;
 pub mod gpu;
 pub mod gpu_owners;

@@ -84,7 +84,7 @@ pub struct Gpus {
 impl Gpus {
     /// Adds one interval.
     pub fn add(&mut self, ledger: &Ledger) {
-        for gpu in &ledger.gpus {
+        for gpu in ledger.gpus.iter().filter(|gpu| !gpu.inside) {
             let total = self.totals.entry(gpu.zone.clone()).or_default();
             total.name.clone_from(&gpu.name);
             total.index = gpu.index;

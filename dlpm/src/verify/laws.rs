@@ -243,6 +243,8 @@ impl Checker<'_> {
             let what = |field: &'static str| move || format!("{field} of {}", expected.zone);
             self.equal(what("energy"), energy(expected), energy(found));
             let method = cgroup_memory::method(expected.method, &ledger.rows);
+            let (gpus, policy) = (&ledger.gpus, ledger.idle_policy);
+            let method = gpus::method_inside(&expected.zone, method, gpus, &ledger.rows, policy);
             self.equal(what("method"), method.as_str(), found.method.as_str());
             self.holds(
                 (expected.kind, expected.rest, expected.package, expected.source)
@@ -278,14 +280,15 @@ impl Checker<'_> {
     fn gpus(&mut self) {
         let ledger = self.ledger;
         let leaves = ledger.leaves.iter().filter(|leaf| leaf.kind == ZoneKind::Gpu);
-        let expected: Vec<String> = ledger.gpus.iter().map(|gpu| gpus::zone_name(&gpu.uuid)).collect();
+        let alone = || ledger.gpus.iter().filter(|gpu| !gpu.inside);
+        let expected: Vec<String> = alone().map(|gpu| gpus::zone_name(&gpu.uuid)).collect();
         for found in [
-            ledger.gpus.iter().map(|gpu| gpu.zone.as_str()).collect::<Vec<_>>(),
+            alone().map(|gpu| gpu.zone.as_str()).collect::<Vec<_>>(),
             leaves.clone().map(|leaf| leaf.zone.as_str()).collect(),
         ] {
             self.equal(|| "zones of GPUs".to_owned(), expected.join(" "), found.join(" "));
         }
-        for (gpu, leaf) in ledger.gpus.iter().zip(leaves) {
+        for (gpu, leaf) in alone().zip(leaves) {
             let method = gpus::method(gpu, &ledger.rows, ledger.idle_policy);
             self.equal(
                 || format!("method of {}", gpu.zone),
@@ -297,12 +300,16 @@ impl Checker<'_> {
                 format!("idle_floor_mw of {} does not go with the idle policy", gpu.zone)
             });
             self.holds(
-                matches!(leaf.source, MeterSource::NvmlEnergy | MeterSource::NvmlPower),
+                matches!(
+                    leaf.source,
+                    MeterSource::NvmlEnergy | MeterSource::NvmlPower | MeterSource::Hwmon | MeterSource::HwmonPower
+                ),
                 || format!("source of {} is none of a GPU's", gpu.zone),
             );
         }
         for row in &ledger.rows {
-            for zone in row.gpus.keys().filter(|zone| !expected.contains(zone)) {
+            let is_known = |zone: &&String| ledger.gpus.iter().any(|gpu| gpu.zone == **zone);
+            for zone in row.gpus.keys().filter(|zone| !is_known(zone)) {
                 self.failures.push(format!(
                     "{} used {zone}, which is not a GPU of this line",
                     name(&row.key)

@@ -225,6 +225,8 @@ fn a_gpu_has_a_floor_where_nobody_used_it() {
                 utilization_percent: None,
                 memory_used_bytes: None,
                 memory_total_bytes: None,
+                usage: crate::interval::GpuUsage::Sm,
+                inside: None,
                 mig: false,
                 sm_time: Ok(()),
                 lists: Ok(()),

@@ -7,7 +7,7 @@ const LATE_NS: u64 = 60_000_000_000;
 
 /// Energy that a counter gave since it was taken last, or the reason why that is not known.
 #[derive(Debug)]
-pub(super) struct Counter {
+pub(in crate::sources) struct Counter {
     /// More power than the zone can draw, in milliwatts.
     limit_mw: u64,
     /// The counter runs from 0 to this value and starts again; `None` if unknown.
@@ -26,7 +26,7 @@ struct Seen {
 }
 
 impl Counter {
-    pub(super) fn new(limit_mw: u64) -> Self {
+    pub(in crate::sources) fn new(limit_mw: u64) -> Self {
         Self {
             limit_mw,
             range_uj: None,
@@ -38,21 +38,21 @@ impl Counter {
     }
 
     /// Largest value of the counter, in microjoules. It may be another one after the driver was loaded again.
-    pub(super) fn set_range(&mut self, range_uj: Option<u64>) {
+    pub(in crate::sources) fn set_range(&mut self, range_uj: Option<u64>) {
         self.range_uj = range_uj;
     }
 
-    pub(super) fn range_uj(&self) -> Option<u64> {
+    pub(in crate::sources) fn range_uj(&self) -> Option<u64> {
         self.range_uj
     }
 
     /// The newest reading; `None` if that failed.
-    pub(super) fn value_uj(&self) -> Option<u64> {
+    pub(in crate::sources) fn value_uj(&self) -> Option<u64> {
         self.last.map(|seen| seen.uj)
     }
 
     /// A reading: the first is the baseline, each later one adds to the pending energy.
-    pub(super) fn see(&mut self, uj: u64, now_ns: u64) {
+    pub(in crate::sources) fn see(&mut self, uj: u64, now_ns: u64) {
         if let Some(range) = self.range_uj.filter(|&range| uj > range) {
             return self.miss(format!("the counter reads {uj} µJ, above its range of {range} µJ"));
         }
@@ -73,7 +73,7 @@ impl Counter {
     }
 
     /// The counter could not be read.
-    pub(super) fn miss(&mut self, reason: String) {
+    pub(in crate::sources) fn miss(&mut self, reason: String) {
         self.last = None;
         self.interrupted = true;
         self.fault(reason);
@@ -84,7 +84,7 @@ impl Counter {
     /// # Errors
     ///
     /// A sentence that says why the energy is not known, and how much of it was counted all the same.
-    pub(super) fn take(&mut self) -> Result<u64, String> {
+    pub(in crate::sources) fn take(&mut self) -> Result<u64, String> {
         let pending_uj = std::mem::take(&mut self.pending_uj);
         match self.fault.take() {
             None => Ok(pending_uj),

@@ -22,14 +22,14 @@ const STEPS: u64 = 100;
 const STEP_NS_PER_UJ: u64 = 10_000;
 
 /// What the log says of a counter that is not believed.
-pub(super) const SILENT: &str = "it counted nothing while its CPUs were busy, so it does not measure";
+pub(in crate::sources) const SILENT: &str = "it counted nothing while its CPUs were busy, so it does not measure";
 
 /// What the log says of the interval in which it begins to count.
 const WOKE: &str = "it began to count in this interval, after it had counted nothing while its CPUs were busy";
 
 /// How a counter behaved so far. Pure: no file, no clock.
 #[derive(Clone, Debug)]
-pub(super) struct Liveness {
+pub(in crate::sources) struct Liveness {
     /// Not believed.
     silent: bool,
     /// It was seen to move.
@@ -42,7 +42,7 @@ pub(super) struct Liveness {
 
 /// How a counter behaved when all of them were watched at the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Seen {
+pub(in crate::sources) enum Seen {
     /// It moved twice or more within a tenth of a second.
     Moving,
     /// It moved once.
@@ -55,7 +55,7 @@ pub(super) enum Seen {
 
 /// What passed since the reading before.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Passed {
+pub(in crate::sources) struct Passed {
     /// Time.
     pub length_ns: u64,
     /// CPU time of tasks on the CPUs that the counter covers.
@@ -119,7 +119,7 @@ impl Liveness {
 }
 
 /// Whether a counter must have moved in this CPU time of its package.
-pub(super) fn is_busy(busy_ns: u64, unit_uj: u64) -> bool {
+pub(in crate::sources) fn is_busy(busy_ns: u64, unit_uj: u64) -> bool {
     busy_ns >= BUSY_NS.max(unit_uj.saturating_mul(STEPS * STEP_NS_PER_UJ))
 }
 

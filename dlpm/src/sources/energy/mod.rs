@@ -1,11 +1,11 @@
 //! Energy meters: anything that counts joules.
 
-mod counter;
+pub(super) mod counter;
 mod coverage;
 mod dies;
 pub mod estimate;
 pub mod hwmon;
-mod liveness;
+pub(super) mod liveness;
 pub mod meter;
 pub mod perf;
 pub mod powercap;

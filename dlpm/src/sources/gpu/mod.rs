@@ -23,7 +23,13 @@ use std::{
 
 use tokio::sync::Notify;
 
-use crate::interval::{GpuReading, MeterSource};
+use crate::{
+    interval::{GpuReading, MeterSource},
+    sources::{
+        clock::monotonic_ns,
+        drm::{self, Drm},
+    },
+};
 use library::{Found, KnownGpu, NoLibrary, Which};
 pub use worker::Asked;
 use worker::Worker;
@@ -156,6 +162,8 @@ fn those(gpus: &[String]) -> String {
 
 /// The GPUs that are measured, each with its thread.
 pub struct Gpus {
+    /// Those of other makers.
+    drm: Drm,
     workers: Vec<Worker>,
     notes: Vec<String>,
     deadline: Duration,
@@ -173,6 +181,7 @@ impl Gpus {
     /// Where a GPU or a library that was named is not there.
     pub fn start(options: &GpuOptions) -> Result<Self, GpuError> {
         let mut gpus = Self {
+            drm: Drm::default(),
             workers: Vec::new(),
             notes: Vec::new(),
             deadline: options.deadline,
@@ -181,8 +190,18 @@ impl Gpus {
         let wanted = match &options.selection {
             GpuSelection::None => return Ok(gpus),
             GpuSelection::All => None,
-            GpuSelection::Named(names) => Some(names),
+            GpuSelection::Named(names) => Some(names.as_slice()),
         };
+        gpus.drm = Drm::start(&options.sysfs, wanted, monotonic_ns());
+        gpus.notes.extend_from_slice(gpus.drm.notes());
+        // Of the names, those of NVIDIA's.
+        let is_other = |name: &String| !gpus.drm.addresses().any(|address| address.eq_ignore_ascii_case(name));
+        let names: Option<Vec<String>> =
+            wanted.map(|names| names.iter().filter(|name| is_other(name)).cloned().collect());
+        if names.as_ref().is_some_and(Vec::is_empty) {
+            return Ok(gpus);
+        }
+        let wanted = names.as_ref();
         let on_bus = match wanted {
             None => asleep::gpus(&options.sysfs),
             Some(_) => Vec::new(),
@@ -211,9 +230,14 @@ impl Gpus {
                 return Err(GpuError::Library { path, cause });
             }
             (Err(error), Some(names)) => {
+                let others = drm::there(&options.sysfs);
+                let others = match others.is_empty() {
+                    true => String::new(),
+                    false => format!(", and of other makers there are {}", others.join(", ")),
+                };
                 return Err(GpuError::Unavailable {
                     wanted: names.join(", "),
-                    reason: error.reason().to_owned(),
+                    reason: format!("{}{others}", error.reason()),
                 });
             }
             (Err(error), None) => {
@@ -246,6 +270,16 @@ impl Gpus {
     /// What the user has to know of them, a sentence each.
     pub fn notes(&self) -> &[String] {
         &self.notes
+    }
+
+    /// GPUs of other makers than NVIDIA.
+    pub fn drm(&self) -> &Drm {
+        &self.drm
+    }
+
+    /// The same, to read them.
+    pub fn drm_mut(&mut self) -> &mut Drm {
+        &mut self.drm
     }
 
     /// Number of GPUs.

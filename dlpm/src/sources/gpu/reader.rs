@@ -295,6 +295,8 @@ pub(super) fn unknown(identity: &KnownGpu, reason: String) -> GpuReading {
         utilization_percent: None,
         memory_used_bytes: None,
         memory_total_bytes: None,
+        usage: crate::interval::GpuUsage::Sm,
+        inside: None,
         mig: false,
         sm_time: Err(reason.clone()),
         lists: Err(reason),
