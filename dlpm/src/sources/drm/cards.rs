@@ -71,7 +71,12 @@ pub(super) fn find(sysfs: &Path) -> (Vec<Card>, Vec<String>) {
         if !DRIVERS.contains(&driver.as_str()) {
             continue;
         }
-        match meter(&driver, &address, &device) {
+        let meter = match is_address(&address) {
+            true => meter(&driver, &address, &device),
+            // Of another bus, where no driver tells energy: its name would be that of a zone.
+            false => Err("the kernel tells neither its energy nor its power".to_owned()),
+        };
+        match meter {
             Ok(meter) => cards.push(Card {
                 index,
                 driver,
@@ -83,6 +88,15 @@ pub(super) fn find(sysfs: &Path) -> (Vec<Card>, Vec<String>) {
         }
     }
     (cards, notes)
+}
+
+/// Whether it is an address on a PCI bus, as in `0000:03:00.0`.
+fn is_address(text: &str) -> bool {
+    let is_hex =
+        |digits: &str, most| (1..=most).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let parts: Vec<&str> = text.split([':', '.']).collect();
+    matches!(parts[..], [domain, bus, device, function] if text.matches(':').count() == 2
+        && is_hex(domain, 8) && is_hex(bus, 2) && is_hex(device, 2) && is_hex(function, 1))
 }
 
 /// Driver and PCI address, as `uevent` has them.
@@ -148,4 +162,27 @@ fn chips(device: &Path) -> Vec<(PathBuf, Chip)> {
         .into_iter()
         .map(|directory| (directory.clone(), hwmon::chip(&directory)));
     chips.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_those_of_pci() {
+        for good in ["0000:03:00.0", "10000:e1:00.7"] {
+            assert!(is_address(good), "{good}");
+        }
+        for bad in [
+            "",
+            "fd800000.gpu",
+            "0000:03:00",
+            "0000:03:00.0/../x",
+            "0000:03:00.0\u{1b}",
+            "a.b.c.d",
+            "0000:03:00.00",
+        ] {
+            assert!(!is_address(bad), "{bad}");
+        }
+    }
 }

@@ -8,6 +8,7 @@ use std::{
     collections::HashMap,
     fs::{self, File},
     io::{self, Read},
+    os::unix::fs::{FileTypeExt, MetadataExt},
     path::Path,
 };
 
@@ -32,7 +33,8 @@ const MOST_BYTES: u64 = 16 << 10;
 /// The processes that were looked at.
 #[derive(Debug, Default)]
 pub(super) struct Scan {
-    known: HashMap<ProcessId, Known>,
+    /// By pid.
+    known: HashMap<u32, Known>,
     /// Number of the interval.
     number: u64,
     /// CLOCK_BOOTTIME of the scan before.
@@ -46,6 +48,7 @@ pub(super) struct Scan {
 
 #[derive(Debug)]
 struct Known {
+    process: ProcessId,
     /// Descriptors of GPUs, and whether each was there at the look before.
     open: Vec<(u32, bool)>,
     /// What the kernel says of their number; 0 before Linux 6.2.
@@ -61,18 +64,21 @@ impl Scan {
         let mut budget = MOST_LOOKED;
         for &process in ran {
             let directory = procfs.join(process.tgid.to_string()).join("fd");
-            let Some(known) = self.known.get(&process) else {
-                self.forget_pid(process);
+            // A pid that is used again is another process.
+            let known = self.known.get(&process.tgid).filter(|known| known.process == process);
+            let Some(known) = known else {
+                self.known.remove(&process.tgid);
                 // All that a process did that is new is of this interval.
                 let is_new = self.number > 0 && process.start_ns > self.before_ns;
                 if let Ok(open) = self.look(&directory) {
                     let known = Known {
+                        process,
                         open: open.into_iter().map(|number| (number, !is_new)).collect(),
                         descriptors: descriptors(&directory),
                         look_at: self.number + 1,
                         wait: 1,
                     };
-                    self.known.insert(process, known);
+                    self.known.insert(process.tgid, known);
                 }
                 continue;
             };
@@ -83,12 +89,12 @@ impl Scan {
             }
             let before = self.looked;
             let Ok(open) = self.look(&directory) else {
-                self.known.remove(&process);
+                self.known.remove(&process.tgid);
                 continue;
             };
             budget = budget.saturating_sub(self.looked - before);
             let number = self.number;
-            if let Some(known) = self.known.get_mut(&process) {
+            if let Some(known) = self.known.get_mut(&process.tgid) {
                 let was_there = |number: &u32| known.open.iter().any(|(open, _)| open == number);
                 known.open = open.iter().map(|number| (*number, was_there(number))).collect();
                 known.descriptors = now;
@@ -105,12 +111,6 @@ impl Scan {
         self.read(procfs)
     }
 
-    /// A pid that is used again is another process.
-    fn forget_pid(&mut self, process: ProcessId) {
-        self.known
-            .retain(|known, _| known.tgid != process.tgid || known.start_ns == process.start_ns);
-    }
-
     /// The descriptors of GPUs.
     fn look(&mut self, directory: &Path) -> io::Result<Vec<u32>> {
         let mut open = Vec::new();
@@ -119,6 +119,7 @@ impl Scan {
             let number = entry.file_name().to_str().and_then(|name| name.parse().ok());
             if let (Some(number), Ok(target)) = (number, fs::read_link(entry.path()))
                 && is_gpu(&target)
+                && fs::metadata(entry.path()).map_or(true, |metadata| is_drm(&metadata))
                 && open.len() < MOST_OPEN
             {
                 open.push(number);
@@ -130,14 +131,15 @@ impl Scan {
     fn read(&mut self, procfs: &Path) -> Vec<Open> {
         let mut all = Vec::new();
         self.untold = 0;
-        for (process, known) in &mut self.known {
-            let directory = procfs.join(process.tgid.to_string()).join("fdinfo");
+        for (pid, known) in &mut self.known {
+            let process = known.process;
+            let directory = procfs.join(pid.to_string()).join("fdinfo");
             known.open.retain_mut(|(number, was_there)| {
                 self.read += 1;
                 match fdinfo(&directory.join(number.to_string())) {
                     Ok(Some(info)) => {
                         all.push(Open {
-                            process: *process,
+                            process,
                             is_new: !std::mem::replace(was_there, true),
                             info,
                         });
@@ -154,8 +156,7 @@ impl Scan {
         }
         // Of those that are gone nothing is left; one that has not ended is looked at again when it runs.
         if self.number.is_multiple_of(LONGEST_WAIT) {
-            self.known
-                .retain(|process, _| procfs.join(process.tgid.to_string()).exists());
+            self.known.retain(|pid, _| procfs.join(pid.to_string()).exists());
         }
         all
     }
@@ -169,9 +170,17 @@ fn is_gpu(target: &Path) -> bool {
     name.starts_with("card") || name.starts_with("renderD")
 }
 
+/// Major number of DRM's devices (`Documentation/admin-guide/devices.txt`).
+const DRM_MAJOR: u32 = 226;
+
+/// Whether a file is a device of DRM: in its own mount namespace a process can call any file so.
+fn is_drm(metadata: &fs::Metadata) -> bool {
+    metadata.file_type().is_char_device() && rustix::fs::major(metadata.rdev()) == DRM_MAJOR
+}
+
 /// How many descriptors a process has, as Linux 6.2 and later tell.
 fn descriptors(directory: &Path) -> u64 {
-    fs::metadata(directory).map_or(0, |metadata| std::os::unix::fs::MetadataExt::size(&metadata))
+    fs::metadata(directory).map_or(0, |metadata| metadata.size())
 }
 
 /// `None` where it names no client.

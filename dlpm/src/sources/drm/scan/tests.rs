@@ -99,3 +99,19 @@ fn thousands_of_descriptors_are_looked_at_once() {
     let mean = (scan.looked - 8_000) / 1000;
     assert!(mean <= 8_000 * 2 / 100, "{mean} descriptors in an interval");
 }
+
+#[test]
+fn a_name_alone_does_not_make_a_gpu() {
+    for (target, expected) in [
+        ("/dev/dri/renderD128", true),
+        ("/dev/dri/card0", true),
+        ("/dev/dri/by-path/x", false),
+        ("/dev/null", false),
+        ("/tmp/dev/dri/card0", false),
+    ] {
+        assert_eq!(is_gpu(Path::new(target)), expected, "{target}");
+    }
+    for other in ["/dev/null", "/proc/self/exe", "/"] {
+        assert!(!is_drm(&fs::metadata(other).unwrap()), "{other}");
+    }
+}
