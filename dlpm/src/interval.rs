@@ -306,6 +306,9 @@ pub struct GpuProcess {
     /// SM utilisation, or the time of all engines, integrated in percent × µs: 100,000,000 is one second of the whole
     /// GPU, or of one engine. 0 where the GPU has no sample of it. The processes of a GPU can have more together than the interval has.
     pub sm_percent_us: u64,
+    /// The part of the time in which its memory was read or written, integrated in the same way; `None` if that is not
+    /// told.
+    pub mem_percent_us: Option<u64>,
     /// Memory that it holds on the GPU; `None` if that is not told, or it is gone.
     pub memory_bytes: Option<u64>,
     /// The MIG instances (`MIG-…`) that it runs on.

@@ -223,6 +223,7 @@ fn gpu(index: usize, energy_uj: u64, ran: &[Ran<'_>]) -> GpuReading {
             .map(|ran| GpuProcess {
                 pid: ran.tgid,
                 sm_percent_us: 50_000,
+                mem_percent_us: None,
                 memory_bytes: Some(1 << 30),
                 instances: Vec::new(),
             })

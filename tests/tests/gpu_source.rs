@@ -83,6 +83,7 @@ fn a_process_that_ends_within_the_interval_keeps_its_share() {
         GpuProcess {
             pid: 8,
             sm_percent_us: 80 * 700_000,
+            mem_percent_us: Some(40 * 700_000),
             ..GpuProcess::default()
         }
     );
@@ -187,6 +188,7 @@ fn instances_of_a_divided_gpu_have_processes_and_memory() {
     let process = |pid, instance: &str| GpuProcess {
         pid,
         sm_percent_us: 0,
+        mem_percent_us: None,
         memory_bytes: Some(u64::from(pid) << 20),
         instances: vec![instance.to_owned()],
     };

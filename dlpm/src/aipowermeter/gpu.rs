@@ -177,6 +177,7 @@ mod tests {
         GpuProcess {
             pid,
             sm_percent_us,
+            mem_percent_us: None,
             memory_bytes,
             instances: Vec::new(),
         }

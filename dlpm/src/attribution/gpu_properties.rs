@@ -58,6 +58,7 @@ pub(super) fn gpu() -> impl Strategy<Value = (GpuReading, BTreeMap<u32, (Process
                     .map(|(pid, (sm_percent_us, memory_bytes))| GpuProcess {
                         pid,
                         sm_percent_us,
+                        mem_percent_us: None,
                         memory_bytes,
                         instances: Vec::new(),
                     })

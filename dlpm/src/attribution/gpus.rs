@@ -146,6 +146,10 @@ pub fn add(sum: &mut BTreeMap<String, GpuUse>, other: &BTreeMap<String, GpuUse>)
         let sum = sum.entry(zone.clone()).or_default();
         sum.processes = sum.processes.saturating_add(usage.processes);
         sum.sm_percent_us = sum.sm_percent_us.saturating_add(usage.sm_percent_us);
+        sum.mem_percent_us = match (sum.mem_percent_us, usage.mem_percent_us) {
+            (Some(sum), Some(more)) => Some(sum.saturating_add(more)),
+            (sum, more) => sum.or(more),
+        };
         sum.memory_bytes = match (sum.memory_bytes, usage.memory_bytes) {
             (Some(sum), Some(more)) => Some(sum.saturating_add(more)),
             (sum, more) => sum.or(more),

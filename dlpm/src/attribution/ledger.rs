@@ -181,6 +181,10 @@ pub struct GpuUse {
     pub processes: u32,
     /// SM utilisation, or the time of all engines, integrated in percent × µs.
     pub sm_percent_us: u64,
+    /// Use of the GPU's memory by reading and writing, integrated in the same way, as far as it is known. Nothing is split
+    /// by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mem_percent_us: Option<u64>,
     /// Memory held on the GPU, as far as it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_bytes: Option<u64>,

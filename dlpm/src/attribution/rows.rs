@@ -245,6 +245,7 @@ fn claims<'a>(interval: &Interval, paths: &Paths, pieces: &'a [Piece]) -> Vec<Cl
             let usage = GpuUse {
                 processes: 1,
                 sm_percent_us: process.sm_percent_us,
+                mem_percent_us: process.mem_percent_us,
                 memory_bytes: process.memory_bytes,
                 instances: process.instances.clone(),
             };

@@ -135,6 +135,10 @@ fn gpu(before: &GpuReading, next: &GpuReading) -> Option<GpuReading> {
 
 fn add_process(sum: &mut GpuProcess, before: &GpuProcess) {
     sum.sm_percent_us = sum.sm_percent_us.saturating_add(before.sm_percent_us);
+    sum.mem_percent_us = match (sum.mem_percent_us, before.mem_percent_us) {
+        (Some(sum), Some(before)) => Some(sum.saturating_add(before)),
+        (sum, before) => sum.or(before),
+    };
     sum.memory_bytes = sum.memory_bytes.or(before.memory_bytes);
     for instance in &before.instances {
         if !sum.instances.contains(instance) {

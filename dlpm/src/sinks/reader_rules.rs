@@ -223,6 +223,7 @@ fn gpu_log() -> String {
         processes: vec![GpuProcess {
             pid: 100,
             sm_percent_us: 50_000_000,
+            mem_percent_us: None,
             memory_bytes: Some(3_000),
             instances: Vec::new(),
         }],

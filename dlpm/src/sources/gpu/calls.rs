@@ -157,11 +157,12 @@ pub(super) fn samples(gpu: &Device<'_>, after_us: u64) -> Result<Result<Vec<Samp
             room.records()
         )));
     }
-    // pid, 4 bytes that fill up, time, and the utilisation of the SMs before three others.
+    // pid, 4 bytes that fill up, time, and the utilisation of the SMs and of the memory before two others.
     let sample = |place: usize| Sample {
         pid: room.word(place * SAMPLE),
         at_us: room.long(place * SAMPLE + 8),
         sm_percent: room.word(place * SAMPLE + 16),
+        mem_percent: room.word(place * SAMPLE + 20),
     };
     // What it says that it wrote, and did not, is the pattern of the room.
     let written = (0..count).filter(|place| (place + 1) * SAMPLE <= extent);

@@ -99,6 +99,7 @@ impl<'nvml> Reader<'nvml> {
             // The next interval in which it is awake has no reading at its beginning.
             let _ = self.meter.take(Err(reason.clone()), monotonic_ns(), None);
             self.sm_time.take();
+            self.sm_time.take_mem();
             self.listed.clear();
             return unknown(&self.identity, reason);
         }
@@ -141,6 +142,7 @@ impl<'nvml> Reader<'nvml> {
             reading.memory_total_bytes = Some(total);
         }
         let (percent_us, dropped_samples) = self.sm_time.take();
+        let mem_percent_us = self.sm_time.take_mem();
         let gone = |pid: &u32| (*pid, Listed::default());
         let mut listed = std::mem::take(&mut self.listed);
         for (pid, nothing) in percent_us.keys().map(gone) {
@@ -151,6 +153,7 @@ impl<'nvml> Reader<'nvml> {
             .map(|(pid, listed)| GpuProcess {
                 pid,
                 sm_percent_us: percent_us.get(&pid).copied().unwrap_or(0),
+                mem_percent_us: sm_time.is_ok().then(|| mem_percent_us.get(&pid).copied().unwrap_or(0)),
                 memory_bytes: listed.memory_bytes,
                 instances: listed.instances,
             })

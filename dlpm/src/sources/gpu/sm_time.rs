@@ -26,6 +26,8 @@ pub(super) struct Sample {
     pub(super) at_us: u64,
     /// Part of the SMs in percent.
     pub(super) sm_percent: u32,
+    /// Part of the time in which memory was read or written, in percent.
+    pub(super) mem_percent: u32,
 }
 
 /// SM time of the processes of one GPU.
@@ -40,6 +42,8 @@ pub(super) struct SmTime {
     /// Time stamp of each process's newest sample, for as long as it matters.
     newest_us: HashMap<u32, u64>,
     percent_us: BTreeMap<u32, u64>,
+    /// The same of memory, of samples in which that makes sense.
+    mem_percent_us: BTreeMap<u32, u64>,
     dropped: u64,
 }
 
@@ -82,9 +86,13 @@ impl SmTime {
         for sample in samples {
             let last_us = self.newest_us.insert(sample.pid, sample.at_us);
             let since_us = sample.at_us.saturating_sub(last_us.unwrap_or(begin_us));
-            let percent_us = self.stands_for_us(since_us) * u64::from(sample.sm_percent);
+            let length_us = self.stands_for_us(since_us);
             let sum = self.percent_us.entry(sample.pid).or_default();
-            *sum = sum.saturating_add(percent_us);
+            *sum = sum.saturating_add(length_us * u64::from(sample.sm_percent));
+            if sample.mem_percent <= 100 {
+                let sum = self.mem_percent_us.entry(sample.pid).or_default();
+                *sum = sum.saturating_add(length_us * u64::from(sample.mem_percent));
+            }
             self.cursor_us = self.cursor_us.max(sample.at_us);
         }
         let cursor_us = self.cursor_us;
@@ -96,6 +104,11 @@ impl SmTime {
     /// sense.
     pub(super) fn take(&mut self) -> (BTreeMap<u32, u64>, u64) {
         (std::mem::take(&mut self.percent_us), std::mem::take(&mut self.dropped))
+    }
+
+    /// The use of memory of each process since the last call, integrated in the same way.
+    pub(super) fn take_mem(&mut self) -> BTreeMap<u32, u64> {
+        std::mem::take(&mut self.mem_percent_us)
     }
 
     fn learn_period(&mut self, samples: &[Sample]) {
@@ -135,6 +148,7 @@ mod tests {
             pid,
             at_us: START + at_us,
             sm_percent,
+            mem_percent: 0,
         }
     }
 
@@ -146,11 +160,13 @@ mod tests {
                 pid: 1,
                 at_us: START - 100_000,
                 sm_percent: 1,
+                mem_percent: 0,
             },
             Sample {
                 pid: 1,
                 at_us: START,
                 sm_percent: 1,
+                mem_percent: 0,
             },
         ]);
         time.take();
@@ -223,6 +239,7 @@ mod tests {
                 pid: 0,
                 at_us: 0,
                 sm_percent: 7_777,
+                mem_percent: 0,
             },
             sample(1, 0, 50),
             sample(1, 100_000, 101),
@@ -243,7 +260,26 @@ mod tests {
             pid: 1,
             at_us: now_us + 100_000,
             sm_percent: 100,
+            mem_percent: 0,
         }]);
         assert_eq!(time.take().0, [(1, 10_000_000)].into());
+    }
+
+    #[test]
+    fn the_use_of_memory_is_integrated_beside_it() {
+        let mut time = running();
+        time.take_mem();
+        let with = |pid, at_us, mem_percent| Sample {
+            mem_percent,
+            ..sample(pid, at_us, 80)
+        };
+        time.see(vec![with(1, 100_000, 30), with(2, 100_000, 101), with(1, 200_000, 10)]);
+        assert_eq!(
+            time.take_mem(),
+            [(1, 4_000_000)].into(),
+            "what makes no sense is left out"
+        );
+        assert_eq!(time.take().0, [(1, 16_000_000), (2, 8_000_000)].into());
+        assert_eq!(time.take_mem(), [].into());
     }
 }
