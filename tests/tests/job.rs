@@ -161,6 +161,22 @@ fn a_job_is_told_while_it_runs_at_its_end_and_after_it() {
     let after = ask(folder, &number).args(["--json", "--wait", "60"]).run().exited(0);
     assert_eq!(line(&after), both);
     assert!(after.stderr.contains("there is no agent"), "{}", after.stderr);
+    // Whoever adds up the nodes has the same.
+    let report = Dlpm::new(["report", "--by", "job", "--format", "json"])
+        .arg(folder)
+        .run()
+        .exited(0);
+    let report: Value = serde_json::from_str(&report.stdout).unwrap();
+    let row = report["jobs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|row| row["job"] == tenant)
+        .unwrap();
+    assert_eq!(
+        (&row["energy_uj"], &row["lives"]),
+        (&Value::from(joules_uj), &Value::from(2))
+    );
     let nobody = ask(folder, "1").run().exited(1).stderr;
     assert!(
         nobody.contains("there is no agent") && nobody.contains("systemctl start dlpm-agent"),

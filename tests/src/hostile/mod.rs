@@ -208,6 +208,7 @@ pub fn check(dlpm: &Path, folder: &Path, number: u64, limits: Limits) -> Result<
     for arguments in [
         report,
         vec!["report", log, "--list"],
+        vec!["report", log, "--by", "node", "--format", format],
         vec!["report", log, "--html", &page],
         vec!["verify", log],
         vec!["plot", log, "-m", metric, "-o", &picture],

@@ -34,11 +34,11 @@ const PANDAS_PYTHON: &str = "DLPM_PANDAS_PYTHON";
 /// Those tests.
 const PANDAS_TESTS: [&str; 2] = ["a_log_is_read_with_pandas", "a_log_becomes_frames_with_pandas"];
 
-/// Names a Python with DuckDB, for the test of the example for a warehouse.
+/// Names a Python with DuckDB, for the tests of the examples for a warehouse.
 const DUCKDB_PYTHON: &str = "DLPM_DUCKDB_PYTHON";
 
-/// That test.
-const DUCKDB_TEST: &str = "duckdb_adds_up_the_same_digits";
+/// Those tests.
+const DUCKDB_TESTS: [&str; 2] = ["duckdb_adds_up_the_same_digits", "a_log_becomes_parquet"];
 
 /// The version of DuckDB that reads the files.
 pub const DUCKDB: [&str; 1] = ["duckdb==2.0.1"];
@@ -167,7 +167,8 @@ fn wheel(workspace: &Workspace, filter: &[String]) -> Option<Result<PathBuf>> {
 
 /// A Python with DuckDB, if a test with these filters needs one.
 fn duckdb(workspace: &Workspace, filter: &[String]) -> Option<Result<PathBuf>> {
-    let is_needed = filter.is_empty() || filter.iter().any(|part| DUCKDB_TEST.contains(part.as_str()));
+    let matches = |part: &String| DUCKDB_TESTS.iter().any(|test| test.contains(part.as_str()));
+    let is_needed = filter.is_empty() || filter.iter().any(matches);
     is_needed.then(|| Ok(pypi::environment(workspace, "duckdb", &DUCKDB)?.join("python3")))
 }
 

@@ -298,7 +298,7 @@ fn slurm_jobs_by_number_sluid_title_and_environment() {
         &format!("{job}/step_batch/user/task_0"),
         "sh",
         1000,
-        "SLURM_JOB_ID=1\0SLURM_JOB_NAME=train\0SLURM_JOB_PARTITION=main\0",
+        "SLURM_JOB_ID=1\0SLURM_JOB_NAME=train\0SLURM_JOB_PARTITION=main\0SLURM_CLUSTER_NAME=c1\0",
     );
     process(
         &node,
@@ -312,6 +312,7 @@ fn slurm_jobs_by_number_sluid_title_and_environment() {
         (Label::SlurmJobId, "7"),
         (Label::JobName, "train"),
         (Label::Partition, "main"),
+        (Label::Cluster, "c1"),
         // Of the process, and not of what it says.
         (Label::User, "alice"),
     ]);

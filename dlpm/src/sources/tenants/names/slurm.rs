@@ -100,6 +100,7 @@ fn of_environment(environment: &[u8]) -> Labels {
             "SLURM_JOB_NAME" => Label::JobName,
             "SLURM_JOB_PARTITION" => Label::Partition,
             "SLURM_JOB_ACCOUNT" => Label::Account,
+            "SLURM_CLUSTER_NAME" => Label::Cluster,
             _ => continue,
         };
         if let Some(value) = label(value) {
