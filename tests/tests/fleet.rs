@@ -6,6 +6,7 @@ use std::{
     env,
     fs::{self, File},
     io::{BufWriter, Write},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -427,6 +428,15 @@ fn what_cannot_be_read_is_said_and_the_rest_is_added_up() {
     fs::write(changed.join(LOG_NAME), format!("{}1{}", &text[..at], &text[at..])).unwrap();
     let (_, _, stderr) = nodes(&[good.clone(), changed]);
     assert!(stderr.contains("a log was changed"), "{stderr}");
+    // As another user than root.
+    let private = folder.path().join("private");
+    agent(&private, "n1");
+    fs::set_permissions(private.join("n1/finished.jsonl"), fs::Permissions::from_mode(0o640)).unwrap();
+    for path in [folder.path(), &private] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let refused = report(&[private.join("n1")]).as_user(64_001).run().exited(1);
+    assert!(refused.stderr.contains("; ask with sudo"), "{}", refused.stderr);
     // A device is not read, and an agent that has not seen an end is one.
     report(&[good.clone(), "/dev/zero".into()]).run().exited(1);
     fs::write(path("empty").join("finished.jsonl"), "").unwrap();

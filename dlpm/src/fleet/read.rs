@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -165,7 +165,7 @@ impl Reader<'_> {
         let status = match fs::metadata(path) {
             Ok(status) => status,
             Err(error) => {
-                self.trouble(format!("{} cannot be read: {error}", path.display()));
+                self.trouble(unreadable(path, &error));
                 return Ok(());
             }
         };
@@ -203,7 +203,7 @@ impl Reader<'_> {
         let mut lives = match Lives::open(path) {
             Ok(lives) => lives,
             Err(error) => {
-                self.trouble(format!("{} cannot be read: {error}", path.display()));
+                self.trouble(unreadable(path, &error));
                 return Ok(());
             }
         };
@@ -410,7 +410,10 @@ impl Reader<'_> {
         for sums in &fleet.tables {
             note(
                 sums.folded,
-                &format!("rows by {} were the smallest, and are one row", sums.by.as_str()),
+                &format!(
+                    "rows by {} were the smallest, and are one row; one that came back lacks what it had before",
+                    sums.by.as_str()
+                ),
             );
         }
         note(
@@ -430,6 +433,15 @@ impl Reader<'_> {
         }
         collected
     }
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> String {
+    let next = match error.kind() {
+        // Names of tenants are private, so the agent's file is root's.
+        io::ErrorKind::PermissionDenied => "; ask with sudo",
+        _ => "",
+    };
+    format!("{} cannot be read: {error}{next}", path.display())
 }
 
 /// Whether the sources held nothing at all.
