@@ -225,6 +225,9 @@ fn the_file_alone_tells_it_too_and_nothing_of_it_is_believed_unread() {
     for id in ["", "4711_[1-3]", "47 11", "../1"] {
         ask(folder, id).run().exited(2);
     }
+    // Waiting for an agent that does not come has an end.
+    let alone = ask(folder, "8").args(["--wait", "600"]).run().exited(1).stderr;
+    assert!(alone.contains("there is no agent"), "{alone}");
     let empty = tempfile::tempdir().unwrap();
     let absent = ask(empty.path(), "7").run().exited(1).stderr;
     assert!(absent.contains("finished.jsonl cannot be read"), "{absent}");

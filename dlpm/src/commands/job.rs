@@ -31,6 +31,10 @@ const NOT_FINAL: u8 = 3;
 /// From one question to the next.
 const STEP: Duration = Duration::from_millis(200);
 
+/// How long an agent is waited for that is not there: one that is being restarted is back by then, and where there is none,
+/// an epilog holds its node up no longer.
+const RETURN: Duration = Duration::from_secs(5);
+
 /// Columns where there is no terminal.
 const WIDTH: u16 = 120;
 
@@ -60,7 +64,8 @@ pub fn run(args: &JobArgs) -> ExitCode {
 /// Prints it. Whether that is what was waited for.
 async fn job(args: &JobArgs) -> Result<bool> {
     let (client, called_ns) = (Client::new(&args.agent), monotonic_ns());
-    let until = args.wait.map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    let begin = Instant::now();
+    let until = args.wait.map(|seconds| begin + Duration::from_secs(seconds));
     loop {
         let answered = client.job(&args.id).await;
         let mut lives = match &answered {
@@ -82,7 +87,8 @@ async fn job(args: &JobArgs) -> Result<bool> {
         if let Ok(answer) = &answered {
             job.on(&answer.node_id);
         }
-        if waits && ended && job.is_unknown() {
+        let is_back_soon = answered.is_err() && begin.elapsed() < RETURN;
+        if waits && (ended || is_back_soon) && job.is_unknown() {
             tokio::time::sleep(STEP).await;
             continue;
         }
