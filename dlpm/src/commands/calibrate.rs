@@ -186,8 +186,12 @@ fn floors(
         Err(reason) => bail!("{zone} was not measured ({reason}): see `dlpm doctor`, then try again"),
     };
     // A part that is not known is in the floor of its whole package.
-    let is_needed =
-        |root: &&RootZone| root.energy_uj.is_ok() || !matches!(root.kind, ZoneKind::Core | ZoneKind::Uncore);
+    let is_needed = |root: &&RootZone| match root.kind {
+        ZoneKind::Core | ZoneKind::OneCore | ZoneKind::Uncore => root.energy_uj.is_ok(),
+        // Nothing is split of it, and firmware does not always know its power.
+        ZoneKind::Board => matches!(root.energy_uj, Ok(1..)),
+        _ => true,
+    };
     for root in tree.roots.iter().filter(is_needed) {
         calibration.roots_mw.insert(
             root.zone.clone(),
@@ -238,4 +242,53 @@ fn text(args: &CalibrateArgs, calibration: &Calibration) -> String {
         }
     );
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::interval::MeterSource;
+
+    #[test]
+    fn what_is_only_shown_does_not_stop_a_calibration() {
+        let zone = |zone: &str, kind, package, energy_uj: Result<u64, &str>| ZoneReading {
+            zone: zone.to_owned(),
+            kind,
+            package,
+            energy_uj: energy_uj.map_err(str::to_owned),
+            counter_uj: None,
+            range_uj: None,
+            source: MeterSource::Powercap,
+        };
+        let procfs = tempfile::tempdir().unwrap();
+        let floors = |readings: &[ZoneReading]| {
+            let calibration = floors(readings, &[], 1_000_000_000, CpuTicks::default(), procfs.path())?;
+            anyhow::Ok((calibration.roots_mw, calibration.floors_mw))
+        };
+        let mut readings = [
+            zone("package-0", ZoneKind::Package, Some(0), Ok(9_000_000)),
+            zone("package-0/core-0", ZoneKind::OneCore, Some(0), Ok(2_000_000)),
+            zone("package-0/core-1", ZoneKind::OneCore, Some(0), Err("gone")),
+            zone("module-0", ZoneKind::Board, None, Err("not known")),
+        ];
+        let (roots_mw, floors_mw) = floors(&readings).unwrap();
+        assert_eq!(
+            roots_mw.into_keys().collect::<Vec<_>>(),
+            ["package-0", "package-0/core-0"]
+        );
+        assert_eq!(floors_mw, [("package-0/whole".to_owned(), 9_000)].into());
+        // A core may rest, a package may not.
+        readings[2].energy_uj = Ok(0);
+        readings[3].energy_uj = Ok(70_000_000);
+        let (roots_mw, floors_mw) = floors(&readings).unwrap();
+        assert_eq!(roots_mw["module-0"], 70_000);
+        assert_eq!(floors_mw["package-0/core-1"], 0);
+        readings[0].energy_uj = Ok(0);
+        assert!(
+            floors(&readings)
+                .unwrap_err()
+                .to_string()
+                .contains("package-0 counted nothing")
+        );
+    }
 }
