@@ -31,7 +31,7 @@ pub fn opens() {
 /// The second node joins the first one's cluster, when that is there.
 pub fn joins() {
     wait_for("slurmctld of node1", || attempt("sinfo --noheader").0.then_some(()));
-    documents::follow("slurm.md", &[]);
+    documents::follow("slurm.md");
     sh("systemctl start slurmd");
     slurm::wait_until_idle();
 }
@@ -133,7 +133,7 @@ pub fn job() {
     );
     fs::write("/tmp/by_job.py", BY_JOB).unwrap();
     let summed = sh(&format!(
-        "{PYTHON} /tmp/by_job.py {OUT}/node'*'/finished.jsonl {}",
+        "python3 /tmp/by_job.py {OUT}/node'*'/finished.jsonl {}",
         job.node()
     ));
     assert_eq!(summed.parse(), Ok(lines), "DuckDB");
@@ -149,16 +149,12 @@ database.execute(open('/usr/share/doc/dlpm/examples/fleet.sql').read()).fetchall
 print(used)
 ";
 
-/// A Python with DuckDB, where `docs/fleet.md` has it made. It is on the disk with the test: a node has no way to PyPI.
-const PYTHON: &str = "/tmp/duckdb/bin/python3";
-
-/// Makes it.
+/// DuckDB for Python, as `docs/fleet.md` needs it. It is on the disk with the test: a node has no way to PyPI.
 fn duckdb() {
-    fs::create_dir_all("/tmp/duckdb/bin").unwrap();
-    fs::write(PYTHON, "#!/bin/sh\nPYTHONPATH=/t/duckdb exec /usr/bin/python3 \"$@\"\n").unwrap();
-    sh(&format!(
-        "chmod 755 {PYTHON} && {PYTHON} -c 'import duckdb; print(duckdb.__version__)'"
-    ));
+    sh(
+        "mkdir -p /usr/local/lib/python3.11/dist-packages && cp -r /t/duckdb/* /usr/local/lib/python3.11/dist-packages/",
+    );
+    sh("python3 -c 'import duckdb; print(duckdb.__version__)'");
 }
 
 /// µJ of a tenant in a node's lines.
@@ -170,8 +166,7 @@ fn line_uj(node: &str, tenant: &str) -> u64 {
 
 /// What `docs/fleet.md` tells an operator to do.
 pub fn follow() {
-    let install = "python3 -m venv /tmp/duckdb && /tmp/duckdb/bin/pip install -q duckdb";
-    documents::follow("fleet.md", &[(install, "true")]);
+    documents::follow("fleet.md");
 }
 
 /// Lets the second node go.

@@ -66,6 +66,7 @@ pub fn show_journal() {
     for line in [
         "systemctl --no-pager --failed",
         "journalctl --no-pager --unit dlpm-agent --lines 30",
+        "journalctl --no-pager --identifier dlpm-epilog",
         "journalctl --no-pager --priority err --lines 20",
     ] {
         attempt(line);

@@ -48,7 +48,7 @@ impl Job {
                 "sacct --noheader --parsable2 --allocations --jobs {} --format AdminComment",
                 self.id
             ));
-            let list: Vec<Value> = serde_json::from_str(told.trim()).ok()?;
+            let list: Vec<Value> = serde_json::from_str(&told.trim().replace('`', "\"")).ok()?;
             (list.len() == nodes).then_some(list)
         })
     }
@@ -123,7 +123,7 @@ pub fn wait_until_idle() {
 
 /// What `docs/slurm.md` tells an operator to do.
 pub fn documents() {
-    follow("slurm.md", &[]);
+    follow("slurm.md");
     wait_until_idle();
 }
 
