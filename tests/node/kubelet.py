@@ -63,7 +63,7 @@ def start():
         text(1, text(1, "worker") + number(2, 0))
         + text(2, text(1, "localhost/pause:1"))
         + text(3, "/burn")
-        + text(4, "1000")
+        + text(4, "3000")
         + pairs(9, {"io.kubernetes.container.name": "worker", **labels})
         + text(11, "worker/0.log")
     )

@@ -26,13 +26,13 @@ pub fn podman() {
     sh(&format!("podman import --quiet {IMAGE} localhost/burn:1"));
     let wanted = |name: &str, cgroup: &str| {
         let id = sh(&format!("podman inspect --format '{{{{.Id}}}}' {name}"));
-        Wanted::new("podman", &id, cgroup.replace("ID", &id), 1000)
+        Wanted::new("podman", &id, cgroup.replace("ID", &id), 3000)
             .label("container_name", name)
             .label("image", "localhost/burn:1")
     };
     let run = |options: &str, name: &str| {
         sh(&format!(
-            "podman run --detach --network none {options} --name {name} localhost/burn:1 /burn 1000"
+            "podman run --detach --network none {options} --name {name} localhost/burn:1 /burn 3000"
         ));
     };
     run("", "web");
@@ -70,11 +70,11 @@ pub fn podman_rootless() {
     sh_as(
         "alice",
         1000,
-        "podman run --detach --network none --name mine localhost/burn:1 /burn 1000",
+        "podman run --detach --network none --name mine localhost/burn:1 /burn 3000",
     );
     let id = sh_as("alice", 1000, "podman inspect --format '{{.Id}}' mine");
     let cgroup = format!("/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{id}.scope");
-    let container = Wanted::new("podman", format!("1000/{id}"), cgroup, 1000)
+    let container = Wanted::new("podman", format!("1000/{id}"), cgroup, 3000)
         .label("container_name", "mine")
         .label("user", "alice");
     container.is_measured();
@@ -84,14 +84,13 @@ pub fn podman_rootless() {
 
 /// A task of `ctr` in containerd's own namespace.
 pub fn burning_in_containerd(name: &str) -> Wanted {
-    sh(&format!("ctr run --detach --rootfs {ROOT} {name} /burn 1000"));
+    sh(&format!("ctr run --detach --rootfs {ROOT} {name} /burn 3000"));
     Wanted::new(
         "containerd",
         format!("default:{name}"),
         format!("/default/{name}"),
-        1000,
+        3000,
     )
-    .label("container_name", name)
 }
 
 /// A container without anything above it.
@@ -115,7 +114,7 @@ pub fn kubelet() {
     let started = sh("python3 /t/kubelet.py start");
     let id = started.lines().last().unwrap().trim();
     let cgroup = cgroup_of(&format!("cri-containerd-{id}.scope"));
-    let container = Wanted::new("kubernetes", id, &cgroup, 1000)
+    let container = Wanted::new("kubernetes", id, &cgroup, 3000)
         .label("pod_name", "trainer-0")
         .label("pod_namespace", "ml-team")
         .label("container_name", "worker")
@@ -131,9 +130,9 @@ pub fn docker() {
     sh("systemctl start docker");
     wait_for("docker", || super::shell::attempt("docker version").0.then_some(()));
     sh(&format!("docker import {IMAGE} burn:1"));
-    let id = sh("docker run --detach --network none --name dweb burn:1 /burn 1000 2>/dev/null");
+    let id = sh("docker run --detach --network none --name dweb burn:1 /burn 3000 2>/dev/null");
     let id = id.lines().last().unwrap().trim();
-    let container = Wanted::new("docker", id, format!("/system.slice/docker-{id}.scope"), 1000)
+    let container = Wanted::new("docker", id, format!("/system.slice/docker-{id}.scope"), 3000)
         .label("container_name", "dweb")
         .label("image", "burn:1");
     container.is_measured();

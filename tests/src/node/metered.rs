@@ -104,9 +104,9 @@ pub struct Wanted {
     slack_ns: u64,
 }
 
-/// What a process may use between its fork and its move into its cgroup, without a switch: dlpm counts a slice for the
-/// cgroup at its end, the kernel each part for its own.
-const MOVE_NS: u64 = 50_000_000;
+/// What a process may use between its fork and its move into its cgroup, without a switch, in an emulated machine: dlpm
+/// counts a slice for the cgroup at its end, the kernel each part for its own. A runtime's first process is large.
+const MOVE_NS: u64 = 200_000_000;
 
 impl Wanted {
     /// Of this kind and id, in a directory below the mount of cgroups; all of it sleeps when it has used so much CPU time,

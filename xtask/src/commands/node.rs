@@ -218,8 +218,9 @@ impl Lab {
             initramfs: None,
             // Without AppArmor, whose tools Docker would want. No two machines have one id.
             append: format!(
-                "root=/dev/nvme0n1 rw apparmor=0 systemd.unit=node-test.target systemd.hostname={name} \
-                 systemd.machine_id=0123456789abcdef0123456789abcde{index}"
+                "root=/dev/nvme0n1 rw apparmor=0 systemd.unit=node-test.target net.ifnames=0{} \
+                 systemd.hostname={name} systemd.machine_id=0123456789abcdef0123456789abcde{index}",
+                if other.is_some() { " node.card" } else { "" },
             ),
             memory_mib: MEMORY_MIB,
             disks: vec![&disks.system, &disks.test, &disks.out],

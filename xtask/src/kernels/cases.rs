@@ -119,6 +119,13 @@ pub const LEFT_OUT: &[(&str, &str)] = &[
         "how many marks a trace takes does not depend on the kernel",
     ),
     ("meters", "the meters are files of the test, and not the kernel's"),
+    ("hwmon", "the meters are files of the test, and not the kernel's"),
+    ("cores", "the meters are files of the test, and not the kernel's"),
+    (
+        "fleet",
+        "how lines of many nodes are added up does not depend on the kernel",
+    ),
+    ("job", "what is told of a job does not depend on the kernel"),
     ("messages", "what is said does not depend on the kernel"),
     ("rotate", "the files of the log do not depend on the kernel"),
     (

@@ -73,6 +73,12 @@ impl Tenants {
                 .inspect_err(|error| log::warn!("tenants have no names, the threads cannot be started: {error}"))
                 .ok()
         });
+        if let Some(error) = names.as_ref().and_then(|_| names::open::check().err()) {
+            log::warn!(
+                "names of containers and jobs are not read, since the system call openat2 is refused ({error}): a sandbox \
+                 does that, such as RestrictSUIDSGID= in a unit of systemd"
+            );
+        }
         Self {
             hierarchies: Hierarchies::read(&roots.procfs),
             mount: cgroups.mount_point().to_owned(),
@@ -131,7 +137,8 @@ impl Tenants {
         known.used_in = used_in;
         if let Some((labels, labels_used_in)) = self.labels.get_mut(&known.tenant.node) {
             *labels_used_in = used_in;
-            if !std::mem::replace(&mut known.is_named, true) {
+            // That nothing was found is not the last word: the script of a job may start after a long prolog.
+            if !labels.is_empty() && !std::mem::replace(&mut known.is_named, true) {
                 let mut tenant = known.tenant.as_ref().clone();
                 for (label, value) in labels {
                     // What the path says is never replaced.
@@ -274,7 +281,8 @@ impl Tenants {
             return;
         };
         let node = request.node().clone();
-        if !self.labels.contains_key(&node) && !self.open.contains_key(&node) && names.ask(request) {
+        let is_named = self.labels.get(&node).is_some_and(|(labels, _)| !labels.is_empty());
+        if !is_named && !self.open.contains_key(&node) && names.ask(request) {
             self.open.insert(node, Instant::now() + PATIENCE);
         }
     }
@@ -287,8 +295,15 @@ impl Tenants {
 
     fn take(&mut self, answer: Answer) {
         self.open.remove(&answer.node);
-        if let Some(labels) = answer.labels.or_else(|| answer.last.then(Labels::new)) {
-            self.labels.insert(answer.node, (labels, self.generation));
+        match answer.labels {
+            Some(labels) => drop(self.labels.insert(answer.node, (labels, self.generation))),
+            // Another question about the same tenant may have been answered meanwhile.
+            None if answer.last => drop(
+                self.labels
+                    .entry(answer.node)
+                    .or_insert((Labels::new(), self.generation)),
+            ),
+            None => {}
         }
     }
 }

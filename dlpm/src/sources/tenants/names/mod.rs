@@ -21,16 +21,25 @@ use crate::{
 
 /// When names are looked for after a cgroup was first seen, each after the one before; after the last attempt the id alone is
 /// used. On a busy node, or behind a prolog, the script of a job starts long after its cgroup was made.
-const ATTEMPTS: [Duration; 8] = [
-    Duration::ZERO,
-    Duration::from_millis(20),
-    Duration::from_millis(100),
-    Duration::from_millis(500),
-    Duration::from_secs(2),
-    Duration::from_secs(5),
-    Duration::from_secs(15),
-    Duration::from_secs(40),
-];
+const ATTEMPTS: &[Duration] = if cfg!(test) {
+    // Unit tests wait for the last one.
+    &[Duration::ZERO, Duration::from_millis(20), Duration::from_millis(100)]
+} else {
+    &[
+        Duration::ZERO,
+        Duration::from_millis(20),
+        Duration::from_millis(100),
+        Duration::from_millis(300),
+        Duration::from_millis(500),
+        Duration::from_millis(500),
+        Duration::from_millis(500),
+        Duration::from_secs(1),
+        Duration::from_secs(2),
+        Duration::from_secs(5),
+        Duration::from_secs(15),
+        Duration::from_secs(40),
+    ]
+};
 
 /// Tenants that wait for a name at most; those that come on top have none.
 const MOST_WAITING: usize = 4096;
