@@ -30,7 +30,7 @@ pub fn opens() {
 
 /// The second node joins the first one's cluster, when that is there.
 pub fn joins() {
-    wait_for("slurmctld of node1", || attempt("sinfo --noheader").0.then_some(()));
+    wait_long("the controller of node1", "sinfo --noheader");
     documents::follow("slurm.md");
     sh("systemctl start slurmd");
     slurm::wait_until_idle();
@@ -38,20 +38,22 @@ pub fn joins() {
 
 /// Until the first node is done with it.
 pub fn waits() {
-    for _ in 0..10 {
-        // Each is as patient as everything else here.
-        if wait_long() {
+    wait_long("node1 to release this node", &format!("test -e {RELEASED}"));
+}
+
+/// What the other node does takes longer than anything on this one. A line is said now and then, so that the host knows that
+/// this node lives.
+fn wait_long(what: &str, done: &str) {
+    for _ in 0..12 {
+        if attempt(&format!(
+            "for i in $(seq 160); do {done} && exit 0; sleep 1; done; exit 1"
+        ))
+        .0
+        {
             return;
         }
     }
-    panic!("node1 did not release this node");
-}
-
-fn wait_long() -> bool {
-    attempt(&format!(
-        "for i in $(seq 170); do [ -e {RELEASED} ] && exit 0; sleep 1; done; exit 1"
-    ))
-    .0
+    panic!("waited in vain for {what}");
 }
 
 /// Prometheus reads both nodes.

@@ -21,6 +21,8 @@ fn scope() -> String {
 pub struct Job {
     /// Its number.
     pub id: String,
+    /// What sacct calls it: a task of an array is ARRAY_TASK.
+    shown: String,
     user: String,
 }
 
@@ -46,7 +48,7 @@ impl Job {
         wait_for(&format!("the joules of job {} in sacct", self.id), || {
             let told = sh(&format!(
                 "sacct --noheader --parsable2 --allocations --jobs {} --format AdminComment",
-                self.id
+                self.shown
             ));
             let list: Vec<Value> = serde_json::from_str(&told.trim().replace('`', "\"")).ok()?;
             (list.len() == nodes).then_some(list)
@@ -90,6 +92,7 @@ pub fn submit_anywhere(user: &str, options: &str, lines: &str) -> Job {
          {script}"
     ));
     Job {
+        shown: id.clone(),
         id,
         user: user.to_owned(),
     }
@@ -168,15 +171,20 @@ pub fn many() {
     // Each task of an array is a job with a number of its own.
     let tasks = wait_for("three tasks in sacct", || {
         let told = sh(&format!(
-            "sacct --noheader --parsable2 --allocations --jobs {} --state COMPLETED --format JobIDRaw",
+            "sacct --noheader --parsable2 --allocations --jobs {} --state COMPLETED --format JobIDRaw,JobID",
             array.id
         ));
-        let ids: Vec<String> = told.lines().map(str::to_owned).collect();
+        let ids: Vec<(String, String)> = told
+            .lines()
+            .filter_map(|line| line.split_once('|'))
+            .map(|(id, shown)| (id.to_owned(), shown.to_owned()))
+            .collect();
         (ids.len() == 3).then_some(ids)
     });
-    for id in tasks {
+    for (id, shown) in tasks {
         let task = Job {
             id,
+            shown,
             user: "alice".to_owned(),
         };
         assert_eq!(finished(&task.node())["labels"]["job_name"], "array");
