@@ -16,11 +16,13 @@ pub const KEPT_AT_STOP: &str = "/var/lib/dlpm-at-stop";
 /// A job goes on while its daemon is away, under the same id, and ends once.
 pub fn slurmd_is_killed() {
     let job = slurm::submit("alice", "--job-name=survivor -n1", "/t/dlpm-burn 1000");
-    job.wanted("survivor", 1000).is_measured();
+    let wanted = job.wanted("survivor", 1000);
+    wanted.is_measured();
     let before = cpu_ns("slurm", &job.id);
     sh("systemctl kill --signal=KILL slurmd; sleep 2; systemctl restart slurmd");
     slurm::wait_until_idle();
-    assert_eq!(cpu_ns("slurm", &job.id), before, "the job slept");
+    assert!(cpu_ns("slurm", &job.id) >= before, "a counter fell");
+    wanted.is_measured();
     sh(&format!("scancel {}", job.id));
     finished(&job.node());
     assert_eq!(lines_of(&job.node()).len(), 1);
@@ -33,7 +35,8 @@ pub fn containerd_restarts() {
     wanted.is_measured();
     let before = cpu_ns("containerd", "default:survivor");
     sh("systemctl restart containerd");
-    assert_eq!(cpu_ns("containerd", "default:survivor"), before, "the container slept");
+    assert!(cpu_ns("containerd", "default:survivor") >= before, "a counter fell");
+    wanted.is_measured();
     sh("ctr task kill --signal KILL survivor; sleep 1; ctr container rm survivor");
     finished(&wanted.node());
     assert_eq!(lines_of(&wanted.node()).len(), 1);
@@ -41,7 +44,7 @@ pub fn containerd_restarts() {
 
 /// The agent stops, and is killed; no counter falls, and what the zones counted meanwhile is a row of its own.
 pub fn agent_restarts() {
-    sh("systemd-run --quiet --unit=witness /t/dlpm-burn 1000");
+    sh("systemd-run --quiet --unit=witness /t/dlpm-burn 2000");
     wait_for("the witness", || {
         (cpu_ns("unit", "witness.service") >= Some(1_000_000_000)).then_some(())
     });
