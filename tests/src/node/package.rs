@@ -7,6 +7,7 @@ use super::{
     metered::{Page, STATE, adds_up, load_zones, remember_begin, total_uj},
     shell::{attempt, sh, wait_for},
 };
+use crate::agent::Kept;
 
 /// Puts in the zones as a driver of the kernel's, and the package; starts the agent as the documents say.
 pub fn installs() {
@@ -58,16 +59,10 @@ pub fn upgrades() {
     adds_up();
 }
 
+/// Those in the agent's state, which is written before it is served.
 fn intervals() -> u64 {
-    let series = Page::get()
-        .map(|page| page.series("dlpm_agent_intervals_total"))
-        .unwrap_or_default();
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a count of a test"
-    )]
-    series.first().map_or(0, |(_, value)| *value as u64)
+    let _ = Page::get();
+    Kept::read(Path::new(STATE)).map_or(0, |kept| kept.intervals())
 }
 
 /// Without the package nothing runs; without its state nothing is left but what the operator wrote, and the group.
