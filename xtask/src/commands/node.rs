@@ -93,11 +93,7 @@ pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     }
     let lab = Lab::open(workspace, args)?;
     let is_wanted = |case: &&str| args.only.is_empty() || args.only.iter().any(|wanted| wanted == case);
-    let has_any = |boot: &&Boot| {
-        boot.nodes
-            .iter()
-            .any(|(_, cases)| cases.iter().any(|case| is_wanted(&case)))
-    };
+    let has_any = |boot: &&Boot| boot.nodes.iter().any(|(_, cases)| cases.iter().any(&is_wanted));
     for boot in boots.filter(has_any) {
         if !lab.run(boot)? {
             bail!("failed on {}", boot.about);
