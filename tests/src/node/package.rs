@@ -85,8 +85,11 @@ pub fn purges() {
         "find / -xdev \\( -path /t -o -path /home -o -path /tmp -o -path /var/log -o -path /var/lib/slurm -o -path \
          /var/lib/mysql \\) -prune -o -name '*dlpm*' -print | sort",
     );
+    // What the operator has written, or copied for Prometheus.
     let own = [
         KEPT_AT_STOP,
+        "/etc/prometheus/dlpm-alerts.yml",
+        "/etc/prometheus/dlpm-rules.yml",
         "/etc/modprobe.d/dlpm_rapl.conf",
         "/etc/modules-load.d/dlpm_rapl.conf",
         "/etc/systemd/system/dlpm-agent.service.d",
