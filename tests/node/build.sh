@@ -19,7 +19,7 @@ mmdebstrap --quiet --mode=root --variant=minbase --include="$packages" \
     --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/javascript/*' \
     bookworm "$folder" "$sources"
 
-cp -r "$here/root/." "$folder/"
+(cd "$here/root" && cp -r . "$folder/")
 chmod 755 "$folder/usr/local/sbin/node-net" "$folder/usr/local/sbin/node-test"
 mkdir -p "$folder/lib/modules"
 cp -r "$modules" "$folder/lib/modules/$release"

@@ -1,6 +1,6 @@
 //! A line of `finished.jsonl`, as whoever adds up reads it: one life of a tenant.
 //!
-//! Lines may come from an agent of another version, so words that this one does not know are no reason to refuse one.
+//! Lines may come from an agent of another version, so a word that this one does not know does not make it refuse a line.
 
 use std::{
     collections::BTreeMap,
