@@ -12,6 +12,12 @@ pub const COMM_BYTES: usize = 16;
 /// Longest cgroup path that the kernel side keeps, with its terminating zero.
 pub const CGROUP_PATH_BYTES: usize = 504;
 
+/// Events that can be counted at the context switch.
+pub const MAX_EVENTS: usize = 4;
+
+/// What each event has counted; 0 where there are fewer.
+pub type Counts = [u64; MAX_EVENTS];
+
 /// Names of the maps, as user space looks them up.
 pub mod maps {
     /// Array of [`CpuState`](crate::CpuState), mappable; one per possible CPU.
@@ -30,6 +36,12 @@ pub mod maps {
     pub const CGROUP_NEWS: &str = "CGROUP_NEWS";
     /// Per-CPU array of counters, indexed by [`Counter`](crate::Counter).
     pub const COUNTERS: &str = "COUNTERS";
+    /// Arrays of perf events by CPU, one for each event that is counted at the context switch.
+    pub const EVENTS: [&str; super::MAX_EVENTS] = ["EVENT_0", "EVENT_1", "EVENT_2", "EVENT_3"];
+    /// Array of [`CpuCounts`](crate::CpuCounts), mappable; one per possible CPU, where events are counted.
+    pub const COUNTS: &str = "COUNTS";
+    /// Array of [`Counts`](crate::Counts), mappable: those of the [`SLOTS`] with the same indices.
+    pub const SLOT_COUNTS: &str = "SLOT_COUNTS";
 }
 
 /// Names of the globals that the loader sets.
@@ -42,6 +54,8 @@ pub mod globals {
     pub const PACE: &str = "PACE";
     /// `u32`: the process that [`programs::ON_SWITCH_OF_ONE`](crate::programs::ON_SWITCH_OF_ONE) counts.
     pub const ONLY: &str = "ONLY";
+    /// `u32`: how many events are counted at the context switch, 0 to [`MAX_EVENTS`](crate::MAX_EVENTS).
+    pub const EVENTS: &str = "EVENTS";
     /// [`Offsets`](crate::Offsets) of the running kernel.
     pub const OFFSETS: &str = "OFFSETS";
 }
@@ -246,6 +260,40 @@ pub struct Usage {
     pub ns: u64,
     /// Part of it that the sibling was busy as well.
     pub shared_ns: u64,
+    /// What its events counted.
+    pub counts: Counts,
+}
+
+/// What the events of one CPU counted in one interval.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CountsBuffer {
+    /// Readings with which the interval began.
+    pub first: Counts,
+    /// Readings with which it ended.
+    pub last: Counts,
+    /// What was counted while the CPU was idle.
+    pub idle: Counts,
+    /// What was counted for tasks whose record found no room, or while an event could not be read.
+    pub lost: Counts,
+    /// Readings that failed, or that came after one that did.
+    pub failed: u64,
+    /// Fills the cache line.
+    pub reserved: [u64; 7],
+}
+
+/// What the events of one CPU counted. Only that CPU writes it.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CpuCounts {
+    /// The newest readings.
+    pub newest: Counts,
+    /// One bit for each event of which the newest reading failed, or that was not read yet.
+    pub stale: u64,
+    /// Fills the cache line.
+    pub reserved: [u64; 3],
+    /// The two buffers, as in [`CpuState`].
+    pub buffers: [CountsBuffer; 2],
 }
 
 /// Key of [`ProcessRecord`]s: a pid that is used again is another process.
@@ -312,7 +360,9 @@ const _: () = assert!(size_of::<CpuBuffer>() == 64);
 const _: () = assert!(size_of::<CpuState>() == 192);
 const _: () = assert!(size_of::<Slot>() == 64);
 const _: () = assert!(size_of::<UsageKey>() == 24);
-const _: () = assert!(size_of::<Usage>() == 16);
+const _: () = assert!(size_of::<Usage>() == 48);
+const _: () = assert!(size_of::<CountsBuffer>() == 192);
+const _: () = assert!(size_of::<CpuCounts>() == 448);
 const _: () = assert!(size_of::<ProcessKey>() == 16);
 const _: () = assert!(size_of::<ProcessRecord>() == 64);
 const _: () = assert!(size_of::<CgroupRecord>() == 512);

@@ -8,6 +8,7 @@
 #![expect(missing_docs, reason = "the attribute macros write functions without any")]
 
 mod cgroups;
+mod counts;
 mod maps;
 mod pace;
 mod processes;

@@ -4,11 +4,11 @@ use aya_ebpf::{
     Global,
     bindings::BPF_F_MMAPABLE,
     macros::map,
-    maps::{Array, HashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, PerCpuArray, PerfEventArray, RingBuf},
 };
 use dlpm_common::{
-    COUNTERS as COUNTER_COUNT, CgroupRecord, Counter, CpuState, Offsets, ProcessKey, ProcessRecord, Slot, Usage,
-    UsageKey,
+    COUNTERS as COUNTER_COUNT, CgroupRecord, Counter, Counts, CpuCounts, CpuState, Offsets, ProcessKey, ProcessRecord,
+    Slot, Usage, UsageKey,
 };
 
 #[map]
@@ -31,6 +31,18 @@ pub static CGROUPS: HashMap<u64, CgroupRecord> = HashMap::with_max_entries(1, 0)
 pub static CGROUP_NEWS: RingBuf = RingBuf::with_byte_size(4096, 0);
 #[map]
 pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTER_COUNT, 0);
+#[map]
+pub static EVENT_0: PerfEventArray<u64> = PerfEventArray::new(0);
+#[map]
+pub static EVENT_1: PerfEventArray<u64> = PerfEventArray::new(0);
+#[map]
+pub static EVENT_2: PerfEventArray<u64> = PerfEventArray::new(0);
+#[map]
+pub static EVENT_3: PerfEventArray<u64> = PerfEventArray::new(0);
+#[map]
+pub static COUNTS: Array<CpuCounts> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+pub static SLOT_COUNTS: Array<Counts> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 #[unsafe(no_mangle)]
 pub static SLOTS_LOG2: Global<u32> = Global::new(0);
@@ -40,6 +52,8 @@ pub static SMT: Global<u32> = Global::new(0);
 pub static PACE: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 pub static ONLY: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+pub static EVENTS: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static OFFSETS: Global<Offsets> = Global::new(Offsets {
     task_pid: 0,

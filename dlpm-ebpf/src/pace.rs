@@ -31,7 +31,7 @@ use dlpm_common::{CpuState, pace};
 use crate::{
     maps::{PACE, SMT},
     smt,
-    switch::{begin, buffer},
+    switch::{begin, buffer, end_counts},
 };
 
 /// Whether idle CPUs may be turned. What is behind it is pruned at load where they may not.
@@ -42,7 +42,7 @@ pub fn is_gentle() -> bool {
 
 /// The first thing that a program does in an event: if the CPU leaves idle, says so, and takes a turn.
 #[inline(always)]
-pub fn leave_idle(state: &mut CpuState) {
+pub fn leave_idle(cpu: u32, state: &mut CpuState) {
     if state.epoch & 1 == 0 {
         return;
     }
@@ -58,7 +58,7 @@ pub fn leave_idle(state: &mut CpuState) {
     if turn == 0 || gap != 0 || turn >> 1 < state.since_ns {
         return;
     }
-    take(state, turn);
+    take(cpu, state, turn);
 }
 
 /// The last thing that a program does in an event after which the CPU is idle: from here on it may be turned.
@@ -75,7 +75,7 @@ pub fn enter_idle(state: &mut CpuState) {
 /// Before a seal that makes interval `target` the open one: a turn that user space wrote for this very border is void, and
 /// one of the border before is taken.
 #[inline(always)]
-pub fn settle_turn(state: &mut CpuState, target: u64) {
+pub fn settle_turn(cpu: u32, state: &mut CpuState, target: u64) {
     // SAFETY: user space writes the words too, but waits for this program now.
     let (turn, gap) = unsafe {
         (
@@ -87,7 +87,7 @@ pub fn settle_turn(state: &mut CpuState, target: u64) {
         return;
     }
     if (turn ^ target) & 1 == 1 && turn >> 1 >= state.since_ns {
-        take(state, turn);
+        take(cpu, state, turn);
     } else {
         clear(state);
     }
@@ -104,8 +104,11 @@ pub fn settle_epoch(state: &mut CpuState, is_idle: bool) {
 }
 
 /// Ends the open interval at the time of the turn. Only an idle CPU is turned, so the time before it was idle.
+///
+/// No program read the events at that time. Their interval ends where the CPU became idle, and what idle tasks count after
+/// that belongs to the interval in which the CPU leaves idle.
 #[inline(always)]
-fn take(state: &mut CpuState, turn: u64) {
+fn take(cpu: u32, state: &mut CpuState, turn: u64) {
     clear(state);
     let at = turn >> 1;
     let idle_ns = at - state.since_ns;
@@ -115,7 +118,8 @@ fn take(state: &mut CpuState, turn: u64) {
     if SMT.load() != 0 {
         smt::forget(state, at, idle_ns);
     }
-    begin(state, turn, at);
+    end_counts(cpu, state);
+    begin(cpu, state, turn, at);
     state.since_ns = at;
 }
 

@@ -7,9 +7,10 @@ use aya_ebpf::{
     bindings::BPF_NOEXIST,
     helpers::{bpf_get_current_task, bpf_get_smp_processor_id, bpf_ktime_get_ns},
 };
-use dlpm_common::{CpuBuffer, CpuState, Slot, Usage, UsageKey};
+use dlpm_common::{Counts, CpuBuffer, CpuState, MAX_EVENTS, Slot, Usage, UsageKey};
 
 use crate::{
+    counts,
     maps::{CPUS, SLOTS, SLOTS_LOG2, SMT, SPILL_0, SPILL_1},
     pace, smt,
     task::{Charged, Ran},
@@ -22,11 +23,11 @@ use crate::{
 pub fn switch(outgoing: impl Ran, next_is_idle: impl FnOnce(&mut CpuState) -> bool) {
     let Some((cpu, state)) = this_cpu() else { return };
     if pace::is_gentle() {
-        pace::leave_idle(state);
+        pace::leave_idle(cpu, state);
     }
     let now = clock(state);
     let next_is_idle = (SMT.load() != 0 || pace::is_gentle()) && next_is_idle(state);
-    resume(state, now, next_is_idle);
+    resume(cpu, state, now, next_is_idle);
     buffer(state).switches += 1;
     charge(cpu, state, now, outgoing, next_is_idle);
     if pace::is_gentle() && next_is_idle {
@@ -40,14 +41,15 @@ pub fn seal(running: impl Ran, target: u64) {
     let Some((cpu, state)) = this_cpu() else { return };
     let is_idle = running.tgid() == 0;
     if pace::is_gentle() {
-        pace::settle_turn(state, target);
+        pace::settle_turn(cpu, state, target);
     }
     let now = clock(state);
-    resume(state, now, is_idle);
+    resume(cpu, state, now, is_idle);
     if state.parity != (target & 1) as u32 {
         charge(cpu, state, now, running, is_idle);
         buffer(state).end_ns = now;
-        begin(state, target, now);
+        end_counts(cpu, state);
+        begin(cpu, state, target, now);
     }
     if pace::is_gentle() {
         pace::settle_epoch(state, is_idle);
@@ -94,7 +96,7 @@ pub fn buffer(state: &mut CpuState) -> &mut CpuBuffer {
 
 /// Turns to the buffer of interval `sequence`. User space has cleared its slots.
 #[inline(always)]
-pub fn begin(state: &mut CpuState, sequence: u64, now: u64) {
+pub fn begin(cpu: u32, state: &mut CpuState, sequence: u64, now: u64) {
     state.parity = (sequence & 1) as u32;
     let buffer = buffer(state);
     buffer.begin_ns = now;
@@ -108,29 +110,54 @@ pub fn begin(state: &mut CpuState, sequence: u64, now: u64) {
         (&raw mut buffer.clock_steps).write_volatile(0);
         (&raw mut buffer.overlap_clamps).write_volatile(0);
     }
+    if counts::are_on()
+        && let Some(counts) = counts::of_cpu(cpu)
+    {
+        counts::begin(counts, state.parity);
+    }
+}
+
+/// The counts of the open interval end at their newest readings.
+#[inline(always)]
+pub fn end_counts(cpu: u32, state: &CpuState) {
+    if counts::are_on()
+        && let Some(counts) = counts::of_cpu(cpu)
+    {
+        counts::end(counts, state.parity);
+    }
 }
 
 /// First event of all, or first event after user space closed the interval of an offline CPU: nothing to charge.
 #[inline(always)]
-fn resume(state: &mut CpuState, now: u64, next_is_idle: bool) {
+fn resume(cpu: u32, state: &mut CpuState, now: u64, next_is_idle: bool) {
     // SAFETY: user space writes the word while this CPU is offline, so the compiler must not keep a copy.
     let gap = unsafe { (&raw const state.gap).read_volatile() };
     if gap == 0 && state.since_ns != 0 {
         return;
+    }
+    end_counts(cpu, state);
+    if counts::are_on()
+        && let Some(counts) = counts::of_cpu(cpu)
+    {
+        if gap == 0 {
+            counts::start(counts);
+        } else {
+            counts::doubt(counts);
+        }
     }
     if gap != 0 {
         // The interval ends where its last charged slice ends. User space reads it while `gap` is set from
         // `since_ns`, and from here afterwards: `since_ns` changes last.
         let since_ns = state.since_ns;
         buffer(state).end_ns = since_ns;
-        begin(state, gap, now);
+        begin(cpu, state, gap, now);
         // What user space thought of the CPU before it found it offline is void.
         // SAFETY: as above.
         unsafe { (&raw mut state.turn).write_volatile(0) };
         // SAFETY: as above.
         unsafe { (&raw mut state.gap).write_volatile(0) };
     } else {
-        begin(state, u64::from(state.parity), now);
+        begin(cpu, state, u64::from(state.parity), now);
     }
     // SAFETY: the store stays behind the one to `gap`.
     unsafe { (&raw mut state.since_ns).write_volatile(now) };
@@ -151,10 +178,20 @@ fn charge(cpu: u32, state: &mut CpuState, now: u64, ran: impl Ran, next_is_idle:
         buffer(state).overlap_clamps += u64::from(clamped);
     }
     let parity = state.parity & 1;
+    let counts = if counts::are_on() { counts::of_cpu(cpu) } else { None };
+    let since = match counts {
+        Some(counts) => counts::since_last(counts, parity),
+        None => [0; MAX_EVENTS],
+    };
     let buffer = buffer(state);
     let tgid = ran.tgid();
     if tgid == 0 {
         buffer.idle_ns += ns;
+        if counts::are_on()
+            && let Some(counts) = counts::of_cpu(cpu)
+        {
+            counts::add(&mut counts::buffer(counts, parity).idle, &since);
+        }
         return;
     }
     let (ran, cgroup_id) = (
@@ -169,8 +206,13 @@ fn charge(cpu: u32, state: &mut CpuState, now: u64, ran: impl Ran, next_is_idle:
     let first = ((cpu << 1) | parity) << log2;
     // Both probes are masked: a table of one slot has no neighbour, and the next table belongs to somebody else.
     let mask = (1 << log2) - 1;
-    if add_to_slot(buffer, first, hash & mask, cgroup_id, ran, ns, shared_ns)
-        || add_to_slot(buffer, first, (hash ^ 1) & mask, cgroup_id, ran, ns, shared_ns)
+    let slice = Slice {
+        ns,
+        shared_ns,
+        counts: since,
+    };
+    if add_to_slot(buffer, first, hash & mask, cgroup_id, ran, &slice)
+        || add_to_slot(buffer, first, (hash ^ 1) & mask, cgroup_id, ran, &slice)
     {
         return;
     }
@@ -186,16 +228,37 @@ fn charge(cpu: u32, state: &mut CpuState, now: u64, ran: impl Ran, next_is_idle:
         unsafe {
             (*usage).ns += ns;
             (*usage).shared_ns += shared_ns;
+            counts::add(&mut (*usage).counts, &since);
         }
     } else if spill
-        .insert(key, Usage { ns, shared_ns }, u64::from(BPF_NOEXIST))
+        .insert(
+            key,
+            Usage {
+                ns,
+                shared_ns,
+                counts: since,
+            },
+            u64::from(BPF_NOEXIST),
+        )
         .is_ok()
     {
         buffer.spilled += 1;
     } else {
         // Full, or the bucket is locked: the time is kept all the same, only its owner is not.
         buffer.lost_ns += ns;
+        if counts::are_on()
+            && let Some(counts) = counts::of_cpu(cpu)
+        {
+            counts::add(&mut counts::buffer(counts, parity).lost, &since);
+        }
     }
+}
+
+/// What is charged.
+struct Slice {
+    ns: u64,
+    shared_ns: u64,
+    counts: Counts,
 }
 
 /// Spreads the neighbours in pid and time that a storm of short processes brings.
@@ -208,23 +271,16 @@ fn hash(cgroup_id: u64, ran: Charged) -> u32 {
 
 /// Adds to the slot if it is this task's or free.
 #[inline(always)]
-fn add_to_slot(
-    buffer: &mut CpuBuffer,
-    first: u32,
-    index: u32,
-    cgroup_id: u64,
-    ran: Charged,
-    ns: u64,
-    shared_ns: u64,
-) -> bool {
+fn add_to_slot(buffer: &mut CpuBuffer, first: u32, index: u32, cgroup_id: u64, ran: Charged, slice: &Slice) -> bool {
     let Some(slot) = SLOTS.get_ptr_mut(first + index) else {
         return false;
     };
     // SAFETY: this CPU's table; user space reads and clears sealed tables only.
     let slot: &mut Slot = unsafe { &mut *slot };
     if slot.tgid == ran.tgid && slot.start_ns == ran.start_ns && slot.cgroup_id == cgroup_id {
-        slot.ns += ns;
-        slot.shared_ns += shared_ns;
+        slot.ns += slice.ns;
+        slot.shared_ns += slice.shared_ns;
+        counts::add_to_slot(first + index, &slice.counts, false);
         return true;
     }
     if slot.tgid != 0 {
@@ -239,7 +295,8 @@ fn add_to_slot(
     slot.cgroup_id = cgroup_id;
     slot.start_ns = ran.start_ns;
     slot.tgid = ran.tgid;
-    slot.ns = ns;
-    slot.shared_ns = shared_ns;
+    slot.ns = slice.ns;
+    slot.shared_ns = slice.shared_ns;
+    counts::add_to_slot(first + index, &slice.counts, true);
     true
 }

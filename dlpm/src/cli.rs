@@ -31,6 +31,7 @@ use crate::{
     sources::{
         calibration::DEFAULT_PATH,
         energy::{estimate::Estimate, meter::EnergySource},
+        events::{self, EventName},
         gpu::{GpuOptions, GpuSelection},
     },
     tenants::Wanted,
@@ -182,6 +183,12 @@ pub struct TraceArgs {
     /// How energy is read and split.
     #[command(flatten)]
     pub machine: MachineArgs,
+    /// Count perf events at each context switch, and write what each process counted: at most 4 of those that `perf list`
+    /// shows. They cost time at each switch. Energy is split by them once `dlpm calibrate --weights` has found out
+    /// what they weigh on this machine [without a value: cycles, instructions, cache-misses and wide-vectors].
+    #[arg(long, value_name = "EVENT,...", num_args = 0..=1, require_equals = true, value_delimiter = ',',
+        default_missing_value = events::DEFAULT)]
+    pub counters: Vec<EventName>,
     /// Maximum number of process rows in a line; the smallest are merged by cgroup.
     #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub max_rows: u32,

@@ -2,6 +2,7 @@
 //!
 //! An [`Interval`] can be built by hand in a test. Sources fill it, attribution reads it, nothing else.
 
+mod counts;
 mod merge;
 mod narrow;
 mod trees;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{tenants::Tenant, words::words};
 
+pub use counts::{Counts, CpuCounts, MAX_EVENTS};
 pub use trees::Trees;
 
 /// An interval that is shorter says nothing about power: it may hold a whole step of a meter (RAPL moves about once a
@@ -89,6 +91,8 @@ pub struct CpuInterval {
     pub lost_ns: u64,
     /// Context switches.
     pub switches: u64,
+    /// What its events counted, where that was asked for.
+    pub counts: Option<CpuCounts>,
 }
 
 impl CpuInterval {
@@ -119,6 +123,8 @@ pub struct Usage {
     pub ns: u64,
     /// Part of `ns` during which the sibling hardware thread was busy as well.
     pub shared_ns: u64,
+    /// What its events counted.
+    pub counts: Counts,
 }
 
 /// Memory of one process.
@@ -349,6 +355,8 @@ pub struct Interval {
     pub cpus: Vec<CpuInterval>,
     /// One record per process, cgroup and CPU; several with the same key are added up.
     pub usage: Vec<Usage>,
+    /// Names of the events that were counted; empty if that was not asked for.
+    pub events: Arc<[String]>,
     /// Every process that `usage` or `memory` names (one that is missing is shown without a name). Shared with the source
     /// that knows them: thousands run in an interval, and few of them change.
     pub processes: foldhash::HashMap<ProcessId, Arc<Process>>,

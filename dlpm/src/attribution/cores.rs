@@ -43,6 +43,7 @@ fn interval(ran: &[(u32, u32, u64)], zones: Vec<ZoneReading>) -> Interval {
         cpu,
         ns,
         shared_ns: 0,
+        counts: crate::interval::Counts::default(),
     };
     let process = |&(tgid, ..): &(u32, u32, u64)| {
         let process = Process {

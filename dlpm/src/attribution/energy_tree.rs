@@ -23,7 +23,10 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    attribution::ledger::{self, LeafZone, Ledger, Method, RootZone},
+    attribution::{
+        counters,
+        ledger::{self, LeafZone, Ledger, Method, RootZone},
+    },
     interval::{METER_STEP_NS, MeterSource, ZoneKind, ZoneReading},
 };
 
@@ -50,6 +53,8 @@ struct Debt {
     growths: u32,
     /// The parts are not inside the package. This stays.
     outside: bool,
+    /// In which intervals the model of counters was far from the meter, see [`counters::far_after`].
+    far: u8,
 }
 
 impl Carries {
@@ -76,6 +81,7 @@ impl Carries {
             carry_uj: root.previous_carry_uj,
             growths: 0,
             outside: root.parts_outside,
+            far: root.model.as_ref().map_or(0, |model| model.far_before),
         };
         let packages = ledger.roots.iter().filter(|root| root.kind == ZoneKind::Package);
         Self(packages.map(|root| (root.zone.clone(), recorded(root))).collect())
@@ -98,6 +104,7 @@ impl Carries {
                 carry_uj: root.carry_uj,
                 growths,
                 outside: root.parts_outside || growths >= GROWTHS,
+                far: counters::far_after(root, ledger.length_ns()).unwrap_or(before.far),
             };
             (debt != Debt::default()).then_some(debt)
         };
@@ -111,6 +118,11 @@ impl Carries {
 
     fn get(&self, zone: &str) -> i64 {
         self.0.get(zone).map_or(0, |debt| debt.carry_uj.min(0))
+    }
+
+    /// In which intervals the model of `zone` was far from the meter.
+    pub fn far(&self, zone: &str) -> u8 {
+        self.0.get(zone).map_or(0, |debt| debt.far)
     }
 
     /// Whether the parts of `zone` were not inside it before the interval.
@@ -278,6 +290,7 @@ fn shown(zone: &ZoneReading) -> RootZone {
         carry_uj: 0,
         one_leaf: None,
         parts_outside: false,
+        model: None,
         source: zone.source,
         method: match zone.source {
             MeterSource::Estimate => Method::Estimate,

@@ -36,6 +36,7 @@ fn usage(tgid: u32, cgroup_id: u64, cpu: u32, ns: u64, shared_ns: u64) -> Usage 
         cpu,
         ns,
         shared_ns,
+        counts: crate::interval::Counts::default(),
     }
 }
 
@@ -62,6 +63,7 @@ fn cpu(cpu: u32, package: u32, busy_ns: u64, lost_ns: u64) -> CpuInterval {
         idle_ns: 1000 - busy_ns - lost_ns,
         lost_ns,
         switches: 3,
+        counts: None,
     }
 }
 

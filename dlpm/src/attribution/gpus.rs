@@ -115,7 +115,7 @@ pub fn is_gpu_method(method: Method) -> bool {
 }
 
 /// The part of a GPU's `energy_uj`, without an idle floor, that each row gets; adds up to `energy_uj`.
-pub fn share(energy_uj: u64, leaf: &LeafZone, rows: &[Row], rules: &Rules) -> Vec<u64> {
+pub fn share(energy_uj: u64, leaf: &LeafZone, rows: &[Row], rules: &Rules<'_>) -> Vec<u64> {
     let sm = |row: &Row| row.gpus.get(&leaf.zone).map_or(0, |usage| usage.sm_percent_us);
     // 100 % over the interval, in percent × µs: 100 / 1000 of its ns.
     let capacity = u128::from(rules.length_ns) / 10;

@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    interval::{CpuInterval, GpuUsage, MachineMemory, MemoryReading, MeterSource, ProcessId, SHORT_NS, ZoneKind},
+    attribution::counters::{Counters, Model},
+    interval::{
+        Counts, CpuInterval, GpuUsage, MachineMemory, MemoryReading, MeterSource, ProcessId, SHORT_NS, ZoneKind,
+    },
     tenants::{Node, Tenant},
     words::words,
 };
@@ -18,6 +21,8 @@ words! {
         Measured = "measured",
         /// Split by CPU time.
         CpuTime = "cpu_time",
+        /// Split by CPU time and what perf events counted, with calibrated weights.
+        Counters = "counters",
         /// Split by resident memory.
         Memory = "memory",
         /// Split by the memory that is charged to the cgroups of tenants.
@@ -85,6 +90,8 @@ pub struct RootZone {
     pub one_leaf: Option<String>,
     /// Its parts were seen not to be inside it. This stays for the trace.
     pub parts_outside: bool,
+    /// What the weights of events say of it, where there are any.
+    pub model: Option<Model>,
     /// Who read it.
     pub source: MeterSource,
     /// `Measured` or `Estimate`.
@@ -172,6 +179,9 @@ pub struct CpuUse {
     pub cpu_ns: u64,
     /// Part of it during which the sibling hardware thread was busy as well.
     pub smt_shared_ns: u64,
+    /// What its events counted.
+    #[serde(default, skip_serializing_if = "Counts::is_zero")]
+    pub counts: Counts,
 }
 
 /// What a row did on one GPU.
@@ -396,6 +406,8 @@ pub struct Ledger {
     pub cpus: Vec<CpuInterval>,
     /// By CPU: the part of its `busy_ns` during which the sibling hardware thread was busy as well.
     pub smt_shared_ns: BTreeMap<u32, u64>,
+    /// The events that were counted, and what they weigh.
+    pub counters: Option<Counters>,
     /// What meters read.
     pub roots: Vec<RootZone>,
     /// What is split.

@@ -4,6 +4,7 @@
 //! zone) stays not known, and the rows of every leaf that is known add up to it.
 
 pub mod cgroup_memory;
+pub mod counters;
 pub mod energy_tree;
 pub mod floors;
 pub mod gpus;
@@ -16,6 +17,8 @@ pub mod split;
 
 #[cfg(test)]
 mod cores;
+#[cfg(test)]
+mod counter_properties;
 #[cfg(test)]
 mod examples;
 #[cfg(test)]
@@ -33,6 +36,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     attribution::{
+        counters::{Counters, Weights},
         energy_tree::{Carries, Span},
         ledger::{CgroupSum, IdlePolicy, Ledger, Row},
         selection::Selection,
@@ -56,6 +60,8 @@ pub struct Options {
     /// Power of the idle machine in mW, by the name of the leaf; used under [`IdlePolicy::Separate`] only. Of a leaf that
     /// is missing nothing is idle, since nothing is known.
     pub idle_floors_mw: BTreeMap<String, u64>,
+    /// What events weigh, where they are counted.
+    pub weights: Option<Weights>,
 }
 
 impl Default for Options {
@@ -66,6 +72,7 @@ impl Default for Options {
             smt_weight_permille: 550,
             idle_policy: IdlePolicy::default(),
             idle_floors_mw: BTreeMap::new(),
+            weights: None,
         }
     }
 }
@@ -92,7 +99,9 @@ pub fn attribute(interval: &Interval, options: &Options, carries: &Carries) -> L
         smt_weight_permille: options.smt_weight_permille,
         idle_policy: options.idle_policy,
         memory_known: interval.machine_memory.is_some(),
+        weights: options.weights.as_ref().filter(|_| !interval.events.is_empty()),
     };
+    counters::apply(&mut tree, &rows, &interval.cpus, &rules, carries);
     if options.idle_policy == IdlePolicy::Separate {
         let floor_mw = |at| floors::floor_mw(&options.idle_floors_mw, &tree.leaves, at);
         let floors_mw: Vec<Option<u64>> = (0..tree.leaves.len()).map(floor_mw).collect();
@@ -121,6 +130,10 @@ pub fn attribute(interval: &Interval, options: &Options, carries: &Carries) -> L
         interrupts: interval.interrupts,
         cpus,
         smt_shared_ns: smt_shared_ns(interval),
+        counters: (!interval.events.is_empty()).then(|| Counters {
+            events: interval.events.to_vec(),
+            weights: options.weights.clone(),
+        }),
         roots: tree.roots,
         leaves: tree.leaves,
         gpus,

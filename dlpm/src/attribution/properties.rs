@@ -33,6 +33,7 @@ fn usage() -> impl Strategy<Value = Usage> {
         cpu,
         ns,
         shared_ns,
+        ..Usage::default()
     })
 }
 
@@ -177,6 +178,7 @@ prop_compose! {
             smt_weight_permille,
             idle_policy,
             idle_floors_mw: leaves.iter().map(|leaf| (*leaf).to_owned()).zip(floors).collect(),
+            weights: None,
         }
     }
 }
@@ -195,6 +197,7 @@ fn carries() -> impl Strategy<Value = Carries> {
             carry_uj,
             one_leaf: None,
             parts_outside: false,
+            model: None,
             source: MeterSource::Powercap,
             method: Method::Measured,
         });

@@ -127,11 +127,16 @@ pub fn claimants(interval: &Interval, selection: &Selection, max_rows: usize) ->
         }
     }
     for cpu in &interval.cpus {
-        for (key, ns) in [(RowKey::Idle, cpu.idle_ns), (RowKey::Unattributed, cpu.lost_ns)] {
+        let counts = cpu.counts.unwrap_or_default();
+        for (key, cpu_ns, counts) in [
+            (RowKey::Idle, cpu.idle_ns, counts.idle),
+            (RowKey::Unattributed, cpu.lost_ns, counts.lost),
+        ] {
             if let Some(row) = fixed.get_mut(&key) {
                 let time = CpuUse {
-                    cpu_ns: ns,
+                    cpu_ns,
                     smt_shared_ns: 0,
+                    counts,
                 };
                 add_piece(row, cpu.package, cpu.core, time);
             }
@@ -208,6 +213,7 @@ fn pieces(interval: &Interval, paths: &Paths) -> Vec<Piece> {
                 time: CpuUse {
                     cpu_ns: usage.ns,
                     smt_shared_ns: usage.shared_ns.min(usage.ns),
+                    counts: usage.counts,
                 },
             }
         })
@@ -359,4 +365,5 @@ fn add_piece(row: &mut Row, package: Option<u32>, core: Option<u32>, time: CpuUs
 fn add_time(sum: &mut CpuUse, time: CpuUse) {
     sum.cpu_ns = sum.cpu_ns.saturating_add(time.cpu_ns);
     sum.smt_shared_ns = sum.smt_shared_ns.saturating_add(time.smt_shared_ns);
+    sum.counts.add(&time.counts);
 }

@@ -1,14 +1,15 @@
 //! The part of a leaf that each row gets: idle policy, weights, and the exact split.
 
 use crate::attribution::{
+    counters::Weights,
     gpus,
-    ledger::{Core, CpuUse, IdlePolicy, LeafZone, Row, RowKey},
+    ledger::{Core, CpuUse, IdlePolicy, LeafZone, Method, Row, RowKey},
     split::split,
 };
 
 /// What decides a split, apart from leaf and rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rules {
+pub struct Rules<'a> {
     /// Length of the interval.
     pub length_ns: u64,
     /// Weight of a nanosecond that the sibling shared, in thousandths.
@@ -17,11 +18,13 @@ pub struct Rules {
     pub idle_policy: IdlePolicy,
     /// Whether the machine's memory is known: without it a reading is a share of nothing known.
     pub memory_known: bool,
+    /// What events weigh, for the leaves that are split by them.
+    pub weights: Option<&'a Weights>,
 }
 
 /// The part of `energy_uj` that each row gets, in the order of `rows`; adds up to `energy_uj` if the rows include
 /// those that take what is left (`idle`; `unattributed`, which also has the energy of a package without any known CPU).
-pub fn share(energy_uj: u64, leaf: &LeafZone, rows: &[Row], rules: &Rules) -> Vec<u64> {
+pub fn share(energy_uj: u64, leaf: &LeafZone, rows: &[Row], rules: &Rules<'_>) -> Vec<u64> {
     if leaf.method.is_by_memory() {
         let weights: Vec<u128> = rows
             .iter()
@@ -53,9 +56,12 @@ pub fn share(energy_uj: u64, leaf: &LeafZone, rows: &[Row], rules: &Rules) -> Ve
     shares
 }
 
-fn share_by_time(energy_uj: u64, leaf: &LeafZone, rows: &[Row], rules: &Rules) -> Vec<u64> {
+fn share_by_time(energy_uj: u64, leaf: &LeafZone, rows: &[Row], rules: &Rules<'_>) -> Vec<u64> {
     let place = Place::of(leaf);
-    let weights: Vec<u128> = rows.iter().map(|row| time_weight(row, place, rules)).collect();
+    let weights: Vec<u128> = rows
+        .iter()
+        .map(|row| time_weight(row, place, leaf.method, rules))
+        .collect();
     split(energy_uj, &weights).unwrap_or_else(|| all_to(RowKey::Idle, energy_uj, rows))
 }
 
@@ -97,7 +103,7 @@ fn is_covered(leaf: &LeafZone, rows: &[Row]) -> bool {
 }
 
 /// What the idle machine would have used, and at most all: `min(energy, floor · length)`, rounded down.
-fn idle_floor_uj(energy_uj: u64, leaf: &LeafZone, rules: &Rules) -> u64 {
+fn idle_floor_uj(energy_uj: u64, leaf: &LeafZone, rules: &Rules<'_>) -> u64 {
     if rules.idle_policy != IdlePolicy::Separate {
         return 0;
     }
@@ -121,12 +127,17 @@ fn all_to(key: RowKey, energy_uj: u64, rows: &[Row]) -> Vec<u64> {
         .collect()
 }
 
-/// Weight of a row in the split of energy that follows CPU time, in thousandths of a nanosecond.
-fn time_weight(row: &Row, place: Place, rules: &Rules) -> u128 {
+/// Weight of a row in the split of energy that follows CPU time, in thousandths of a nanosecond; or of a fJ, where what
+/// was counted has a weight too.
+fn time_weight(row: &Row, place: Place, method: Method, rules: &Rules<'_>) -> u128 {
     if row.key == RowKey::Idle && rules.idle_policy != IdlePolicy::Capacity {
         return 0;
     }
+    let weights = rules.weights.filter(|_| method == Method::Counters);
     let of_use = |usage: &CpuUse| {
+        if let Some(weights) = weights {
+            return weights.of(usage, rules.smt_weight_permille);
+        }
         let alone_ns = usage.cpu_ns.saturating_sub(usage.smt_shared_ns);
         u128::from(alone_ns) * 1000 + u128::from(usage.smt_shared_ns) * u128::from(rules.smt_weight_permille)
     };

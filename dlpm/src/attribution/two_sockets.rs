@@ -67,6 +67,7 @@ fn interval() -> Interval {
         idle_ns: SECOND_NS - busy_ns,
         lost_ns: 0,
         switches: 2,
+        counts: None,
     };
     let usage = |tgid, cpu, ns, shared_ns| Usage {
         process: id(tgid),
@@ -74,6 +75,7 @@ fn interval() -> Interval {
         cpu,
         ns,
         shared_ns,
+        counts: crate::interval::Counts::default(),
     };
     let named = |comm: &str| Process {
         comm: comm.into(),

@@ -105,6 +105,7 @@ async fn agent(args: &AgentArgs, words: &[OsString]) -> Result<bool> {
         smt_weight_permille: args.machine.smt_weight,
         idle_policy: prepared.idle.policy,
         idle_floors_mw: prepared.idle.floors_mw,
+        weights: None,
     };
     let mut engine = Engine::<Cut>::start(&prepared.machine, prepared.cgroups, prepared.meter, prepared.gpus)?;
     let (identity, reason) = engine.machine().cpu_time().identity();

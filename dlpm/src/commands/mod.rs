@@ -5,6 +5,7 @@ pub mod calibrate;
 mod caller;
 mod child;
 pub mod convert;
+mod counters;
 pub mod doctor;
 mod fleet;
 pub mod job;

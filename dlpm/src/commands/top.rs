@@ -213,6 +213,7 @@ impl Source {
             smt_weight_permille: args.machine.smt_weight,
             idle_policy: prepared.idle.policy,
             idle_floors_mw: prepared.idle.floors_mw,
+            weights: None,
         };
         let ticks = |period| {
             let mut ticks = tokio::time::interval_at(Instant::now() + period, period);

@@ -10,7 +10,7 @@ impl Interval {
     /// offline at the border, a zone or a GPU is known in one of them only, or a pid on a GPU is not the same process in
     /// both.
     pub fn followed_by(&self, next: &Self) -> Option<Self> {
-        if next.begin_ns != self.end_ns || next.seq <= self.seq {
+        if next.begin_ns != self.end_ns || next.seq <= self.seq || next.events != self.events {
             return None;
         }
         for (pid, owner) in &next.gpu_owners {
@@ -79,6 +79,7 @@ fn cpus(before: &[CpuInterval], next: &[CpuInterval]) -> Option<Vec<CpuInterval>
             idle_ns: cpu.idle_ns.saturating_add(next.idle_ns),
             lost_ns: cpu.lost_ns.saturating_add(next.lost_ns),
             switches: cpu.switches.saturating_add(next.switches),
+            counts: (cpu.counts.zip(next.counts)).map(|(counts, next)| counts.followed_by(&next)),
             ..*next
         };
     }
@@ -158,6 +159,7 @@ fn usage(before: &[Usage], next: &[Usage]) -> Vec<Usage> {
             sum.ns = sum.ns.saturating_add(next.ns);
             // As attribution has it: not more than the time itself, in each of them.
             sum.shared_ns = sum.shared_ns.saturating_add(next.shared_ns);
+            sum.counts.add(&next.counts);
         }
         is_same
     });

@@ -58,6 +58,7 @@ impl Interval {
             gpu_owners: BTreeMap::new(),
             cpus: self.cpus.clone(),
             zones: self.zones.clone(),
+            events: self.events.clone(),
             machine_memory: self.machine_memory,
             ..*self
         };
@@ -84,6 +85,7 @@ impl Interval {
             });
             sum.ns = sum.ns.saturating_add(usage.ns);
             sum.shared_ns = sum.shared_ns.saturating_add(usage.shared_ns.min(usage.ns));
+            sum.counts.add(&usage.counts);
         }
         narrow.usage.extend(others.into_values());
         for (&process, &(cgroup_id, reading)) in &self.memory {

@@ -20,9 +20,10 @@ use self::{
 };
 use super::{differs, names::SCHEMA};
 use crate::{
+    attribution::counters::Counters,
     attribution::ledger::{CgroupSum, GpuFacts, IdlePolicy, Ledger},
     files::MOST_ENERGIES,
-    interval::{CpuInterval, Identity, MachineMemory},
+    interval::{CpuCounts, CpuInterval, Identity, MachineMemory},
 };
 
 /// The object `dlpm` of a sample. `R` are its rows: thousands, so that each is made when it is written.
@@ -46,6 +47,9 @@ pub struct Exact<'a, R = Vec<RowEntry<'a>>> {
     zones: Vec<ZoneEntry<'a>>,
     idle_policy: IdlePolicy,
     smt_weight_permille: u32,
+    /// The events that were counted, and what they weigh.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    counters: Option<Cow<'a, Counters>>,
     #[serde(default, skip_serializing_if = "<[GpuFacts]>::is_empty")]
     gpus: Cow<'a, [GpuFacts]>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -80,6 +84,9 @@ struct CpuEntry {
     lost_ns: u64,
     smt_shared_ns: u64,
     switches: u64,
+    /// What its events counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    counts: Option<CpuCounts>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -108,6 +115,7 @@ impl<'a> Exact<'a, Rows<'a>> {
             zones: ZoneEntry::all_of(ledger),
             idle_policy: ledger.idle_policy,
             smt_weight_permille: ledger.smt_weight_permille,
+            counters: ledger.counters.as_ref().map(Cow::Borrowed),
             gpus: Cow::Borrowed(&ledger.gpus),
             memory: ledger.machine_memory,
             rows: Rows(ledger),
@@ -174,6 +182,7 @@ impl<'a> Exact<'a> {
             interrupts: self.interrupts,
             cpus: self.cpus.iter().map(CpuEntry::interval).collect(),
             smt_shared_ns: self.cpus.iter().map(|cpu| (cpu.cpu, cpu.smt_shared_ns)).collect(),
+            counters: self.counters.as_deref().cloned(),
             roots,
             leaves,
             gpus: self.gpus.to_vec(),
@@ -203,6 +212,7 @@ impl CpuEntry {
             lost_ns: cpu.lost_ns,
             smt_shared_ns: ledger.smt_shared_ns.get(&cpu.cpu).copied().unwrap_or(0),
             switches: cpu.switches,
+            counts: cpu.counts,
         }
     }
 
@@ -218,6 +228,7 @@ impl CpuEntry {
             idle_ns: self.idle_ns,
             lost_ns: self.lost_ns,
             switches: self.switches,
+            counts: self.counts,
         }
     }
 }

@@ -70,6 +70,7 @@ pub fn interval(seq: u64, mut zones: Vec<ZoneReading>) -> Interval {
         idle_ns,
         lost_ns,
         switches: 42,
+        counts: None,
     };
     let usage = |tgid, cgroup_id, cpu, ns| Usage {
         process: id(tgid),
@@ -77,6 +78,7 @@ pub fn interval(seq: u64, mut zones: Vec<ZoneReading>) -> Interval {
         cpu,
         ns,
         shared_ns: 0,
+        counts: crate::interval::Counts::default(),
     };
     let named = |comm: &str| Process {
         comm: comm.into(),

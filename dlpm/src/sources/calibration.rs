@@ -2,6 +2,7 @@
 //! that the machine has shown by itself.
 
 mod learned;
+mod weights;
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +13,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-pub use self::learned::{LearnedFloor, learned_path};
+pub use self::{
+    learned::{LearnedFloor, learned_path},
+    weights::{StoredWeights, weights_path},
+};
 use crate::attribution::floors;
 use crate::files;
 
@@ -110,6 +114,27 @@ impl MachineId {
             cpu_model: cpu_model(procfs),
         }
     }
+
+    /// That `path`, which is of this machine, is read on it.
+    fn check(&self, machine: &Self, path: &Path) -> Result<(), CalibrationError> {
+        // What either side does not know cannot tell them apart.
+        for (what, theirs, ours) in [
+            ("machine id", &self.machine_id, &machine.machine_id),
+            ("CPU model", &self.cpu_model, &machine.cpu_model),
+        ] {
+            if let (Some(theirs), Some(ours)) = (theirs, ours)
+                && theirs != ours
+            {
+                return Err(CalibrationError::OtherMachine {
+                    path: path.to_owned(),
+                    what,
+                    theirs: theirs.clone(),
+                    ours: ours.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
 }
 
 /// `model name` of the first CPU.
@@ -156,22 +181,7 @@ impl Calibration {
             )));
         }
         let calibration: Self = serde_json::from_value(value).map_err(|error| unreadable(error.to_string()))?;
-        // What either side does not know cannot tell them apart.
-        for (what, theirs, ours) in [
-            ("machine id", &calibration.machine.machine_id, &machine.machine_id),
-            ("CPU model", &calibration.machine.cpu_model, &machine.cpu_model),
-        ] {
-            if let (Some(theirs), Some(ours)) = (theirs, ours)
-                && theirs != ours
-            {
-                return Err(CalibrationError::OtherMachine {
-                    path: path.to_owned(),
-                    what,
-                    theirs: theirs.clone(),
-                    ours: ours.clone(),
-                });
-            }
-        }
+        calibration.machine.check(machine, path)?;
         Ok(calibration)
     }
 
@@ -201,21 +211,26 @@ impl Calibration {
     ///
     /// If directory or file cannot be written.
     pub fn store(&self, path: &Path) -> io::Result<()> {
-        let directory = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        fs::create_dir_all(directory)?;
-        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
-        let temporary = directory.join(format!(".{name}.{}", std::process::id()));
-        let mut text = serde_json::to_vec_pretty(self)?;
-        text.push(b'\n');
-        let mut file = fs::OpenOptions::new().write(true).create_new(true).open(&temporary)?;
-        let written = file.write_all(&text).and_then(|()| file.sync_all());
-        written
-            .and_then(|()| fs::rename(&temporary, path))
-            .inspect_err(|_| drop(fs::remove_file(&temporary)))
+        store(path, self)
     }
+}
+
+/// Writes a file of this kind: whole, or not at all.
+fn store(path: &Path, content: &impl Serialize) -> io::Result<()> {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    fs::create_dir_all(directory)?;
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
+    let temporary = directory.join(format!(".{name}.{}", std::process::id()));
+    let mut text = serde_json::to_vec_pretty(content)?;
+    text.push(b'\n');
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).open(&temporary)?;
+    let written = file.write_all(&text).and_then(|()| file.sync_all());
+    written
+        .and_then(|()| fs::rename(&temporary, path))
+        .inspect_err(|_| drop(fs::remove_file(&temporary)))
 }
 
 /// CPU time of all CPUs since boot, in the kernel's ticks.

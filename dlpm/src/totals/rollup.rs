@@ -89,8 +89,13 @@ impl Open {
             rows: Vec::new(),
             cgroups: Vec::new(),
             rollup: Some(1),
+            // Each interval was split by itself.
+            counters: None,
             ..ledger.clone()
         };
+        for root in &mut sum.roots {
+            root.model = None;
+        }
         for cpu in &mut sum.cpus {
             *cpu = from_zero(cpu);
         }
@@ -232,6 +237,7 @@ fn from_zero(cpu: &CpuInterval) -> CpuInterval {
     CpuInterval {
         begin_ns: 0,
         end_ns: cpu.interval_ns(),
+        counts: None,
         ..*cpu
     }
 }

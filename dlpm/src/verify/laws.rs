@@ -1,16 +1,17 @@
 //! What holds within one line: the time law, the energy law, and every figure that follows from others.
 
 mod cores;
+mod counts;
 
 use std::{collections::BTreeSet, fmt::Display};
 
 use crate::{
     attribution::{
         cgroup_memory::{self, Charged},
-        cgroup_sums,
+        cgroup_sums, counters,
         energy_tree::{self, Carries, Span},
         gpus,
-        ledger::{IdlePolicy, LeafZone, Ledger, RootZone, Row, RowKey},
+        ledger::{IdlePolicy, LeafZone, Ledger, Method, RootZone, Row, RowKey},
         share::{Rules, remainder_row, share},
     },
     interval::{CgroupMemory, MeterSource, ZoneKind},
@@ -33,6 +34,7 @@ pub fn check(recorded: &Exact, ledger: &Ledger) -> Vec<String> {
     checker.cpus();
     checker.rows(recorded);
     checker.times();
+    checker.counts();
     if let Some(intervals) = ledger.rollup {
         checker.rollup(intervals);
         checker.cgroups();
@@ -245,6 +247,11 @@ impl Checker<'_> {
             let method = cgroup_memory::method(expected.method, &ledger.rows);
             let (gpus, policy) = (&ledger.gpus, ledger.idle_policy);
             let method = gpus::method_inside(&expected.zone, method, gpus, &ledger.rows, policy);
+            // As `attribute` has it: first by counters, if the leaf would follow CPU time.
+            let method = match method {
+                Method::CpuTime => counters::method(expected, &ledger.roots),
+                method => method,
+            };
             self.equal(what("method"), method.as_str(), found.method.as_str());
             self.holds(
                 (expected.kind, expected.rest, expected.package, expected.source)
@@ -353,7 +360,9 @@ impl Checker<'_> {
             smt_weight_permille: ledger.smt_weight_permille,
             idle_policy: ledger.idle_policy,
             memory_known: ledger.machine_memory.is_some(),
+            weights: counters::weights(ledger),
         };
+        self.models(&rules);
         for (position, leaf) in ledger.leaves.iter().enumerate() {
             let Ok(energy_uj) = leaf.energy_uj else { continue };
             let of_row = |row: &Row| row.energy_uj.get(position).copied().unwrap_or(0);

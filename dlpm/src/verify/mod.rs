@@ -5,6 +5,7 @@
 //! and weights. One line is held at a time, so that a log may be of any length.
 
 pub mod chain;
+mod counted;
 mod events;
 pub mod files;
 pub mod finished;

@@ -5,7 +5,11 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{events, metrics, phases::PhaseEvents};
+use super::{
+    counted::{self, Counted},
+    events, metrics,
+    phases::PhaseEvents,
+};
 use crate::{
     aipowermeter::rules,
     attribution::{
@@ -60,6 +64,7 @@ pub struct Sequence {
     machine: Machine,
     /// What is carried to the next interval, if all before it are known.
     carries: Option<Carries>,
+    counted: Counted,
     /// Nothing of the trace has been read or dropped.
     at_start: bool,
     /// Samples up to this one were dropped.
@@ -97,6 +102,7 @@ impl Default for Sequence {
             phases: PhaseEvents::default(),
             machine: Machine::Known(None),
             carries: None,
+            counted: Counted::default(),
             at_start: true,
             dropped_to: None,
             announced: Vec::new(),
@@ -175,12 +181,18 @@ impl Sequence {
             failures.extend(self.after(last, &next, ledger));
         }
         let follows = |last: &Last| last.seq.checked_add(1) == Some(ledger.seq);
+        let is_next = self.last.as_ref().is_some_and(follows);
+        if is_next {
+            failures.extend(self.counted.follow(ledger));
+        }
+        self.counted.add(ledger, is_next);
         // In a roll-up nobody sees in which interval a debt grew.
-        if ledger.rollup.is_some() || self.last.as_ref().is_some_and(|last| !follows(last)) {
+        if ledger.rollup.is_some() || (self.last.is_some() && !is_next) {
             self.carries = None;
         }
         if let Some(carries) = &self.carries {
             let tree = energy_tree::build(&energy_tree::readings(ledger), carries, Span::of(ledger));
+            failures.extend(counted::remembered(carries, ledger));
             for (expected, found) in tree.roots.iter().zip(&ledger.roots) {
                 if expected.parts_outside != found.parts_outside {
                     let what = format!("parts_outside of {}", found.zone);

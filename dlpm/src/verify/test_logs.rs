@@ -91,6 +91,7 @@ impl Machine {
                     cpu,
                     ns,
                     shared_ns: self.random.below(ns + 1),
+                    counts: crate::interval::Counts::default(),
                 });
             }
             let lost_ns = self.random.below(2) * self.random.below(interval_ns / 100);
@@ -104,6 +105,7 @@ impl Machine {
                 idle_ns: interval_ns - busy_ns - lost_ns,
                 lost_ns,
                 switches: self.random.below(10_000),
+                counts: None,
             });
         }
         let zones = Self::ZONES

@@ -76,6 +76,7 @@ fn intervals(steps: &[Step]) -> Vec<Interval> {
                 idle_ns: length_ns - busy_ns.min(length_ns),
                 lost_ns: 0,
                 switches: 1,
+                counts: None,
             }
         };
         let second = match step.odd {
@@ -90,6 +91,7 @@ fn intervals(steps: &[Step]) -> Vec<Interval> {
             cpu: cpu.cpu,
             ns: cpu.busy_ns,
             shared_ns: 0,
+            counts: crate::interval::Counts::default(),
         };
         let known = |energy_uj| match step.odd {
             Odd::Unknown => Err("the machine slept".to_owned()),

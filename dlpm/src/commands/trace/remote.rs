@@ -71,6 +71,7 @@ impl Remote {
         client.look().await.map_err(|error| missing(error, socket))?;
         let mut not_ours = asked::not_for_the_agent(&args.machine);
         not_ours.extend(args.as_root.then_some("--as-root"));
+        not_ours.extend((!args.counters.is_empty()).then_some("--counters"));
         if !not_ours.is_empty() {
             bail!(
                 "{} cannot be chosen here, as the agent measures for everybody: leave it out, or trace as root (`sudo dlpm \

@@ -8,7 +8,7 @@ use jiff::{Timestamp, tz::TimeZone};
 use crate::{
     attribution::{Options, selection::Selection},
     cli::{IdleChoice, TraceArgs},
-    commands::{caller::Caller, prepare::Prepared},
+    commands::{caller::Caller, counters::Counters, prepare::Prepared},
     interval::Trees,
     log::rotation::Limit,
     sinks::folder::FolderMode,
@@ -67,11 +67,14 @@ pub struct Plan {
 ///
 /// One paragraph that names the next step.
 pub fn plan(args: &TraceArgs) -> Result<Plan> {
-    let prepared = Prepared::of(&args.machine, args.by_name())?;
+    let mut prepared = Prepared::of(&args.machine, args.by_name())?;
+    let counters = Counters::prepare(&args.counters, &args.machine);
+    prepared.machine.cpu_time.events = counters.events;
     let selection = selection(args, &prepared.cgroups)?;
     let (processes, mut notes) = processes(args);
     notes.splice(0..0, prepared.limits);
     notes.extend(prepared.notes);
+    notes.extend(counters.notes);
     Ok(Plan {
         machine: prepared.machine,
         cgroups: prepared.cgroups,
@@ -83,6 +86,7 @@ pub fn plan(args: &TraceArgs) -> Result<Plan> {
             smt_weight_permille: args.machine.smt_weight,
             idle_policy: prepared.idle.policy,
             idle_floors_mw: prepared.idle.floors_mw,
+            weights: counters.weights,
         },
         policy_by_user: args.machine.idle_policy != IdleChoice::Auto,
         roots: processes,

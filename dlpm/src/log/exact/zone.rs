@@ -1,10 +1,13 @@
 //! Zones of a line: roots, and the leaves that are split.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use super::parts::Text;
 use crate::{
     attribution::{
+        counters::Model,
         energy_tree::WHOLE,
         ledger::{LeafZone, Ledger, Method, RootZone},
     },
@@ -51,6 +54,9 @@ pub struct ZoneEntry<'a> {
     one_leaf: Option<Text<'a>>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     parts_outside: bool,
+    /// Of a package: what the weights of events say of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    model: Option<Cow<'a, Model>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     idle_floor_mw: Option<u64>,
     source: MeterSource,
@@ -95,6 +101,7 @@ impl<'a> ZoneEntry<'a> {
             carry_uj: is_package.then_some(root.carry_uj),
             one_leaf: root.one_leaf.as_deref().map(Text::of),
             parts_outside: root.parts_outside,
+            model: root.model.as_ref().map(Cow::Borrowed),
             idle_floor_mw: None,
             source: root.source,
             state,
@@ -121,6 +128,7 @@ impl<'a> ZoneEntry<'a> {
             carry_uj: None,
             one_leaf: None,
             parts_outside: false,
+            model: None,
             idle_floor_mw: leaf.idle_floor_mw,
             source: leaf.source,
             state,
@@ -170,6 +178,7 @@ impl<'a> ZoneEntry<'a> {
             carry_uj: self.carry_uj.unwrap_or(0),
             one_leaf: self.one_leaf.as_ref().map(ToString::to_string),
             parts_outside: self.parts_outside,
+            model: self.model.as_deref().cloned(),
             source: self.source,
             method: self.method,
         })

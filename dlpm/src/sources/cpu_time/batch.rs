@@ -35,6 +35,7 @@ struct Attributes {
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 const BPF_MAP_LOOKUP_AND_DELETE_BATCH: libc::c_long = 25;
 const BPF_MAP_DELETE_BATCH: libc::c_long = 27;
+const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
 
 const FIRST_CHUNK: usize = 4096;
 
@@ -118,12 +119,40 @@ pub fn delete_from_hash<K: Pod>(map: BorrowedFd<'_>, mut keys: &[K]) -> io::Resu
     Ok(deleted)
 }
 
+/// The members of `union bpf_attr` for one element.
+#[repr(C)]
+struct Element {
+    map_fd: u32,
+    padding: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+/// Puts a descriptor into an array of them.
+///
+/// # Errors
+///
+/// Those of the system call: ENOENT or E2BIG where the array has no such element.
+pub fn set_descriptor(array: BorrowedFd<'_>, index: u32, descriptor: BorrowedFd<'_>) -> io::Result<()> {
+    let value = descriptor.as_raw_fd().cast_unsigned();
+    let mut element = Element {
+        map_fd: array.as_raw_fd().cast_unsigned(),
+        padding: 0,
+        key: &raw const index as u64,
+        value: &raw const value as u64,
+        flags: 0,
+    };
+    // SAFETY: the map's keys and values are of four bytes, which live until the call returns.
+    unsafe { call(BPF_MAP_UPDATE_ELEM, &mut element) }
+}
+
 /// # Safety
 ///
 /// What `attributes` points to must suit the command, and the types of the map.
-unsafe fn call(command: libc::c_long, attributes: &mut Attributes) -> io::Result<()> {
+unsafe fn call<A>(command: libc::c_long, attributes: &mut A) -> io::Result<()> {
     // SAFETY: the kernel reads and writes `attributes` within its size; the rest is the caller's.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attributes, size_of::<Attributes>()) };
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attributes, size_of::<A>()) };
     if result < 0 {
         Err(io::Error::last_os_error())
     } else {

@@ -1,15 +1,17 @@
 //! Loads the eBPF object and attaches its programs; what each of them came to is kept for the log and `dlpm doctor`.
 
-use std::{io, iter, path::Path};
+use std::{io, iter, os::fd::AsFd, path::Path};
 
 use aya::{
     Btf, Ebpf, EbpfLoader,
+    maps::Map,
     programs::{BtfTracePoint, Iter, ProgramError, RawTracePoint},
 };
 use dlpm_common::{globals, maps, pace, programs};
 
 use super::{
     Config, CpuTimeError, Identity, Pace,
+    batch::set_descriptor,
     kernel_types::{KERNEL_BTF, KernelTypes, Kind},
     offsets::KernelOffsets,
 };
@@ -176,6 +178,9 @@ fn load_object(config: &Config, cpus: u32, pace: Pace, offsets: Option<&KernelOf
         Pace::WithoutBarrier => pace::WITHOUT_BARRIER,
     };
     let offsets = offsets.map(|found| found.offsets).unwrap_or_default();
+    let events = u32::try_from(config.events.len()).unwrap_or(0);
+    let counted = if events > 0 { cpus } else { 1 };
+    let slots = (cpus * 2) << sizes.slots_log2;
     let mut loader = EbpfLoader::new();
     loader
         // Rust eBPF has no relocations for which aya would need the kernel's types, and would parse all of them.
@@ -184,14 +189,30 @@ fn load_object(config: &Config, cpus: u32, pace: Pace, offsets: Option<&KernelOf
         .override_global(globals::SMT, &smt, true)
         .override_global(globals::PACE, &pace, true)
         .override_global(globals::ONLY, &only, true)
+        .override_global(globals::EVENTS, &events, true)
         .override_global(globals::OFFSETS, &offsets, true)
         .map_max_entries(maps::CPUS, cpus)
-        .map_max_entries(maps::SLOTS, (cpus * 2) << sizes.slots_log2)
+        .map_max_entries(maps::SLOTS, slots)
+        .map_max_entries(maps::COUNTS, counted)
+        .map_max_entries(maps::SLOT_COUNTS, if events > 0 { slots } else { 1 })
         .map_max_entries(maps::SPILL[0], sizes.spill)
         .map_max_entries(maps::SPILL[1], sizes.spill)
         .map_max_entries(maps::PROCESSES, sizes.processes)
         .map_max_entries(maps::CGROUPS, sizes.cgroups);
-    loader.load(OBJECT).map_err(CpuTimeError::object)
+    for event in maps::EVENTS {
+        loader.map_max_entries(event, counted);
+    }
+    let ebpf = loader.load(OBJECT).map_err(CpuTimeError::object)?;
+    for (event, map) in config.events.iter().zip(maps::EVENTS) {
+        let Some(Map::PerfEventArray(array)) = ebpf.map(map) else {
+            return Err(CpuTimeError::NotBuilt);
+        };
+        for (cpu, descriptor) in &event.by_cpu {
+            set_descriptor(array.fd().as_fd(), *cpu, descriptor.as_fd())
+                .map_err(|source| CpuTimeError::Map { map, source })?;
+        }
+    }
+    Ok(ebpf)
 }
 
 fn load_by_start_time(ebpf: &mut Ebpf, attached_to: &Btf, (switch, seal): (&str, &str)) -> Result<(), String> {

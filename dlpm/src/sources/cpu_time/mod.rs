@@ -22,6 +22,7 @@ mod turn;
 use std::{
     os::fd::{AsFd, BorrowedFd},
     path::PathBuf,
+    sync::Arc,
 };
 
 use aya::{
@@ -29,7 +30,7 @@ use aya::{
     maps::{Map, MapData, PerCpuArray},
     programs::{Program, RawTracePoint},
 };
-use dlpm_common::{Counter, CpuBuffer, Slot, maps};
+use dlpm_common::{Counter, CountsBuffer, CpuBuffer, Slot, maps};
 use rustix::thread::sched_getcpu;
 
 pub use batch::{Batch, delete_from_hash, read_hash};
@@ -48,8 +49,8 @@ use turn::{Attempt, Taken, Turner};
 pub use crate::interval::Identity;
 
 use crate::{
-    interval::{CpuInterval, ProcessId, SwitchCost, Usage},
-    sources::clock::monotonic_ns,
+    interval::{Counts, CpuCounts, CpuInterval, ProcessId, SwitchCost, Usage},
+    sources::{clock::monotonic_ns, events::Counted},
 };
 
 /// Largest [`MapSizes::slots_log2`].
@@ -104,6 +105,8 @@ pub struct Config {
     pub pace: Pace,
     /// The list of CPUs that are online, in the place of the kernel's. For tests.
     pub online: Option<PathBuf>,
+    /// The events that are counted at each context switch, at most [`MAX_EVENTS`](crate::interval::MAX_EVENTS).
+    pub events: Arc<[Counted]>,
     /// Count one process, by thread group id, and call all others idle. For tests; not where processes are distinguished by
     /// their thread group id.
     pub only: Option<u32>,
@@ -130,11 +133,13 @@ pub struct SealedCpu {
     pub cpu: u32,
     /// As of the border: a CPU that takes a turn later writes into its old buffer once more.
     buffer: CpuBuffer,
+    /// The same of its events, where any are counted.
+    counts: Option<CountsBuffer>,
 }
 
 impl SealedCpu {
-    fn new(cpu: u32, buffer: CpuBuffer) -> Self {
-        Self { cpu, buffer }
+    fn new(cpu: u32, buffer: CpuBuffer, counts: Option<CountsBuffer>) -> Self {
+        Self { cpu, buffer, counts }
     }
 
     /// Begin of the interval, CLOCK_MONOTONIC.
@@ -216,12 +221,18 @@ impl CpuTime {
         };
         let pace = turner.as_ref().map_or(Pace::Interrupt, |_| config.pace);
         let mut loaded = loader::load(config, cpus, pace)?;
+        let counts = map_fd(&loaded.ebpf, maps::COUNTS)?;
+        let slot_counts = map_fd(&loaded.ebpf, maps::SLOT_COUNTS)?;
         let tables = Tables::map(
             map_fd(&loaded.ebpf, maps::CPUS)?,
             map_fd(&loaded.ebpf, maps::SLOTS)?,
             cpus,
             slots_log2,
         )
+        .and_then(|tables| match config.events.is_empty() {
+            true => Ok(tables),
+            false => tables.with_counts(counts, slot_counts),
+        })
         .map_err(|source| CpuTimeError::Map {
             map: maps::SLOTS,
             source,
@@ -326,7 +337,7 @@ impl CpuTime {
             let Some(mut sealed) = sealed else { continue };
             if let Some(raced) = raced {
                 let taken;
-                (sealed, taken) = raced.resolve(sealed);
+                (sealed, taken) = raced.resolve(&self.tables, sealed, border);
                 counts.raced += 1;
                 counts.took += u32::from(taken != Taken::Nothing);
                 counts.newer += u32::from(taken == Taken::Newer);
@@ -350,12 +361,16 @@ impl CpuTime {
     pub fn drain(&mut self, sealed: &Sealed) -> Result<Drained, CpuTimeError> {
         let mut drained = Drained::default();
         let mut spilled = false;
-        for &SealedCpu { cpu, buffer } in &sealed.cpus {
+        for &SealedCpu { cpu, buffer, counts } in &sealed.cpus {
             let mut busy_ns = 0;
-            self.tables.take_slots(cpu, sealed.sequence, buffer.claimed, |slot| {
-                busy_ns += slot.ns;
-                drained.usage.extend(usage_of_slot(cpu, &slot));
-            });
+            let mut busy = Counts::default();
+            self.tables
+                .take_slots(cpu, sealed.sequence, buffer.claimed, |slot, counts| {
+                    busy_ns += slot.ns;
+                    let counts = Counts(counts);
+                    busy.add(&counts);
+                    drained.usage.extend(usage_of_slot(cpu, &slot, counts));
+                });
             spilled |= buffer.spilled > 0;
             drained.clock_steps += buffer.clock_steps;
             drained.overlap_clamps += buffer.overlap_clamps;
@@ -369,6 +384,14 @@ impl CpuTime {
                 idle_ns: buffer.idle_ns,
                 lost_ns: buffer.lost_ns,
                 switches: buffer.switches,
+                counts: counts.map(|counts| CpuCounts {
+                    first: Counts(counts.first),
+                    last: Counts(counts.last),
+                    busy,
+                    idle: Counts(counts.idle),
+                    lost: Counts(counts.lost),
+                    failed: counts.failed,
+                }),
             });
         }
         if spilled {
@@ -384,6 +407,9 @@ impl CpuTime {
         for (key, usage) in records {
             if let Ok(index) = drained.cpus.binary_search_by_key(&key.cpu, |cpu| cpu.cpu) {
                 drained.cpus[index].busy_ns += usage.ns;
+                if let Some(counts) = &mut drained.cpus[index].counts {
+                    counts.busy.add(&Counts(usage.counts));
+                }
             }
             drained.usage.push(Usage {
                 process: ProcessId {
@@ -394,6 +420,7 @@ impl CpuTime {
                 cpu: key.cpu,
                 ns: usage.ns,
                 shared_ns: usage.shared_ns,
+                counts: Counts(usage.counts),
             });
         }
         Ok(())
@@ -431,9 +458,9 @@ impl CpuTime {
     }
 }
 
-fn usage_of_slot(cpu: u32, slot: &Slot) -> Option<Usage> {
+fn usage_of_slot(cpu: u32, slot: &Slot, counts: Counts) -> Option<Usage> {
     // A slice of no length (the first event of a CPU) claims a slot, but is nobody's time.
-    (slot.ns > 0).then_some(Usage {
+    (slot.ns > 0 || !counts.is_zero()).then_some(Usage {
         process: ProcessId {
             tgid: slot.tgid,
             start_ns: slot.start_ns,
@@ -442,6 +469,7 @@ fn usage_of_slot(cpu: u32, slot: &Slot) -> Option<Usage> {
         cpu,
         ns: slot.ns,
         shared_ns: slot.shared_ns,
+        counts,
     })
 }
 

@@ -2,6 +2,8 @@
 
 use aya::programs::{RawTracePoint, RawTracePointRunOptions, TestRun};
 
+use dlpm_common::CountsBuffer;
+
 use super::{CpuTimeError, SealedCpu, Tables, loader};
 
 /// The interval that ends, and the one that begins.
@@ -33,7 +35,12 @@ pub(super) fn seal_cpu(
     let sealed = |end_ns: Option<u64>| {
         let mut buffer = tables.buffer(cpu, border.ended);
         buffer.end_ns = end_ns.unwrap_or(buffer.end_ns);
-        Some(SealedCpu::new(cpu, buffer))
+        let counts = tables.counts(cpu, border.ended).map(|counts| CountsBuffer {
+            // Of a CPU that is offline nobody has ended the interval.
+            last: end_ns.map_or(counts.last, |_| tables.newest_counts(cpu)),
+            ..counts
+        });
+        Some(SealedCpu::new(cpu, buffer, counts))
     };
     if run(program, cpu, border)? {
         return Ok((sealed(None), true));

@@ -10,14 +10,16 @@ use std::{
     sync::atomic::{AtomicU64, Ordering, fence},
 };
 
-use dlpm_common::{CpuBuffer, CpuState, Slot, turn_at};
+use dlpm_common::{Counts, CountsBuffer, CpuBuffer, CpuCounts, CpuState, MAX_EVENTS, Slot, turn_at};
 use memmap2::{MmapOptions, MmapRaw};
 
-/// The two mapped arrays.
+/// The mapped arrays.
 #[derive(Debug)]
 pub struct Tables {
     states: MmapRaw,
     slots: MmapRaw,
+    /// What events counted, by CPU and by slot, where any are counted.
+    counts: Option<(MmapRaw, MmapRaw)>,
     cpus: u32,
     slots_log2: u32,
 }
@@ -30,8 +32,42 @@ impl Tables {
         Ok(Self {
             states: MmapOptions::new().len(state_bytes).map_raw(states.as_raw_fd())?,
             slots: MmapOptions::new().len(slot_bytes).map_raw(slots.as_raw_fd())?,
+            counts: None,
             cpus,
             slots_log2,
+        })
+    }
+
+    /// The same with the arrays of counts, which have as many elements.
+    pub(super) fn with_counts(mut self, cpus: BorrowedFd<'_>, slots: BorrowedFd<'_>) -> io::Result<Self> {
+        let cpu_bytes = self.cpus as usize * size_of::<CpuCounts>();
+        let slot_bytes = ((self.cpus as usize * 2) << self.slots_log2) * size_of::<Counts>();
+        self.counts = Some((
+            MmapOptions::new().len(cpu_bytes).map_raw(cpus.as_raw_fd())?,
+            MmapOptions::new().len(slot_bytes).map_raw(slots.as_raw_fd())?,
+        ));
+        Ok(self)
+    }
+
+    fn counts_of(&self, cpu: u32) -> Option<*const CpuCounts> {
+        assert!(cpu < self.cpus, "CPU {cpu} is not one of {}", self.cpus);
+        let (counts, _) = self.counts.as_ref()?;
+        // SAFETY: within the mapping, by the assertion and the length that `with_counts` gave it.
+        Some(unsafe { counts.as_ptr().cast::<CpuCounts>().add(cpu as usize) })
+    }
+
+    /// What the events of a CPU counted in an interval; `None` where none are counted.
+    pub(super) fn counts(&self, cpu: u32, sequence: u64) -> Option<CountsBuffer> {
+        let which = usize::from(sequence & 1 == 1);
+        // SAFETY: a valid element, and `which` is 0 or 1.
+        Some(unsafe { (&raw const (*self.counts_of(cpu)?).buffers[which]).read_volatile() })
+    }
+
+    /// The newest readings of a CPU's events.
+    pub(super) fn newest_counts(&self, cpu: u32) -> Counts {
+        // SAFETY: a valid element.
+        self.counts_of(cpu).map_or([0; MAX_EVENTS], |counts| unsafe {
+            (&raw const (*counts).newest).read_volatile()
         })
     }
 
@@ -97,23 +133,26 @@ impl Tables {
     }
 
     /// Takes the slots of a sealed buffer, of which so many were claimed: each is given to `each` and freed.
-    pub(super) fn take_slots(&self, cpu: u32, sequence: u64, claimed: u32, each: impl FnMut(Slot)) {
-        self.claimed(cpu, sequence, claimed)
-            .map(|slot| {
-                // SAFETY: a valid slot of a sealed buffer, which only user space touches.
-                unsafe {
-                    let taken = slot.read_volatile();
-                    (&raw mut (*slot).tgid).write_volatile(0);
-                    taken
-                }
-            })
-            .for_each(each);
+    pub(super) fn take_slots(&self, cpu: u32, sequence: u64, claimed: u32, mut each: impl FnMut(Slot, Counts)) {
+        self.claimed(cpu, sequence, claimed).for_each(|(position, slot)| {
+            // SAFETY: a valid slot of a sealed buffer, which only user space touches.
+            let taken = unsafe {
+                let taken = slot.read_volatile();
+                (&raw mut (*slot).tgid).write_volatile(0);
+                taken
+            };
+            let counts = self.counts.as_ref().map_or([0; MAX_EVENTS], |(_, counts)| {
+                // SAFETY: this array has as many elements as that of the slots.
+                unsafe { counts.as_ptr().cast::<Counts>().add(position).read_volatile() }
+            });
+            each(taken, counts);
+        });
     }
 
     /// Changes the slots of a buffer in place. For tests that show that a doctored record breaks the time law.
     pub fn doctor_slots(&self, cpu: u32, sequence: u64, mut each: impl FnMut(&mut Slot)) {
         let claimed = self.buffer(cpu, sequence).claimed;
-        for slot in self.claimed(cpu, sequence, claimed) {
+        for (_, slot) in self.claimed(cpu, sequence, claimed) {
             // SAFETY: a valid slot; the caller doctors sealed buffers, or accepts a race with the kernel side.
             unsafe {
                 let mut doctored = slot.read_volatile();
@@ -123,17 +162,19 @@ impl Tables {
         }
     }
 
-    fn claimed(&self, cpu: u32, sequence: u64, claimed: u32) -> impl Iterator<Item = *mut Slot> + use<'_> {
+    /// The slots that were claimed, each with its position in the array.
+    fn claimed(&self, cpu: u32, sequence: u64, claimed: u32) -> impl Iterator<Item = (usize, *mut Slot)> + use<'_> {
         let size = 1_usize << self.slots_log2;
         let table = (cpu as usize * 2 + usize::from(sequence & 1 == 1)) * size;
         let at = move |index: usize| {
             assert!(index < size, "slot {index} is not one of {size}");
             // SAFETY: within the mapping, by the assertion, the CPU's check and the length that `map` gave it.
-            unsafe { self.slots.as_mut_ptr().cast::<Slot>().add(table + index) }
+            let slot = unsafe { self.slots.as_mut_ptr().cast::<Slot>().add(table + index) };
+            (table + index, slot)
         };
         (0..claimed as usize).map(move |n| {
             // SAFETY: `at` gives valid slots.
-            let index = unsafe { (&raw const (*at(n)).claimed_index).read_volatile() };
+            let index = unsafe { (&raw const (*at(n).1).claimed_index).read_volatile() };
             at(index as usize)
         })
     }

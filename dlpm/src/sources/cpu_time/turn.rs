@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use dlpm_common::CpuBuffer;
+use dlpm_common::{Counts, CountsBuffer, CpuBuffer};
 
 use super::{SealedCpu, Tables, online::OnlineCpus, seal::Border};
 use crate::sources::clock::monotonic_ns;
@@ -17,6 +17,7 @@ struct Turned {
 
 /// What became of a try.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, and it is moved once")]
 pub(super) enum Attempt {
     /// The interval has ended, and the CPU knows nothing of it yet. Whether it was idle through all of it.
     Ended(SealedCpu, bool),
@@ -81,6 +82,8 @@ impl Turner {
             return Attempt::Interrupt(None);
         }
         let mut buffer = tables.buffer(cpu, border.ended);
+        let counts = tables.counts(cpu, border.ended);
+        let newest = tables.newest_counts(cpu);
         let at_ns = monotonic_ns();
         if at_ns <= since_ns {
             return Attempt::Interrupt(None);
@@ -98,8 +101,12 @@ impl Turner {
                 buffer.idle_ns += at_ns - since_ns;
             }
         }
+        let counts = counts.map(|counts| match before_ns {
+            Some(_) => nothing(newest),
+            None => CountsBuffer { last: newest, ..counts },
+        });
         self.turned[index] = Some(Turned { epoch, at_ns });
-        Attempt::Ended(SealedCpu::new(cpu, buffer), is_silent)
+        Attempt::Ended(SealedCpu::new(cpu, buffer, counts), is_silent)
     }
 
     /// Whether a CPU with this epoch can have events. A CPU on its way offline becomes idle for good after the kernel has
@@ -118,10 +125,12 @@ impl Turner {
 
 impl Raced {
     /// What the CPU has done, of which `sealed` is what its seal said.
-    pub(super) fn resolve(self, sealed: SealedCpu) -> (SealedCpu, Taken) {
+    pub(super) fn resolve(self, tables: &Tables, sealed: SealedCpu, border: Border) -> (SealedCpu, Taken) {
         match self.before_ns {
             Some(before_ns) if sealed.buffer.begin_ns != before_ns => {
-                let sealed = SealedCpu::new(sealed.cpu, idle(before_ns, self.at_ns));
+                // It began the next interval where this one ended.
+                let counts = tables.counts(sealed.cpu, border.target).map(|next| nothing(next.first));
+                let sealed = SealedCpu::new(sealed.cpu, idle(before_ns, self.at_ns), counts);
                 (sealed, Taken::Newer)
             }
             _ if sealed.buffer.end_ns == self.at_ns => (sealed, Taken::Turn),
@@ -137,5 +146,14 @@ fn idle(begin_ns: u64, end_ns: u64) -> CpuBuffer {
         end_ns,
         idle_ns: end_ns - begin_ns,
         ..CpuBuffer::default()
+    }
+}
+
+/// What events counted in it.
+fn nothing(newest: Counts) -> CountsBuffer {
+    CountsBuffer {
+        first: newest,
+        last: newest,
+        ..CountsBuffer::default()
     }
 }

@@ -5,14 +5,12 @@
 //! the PMU itself has been tested on no hardware.
 
 mod cores;
-mod counter;
 mod pmu;
 mod scale;
 
 use std::{collections::BTreeMap, fs::File, io, path::Path};
 
 use self::{
-    counter::{Counted, Event},
     pmu::{malformed, read_event, read_line},
     scale::Scale,
 };
@@ -31,6 +29,7 @@ use crate::{
     interval::{MeterSource, ZoneKind, ZoneReading},
     sources::{
         clock::monotonic_ns,
+        perf_event::{self, Counted, Event},
         topology::{Topology, parse_cpu_list},
     },
 };
@@ -403,10 +402,10 @@ impl OneCpu {
     fn read(&mut self, event: Event) -> io::Result<u64> {
         let file = match &mut self.event {
             Some(file) => file,
-            none => none.insert(counter::open(event, self.cpu)?),
+            none => none.insert(perf_event::open(event, self.cpu, perf_event::Turns::Shared)?),
         };
         let before_ns = monotonic_ns();
-        let counted = counter::read(file)?;
+        let counted = perf_event::read(file)?;
         if let Some(last) = self.last {
             check_running(last, counted, before_ns)?;
         }

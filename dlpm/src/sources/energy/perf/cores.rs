@@ -5,7 +5,6 @@ use std::{collections::BTreeMap, path::Path};
 
 use super::{
     Zone,
-    counter::Event,
     pmu::{read_event, read_line},
 };
 use crate::{
@@ -13,6 +12,7 @@ use crate::{
     interval::ZoneKind,
     sources::{
         energy::liveness::Seen,
+        perf_event::Event,
         topology::{Topology, parse_cpu_list},
     },
 };

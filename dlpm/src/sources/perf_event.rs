@@ -8,23 +8,33 @@ use std::{
 
 /// Which event, as a PMU names it in sysfs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Event {
+pub struct Event {
     /// The PMU's number.
     pub pmu: u32,
     /// What it counts.
     pub config: u64,
 }
 
+/// What becomes of an event when there are fewer counters than events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turns {
+    /// It takes turns with others, and counts part of the time only.
+    Shared,
+    /// It counts all the time, or cannot be read at all.
+    Pinned,
+}
+
 /// What an event has counted since it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Counted {
+pub struct Counted {
+    /// In the event's own unit.
     pub ticks: u64,
     /// Time in which it was really counting.
     pub running_ns: u64,
 }
 
 /// `struct perf_event_attr` of the first version (`PERF_ATTR_SIZE_VER0`), which every kernel takes. All fields but these
-/// four stay 0: no sampling, counting from the start, user and kernel alike.
+/// five stay 0: no sampling, counting from the start, user and kernel alike.
 #[repr(C)]
 #[derive(Default)]
 struct Attributes {
@@ -43,6 +53,9 @@ struct Attributes {
 const ATTRIBUTES_BYTES: u32 = 64;
 const _: () = assert!(size_of::<Attributes>() == ATTRIBUTES_BYTES as usize);
 
+/// The bit `pinned` of the flags.
+const PINNED: u64 = 1 << 2;
+
 /// `PERF_FORMAT_TOTAL_TIME_RUNNING`
 const TIME_RUNNING: u64 = 1 << 1;
 
@@ -55,12 +68,13 @@ const CLOSE_ON_EXEC: libc::c_ulong = 1 << 3;
 ///
 /// What `perf_event_open(2)` says: EACCES or EPERM without CAP_PERFMON, ENODEV for a CPU that is offline, ENOENT or
 /// EINVAL where there is no such event.
-pub(super) fn open(event: Event, cpu: u32) -> io::Result<File> {
+pub fn open(event: Event, cpu: u32, turns: Turns) -> io::Result<File> {
     let attributes = Attributes {
         pmu: event.pmu,
         size: ATTRIBUTES_BYTES,
         config: event.config,
         read_format: TIME_RUNNING,
+        flags: if turns == Turns::Pinned { PINNED } else { 0 },
         ..Attributes::default()
     };
     let cpu = libc::c_int::try_from(cpu).map_err(|_| io::ErrorKind::InvalidInput)?;
@@ -89,7 +103,7 @@ pub(super) fn open(event: Event, cpu: u32) -> io::Result<File> {
 /// # Errors
 ///
 /// What `read(2)` says; [`io::ErrorKind::UnexpectedEof`] for an event that the kernel has given up.
-pub(super) fn read(mut event: &File) -> io::Result<Counted> {
+pub fn read(mut event: &File) -> io::Result<Counted> {
     // `ticks`, then the time that `read_format` asks for.
     let mut words = [0; 16];
     event.read_exact(&mut words)?;
