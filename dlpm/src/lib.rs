@@ -29,6 +29,7 @@ pub mod tables;
 pub mod tenants;
 pub mod top;
 pub mod totals;
+pub mod validate;
 pub mod verify;
 pub mod web;
 mod words;
