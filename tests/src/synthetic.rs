@@ -9,8 +9,8 @@ use std::{
 use dlpm::{
     attribution::{Options, attribute, energy_tree::Carries},
     interval::{
-        CpuInterval, GpuProcess, GpuReading, Identity, Interval, MeterSource, Process, ProcessId, Usage, ZoneKind,
-        ZoneReading,
+        Counts, CpuInterval, GpuProcess, GpuReading, Identity, Interval, MeterSource, Process, ProcessId, Usage,
+        ZoneKind, ZoneReading,
     },
     sinks::segments::{Encoding, Segmenter},
 };
@@ -85,6 +85,7 @@ impl Synthetic {
                     idle_ns: length_ns - busy_ns,
                     lost_ns: 0,
                     switches: 1,
+                    counts: None,
                 }
             })
             .collect();
@@ -167,6 +168,7 @@ fn usage(cpus: &[CpuInterval], ran: &[Ran<'_>], id: impl Fn(u32) -> ProcessId, l
                     cgroup_id: index as u64 + 1,
                     ns: cpu_ns,
                     shared_ns: 0,
+                    counts: Counts::default(),
                 });
             }
         }

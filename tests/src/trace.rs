@@ -12,7 +12,7 @@ use std::{
 
 use crate::worker::Worker;
 use dlpm::{
-    interval::{Process, ProcessId, Usage},
+    interval::{Counts, Process, ProcessId, Usage},
     sources::{
         clock::monotonic_ns,
         cpu_time::{Batch, Config, CpuTime, Drained, Sealed, delete_from_hash, read_hash},
@@ -35,6 +35,8 @@ pub struct Trace {
     pub seen: HashMap<ProcessId, Process>,
     /// End of the newest interval of each CPU.
     ended: HashMap<u32, u64>,
+    /// Readings with which the newest interval of each CPU ended.
+    counted: HashMap<u32, Counts>,
     /// CPUs come and go during this trace: then an interval may begin later than the one before has ended.
     pub with_gaps: bool,
 }
@@ -56,6 +58,7 @@ impl Trace {
             intervals: Vec::new(),
             seen: HashMap::new(),
             ended,
+            counted: HashMap::new(),
             with_gaps: false,
         }
     }
@@ -77,6 +80,13 @@ impl Trace {
                     "{cpu:?} does not begin where the interval before it ended"
                 );
             }
+        }
+        for (cpu, counts) in drained.cpus.iter().filter_map(|cpu| Some((cpu.cpu, cpu.counts?))) {
+            let before = self.counted.insert(cpu, counts.last);
+            assert!(
+                before.is_none_or(|before| before == counts.first),
+                "{counts:?} of CPU {cpu} do not begin at {before:?}"
+            );
         }
         self.ended.extend(ends(&sealed));
         let ran: HashSet<ProcessId> = drained.usage.iter().map(|usage| usage.process).collect();
@@ -149,7 +159,17 @@ pub fn check_laws(drained: &Drained) {
     for cpu in &drained.cpus {
         assert!(cpu.time_law_holds(), "{cpu:?}");
         let records = drained.usage.iter().filter(|usage| usage.cpu == cpu.cpu);
-        assert_eq!(cpu.busy_ns, records.map(|usage| usage.ns).sum::<u64>(), "{cpu:?}");
+        assert_eq!(
+            cpu.busy_ns,
+            records.clone().map(|usage| usage.ns).sum::<u64>(),
+            "{cpu:?}"
+        );
+        if let Some(counts) = &cpu.counts {
+            assert_eq!(counts.law_broken(), None, "{cpu:?}");
+            let mut busy = Counts::default();
+            records.for_each(|usage| busy.add(&usage.counts));
+            assert_eq!(counts.busy, busy, "{cpu:?}");
+        }
     }
     for usage in &drained.usage {
         assert!(usage.shared_ns <= usage.ns, "{usage:?}");

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use super::{Cell, Run};
 use crate::{
     attribution::{
+        counters,
         energy_tree::WHOLE,
         floors::{floor_mw, mean_mw},
         ledger::{IdlePolicy, LeafZone, Method as SplitBy},
@@ -52,7 +53,7 @@ pub struct Method {
 pub const EQUAL: &str = "equal";
 
 /// All methods.
-pub const METHODS: [Method; 4] = [
+pub const METHODS: [Method; 5] = [
     Method {
         name: EQUAL,
         title: "equal split (to compare with)",
@@ -63,13 +64,13 @@ pub const METHODS: [Method; 4] = [
         name: "cpu_time",
         title: "CPU time",
         applies: |_| true,
-        predict: |question| of_whole(question, NO_SMT_WEIGHT),
+        predict: |question| of_whole(question, SplitBy::CpuTime, NO_SMT_WEIGHT),
     },
     Method {
         name: "cpu_time_smt",
         title: "CPU time, SMT weight",
         applies: |question| question.smt,
-        predict: |question| of_whole(question, question.cell.ledger.smt_weight_permille),
+        predict: |question| of_whole(question, SplitBy::CpuTime, question.cell.ledger.smt_weight_permille),
     },
     Method {
         name: "cpu_time_core",
@@ -79,6 +80,12 @@ pub const METHODS: [Method; 4] = [
             leaves.any(|leaf| leaf.kind == ZoneKind::OneCore)
         },
         predict: |question| by_leaf(question, question.cell.ledger.smt_weight_permille),
+    },
+    Method {
+        name: "counters",
+        title: "counters",
+        applies: |question| counters::weights(&question.cell.ledger).is_some(),
+        predict: |question| of_whole(question, SplitBy::Counters, question.cell.ledger.smt_weight_permille),
     },
 ];
 
@@ -114,7 +121,7 @@ fn equal(question: &Question) -> Option<Vec<u64>> {
 }
 
 /// The package as one leaf.
-fn of_whole(question: &Question, smt_weight_permille: u32) -> Option<Vec<u64>> {
+fn of_whole(question: &Question, method: SplitBy, smt_weight_permille: u32) -> Option<Vec<u64>> {
     let first = question.cell.leaves(question.package).next()?;
     let whole = LeafZone {
         zone: format!("package-{}/{WHOLE}", question.package),
@@ -127,7 +134,7 @@ fn of_whole(question: &Question, smt_weight_permille: u32) -> Option<Vec<u64>> {
                 .fold(0, |sum, floor| sum.saturating_add(*floor)),
         ),
         // The method as it is asked, whatever the cell was split by.
-        method: SplitBy::CpuTime,
+        method,
         ..first.clone()
     };
     let shares = shares(question, &whole, smt_weight_permille)?;
@@ -164,6 +171,7 @@ fn shares(question: &Question, leaf: &LeafZone, smt_weight_permille: u32) -> Opt
         smt_weight_permille,
         idle_policy: IdlePolicy::Separate,
         memory_known: false,
+        weights: counters::weights(&question.cell.ledger),
     };
     let energy_uj = *leaf.energy_uj.as_ref().ok()?;
     Some(share(energy_uj, leaf, &question.cell.ledger.rows, &rules))

@@ -133,6 +133,7 @@ fn cell(header: &Header, law: &Law, round: u32, loads: &[LoadKind], random: &mut
             cpu,
             ns,
             shared_ns,
+            ..Usage::default()
         });
         let other = loads.iter().find(|other| *other != load);
         let permille = other.map_or(1000, |other| (law.speed_permille)(*load, *other));
@@ -154,6 +155,7 @@ fn cell(header: &Header, law: &Law, round: u32, loads: &[LoadKind], random: &mut
             cpu: 4,
             ns: sibling_ns,
             shared_ns: beside_ns,
+            ..Usage::default()
         });
     }
     if foreign_ns > 0 {
@@ -163,6 +165,7 @@ fn cell(header: &Header, law: &Law, round: u32, loads: &[LoadKind], random: &mut
             cpu: 3,
             ns: foreign_ns,
             shared_ns: 0,
+            ..Usage::default()
         });
     }
     let dlpm_ns = 2_000_000;
@@ -172,6 +175,7 @@ fn cell(header: &Header, law: &Law, round: u32, loads: &[LoadKind], random: &mut
         cpu: 2,
         ns: dlpm_ns,
         shared_ns: 0,
+        ..Usage::default()
     });
     let busy = |cpu| {
         usage

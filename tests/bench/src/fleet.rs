@@ -183,6 +183,7 @@ impl Agent {
                 cpu: 0,
                 ns,
                 shared_ns: 0,
+                counts: dlpm::interval::Counts::default(),
             });
             interval.processes.insert(process, Process::default().into());
             interval.cgroups.insert(number + 10, format!("/{number}"));

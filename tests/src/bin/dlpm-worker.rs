@@ -55,6 +55,7 @@ fn main() {
         "batches" => batches(number(0), Duration::from_millis(number(1).into())),
         "give-up" => give_up(number(0)),
         "pair" => pair(),
+        "touch" => (0..number(1)).for_each(|_| touch(number(0) as usize)),
         "compile" => compile(number(0)),
         "wakers" => wakers(number(0), Duration::from_millis(number(1).into())),
         other => panic!("no such task: {other}"),
@@ -96,6 +97,27 @@ fn burn(clock: ClockId, ns: u64) {
 
 fn name(name: &str) {
     set_name(&CString::new(name).unwrap()).unwrap();
+}
+
+/// Touches so many new pages of memory, each of which is a fault.
+fn touch(pages: usize) {
+    const PAGE_BYTES: usize = 4096;
+    let bytes = pages * PAGE_BYTES;
+    // SAFETY: a new mapping, of which only this function knows, and which it takes away again.
+    unsafe {
+        let (protection, flags) = (
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+        );
+        let memory = libc::mmap(std::ptr::null_mut(), bytes, protection, flags, -1, 0);
+        assert_ne!(memory, libc::MAP_FAILED);
+        // Not in huge pages, of which there would be few. A kernel without them refuses, and has none.
+        libc::madvise(memory, bytes, libc::MADV_NOHUGEPAGE);
+        for page in 0..pages {
+            memory.cast::<u8>().add(page * PAGE_BYTES).write_volatile(1);
+        }
+        libc::munmap(memory, bytes);
+    }
 }
 
 /// Runs `child` in a child process. The worker has one thread whenever it forks, so that the child may allocate.

@@ -72,6 +72,7 @@ fn interval(seq: u64, living: &VecDeque<(u64, Arc<Tenant>)>) -> Interval {
             cpu: 0,
             ns,
             shared_ns: 0,
+            counts: dlpm::interval::Counts::default(),
         });
         interval.processes.insert(process, Process::default().into());
         interval.cgroups.insert(*number + 10, path.clone());
@@ -88,6 +89,7 @@ fn interval(seq: u64, living: &VecDeque<(u64, Arc<Tenant>)>) -> Interval {
         idle_ns: MINUTE_NS.saturating_sub(busy_ns),
         lost_ns: 0,
         switches: 1,
+        counts: None,
     });
     interval
 }

@@ -122,6 +122,7 @@ impl Generator {
                     cpu: u32::try_from(cpu).unwrap_or(0),
                     ns,
                     shared_ns: ns / 4,
+                    counts: dlpm::interval::Counts::default(),
                 });
             } else {
                 left[cpu] += ns;
@@ -166,6 +167,7 @@ impl Generator {
                     idle_ns,
                     lost_ns: 0,
                     switches: 1_234 + self.random % 1000,
+                    counts: None,
                 }
             })
             .collect();
