@@ -9,6 +9,7 @@ mod plot;
 mod report;
 mod result;
 mod top;
+mod validate;
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
@@ -24,6 +25,7 @@ pub use job::JobArgs;
 pub use report::{By, Format, ReportArgs};
 pub use result::ResultArgs;
 pub use top::TopArgs;
+pub use validate::{LoadArgs, ValidateArgs};
 
 use crate::{
     attribution::ledger::IdlePolicy,
@@ -85,6 +87,8 @@ pub enum Command {
     Mark(MarkArgs),
     /// Measure the idle floor of every energy zone on a quiet machine, for the idle policy `separate`.
     Calibrate(CalibrateArgs),
+    /// Measure how wrong each method of splitting energy is on this machine, with loads whose energy is known.
+    Validate(Box<ValidateArgs>),
     /// Count the parameters and the multiply-accumulate operations of a model file.
     Model(ModelArgs),
     /// Add up a log: energy by zone, process, cgroup, phase and GPU, as tables, JSON or CSV.
@@ -107,6 +111,9 @@ pub enum Command {
     /// The network process of `dlpm agent`, which alone starts it.
     #[command(hide = true)]
     AgentWeb,
+    /// A load of `dlpm validate`, which alone starts it.
+    #[command(hide = true)]
+    ValidateLoad(LoadArgs),
 }
 
 const TRACE_HELP: &str = "\
@@ -371,7 +378,7 @@ pub struct CalibrateArgs {
     line is invalid. docs/log-format.md says what is proved, and what a log cannot prove."
 )]
 pub struct VerifyArgs {
-    /// Folder of the log (or its power_metrics.json).
+    /// Folder of the log (or its power_metrics.json), or of a validation (or its validation.jsonl).
     #[arg(value_name = "DIR")]
     pub folder: PathBuf,
     /// Maximum number of failing lines to show.

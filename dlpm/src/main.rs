@@ -5,7 +5,9 @@ use std::process::ExitCode;
 use clap::Parser;
 use dlpm::{
     cli::{Cli, Command},
-    commands::{agent, calibrate, convert, doctor, job, manual, mark, model, plot, report, result, top, trace, verify},
+    commands::{
+        agent, calibrate, convert, doctor, job, manual, mark, model, plot, report, result, top, trace, validate, verify,
+    },
     printable::printable,
     sinks::terminal,
     web,
@@ -30,6 +32,8 @@ fn main() -> ExitCode {
         Command::Job(args) => job::run(&args),
         Command::Mark(args) => mark::run(&args),
         Command::Calibrate(args) => calibrate::run(&args),
+        Command::Validate(args) => validate::run(&args),
+        Command::ValidateLoad(args) => validate::load::run(&args),
         Command::Model(args) => model::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Result(args) => result::run(&args),

@@ -1,10 +1,10 @@
 //! What `--counters` means on this machine: the events that it has, and the weights that were found on it.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use crate::{
     attribution::counters::Weights,
-    cli::MachineArgs,
+    cli::Roots,
     sources::{
         calibration::{CalibrationError, MachineId, StoredWeights, weights_path},
         events::{self, Counted, EventName},
@@ -25,11 +25,11 @@ pub struct Counters {
 impl Counters {
     /// Opens the events that were asked for, and looks for their weights. What is missing becomes a note: the trace goes on
     /// by CPU time.
-    pub fn prepare(wanted: &[EventName], args: &MachineArgs) -> Self {
+    pub fn prepare(wanted: &[EventName], roots: &Roots, calibration: &Path) -> Self {
         if wanted.is_empty() {
             return Self::default();
         }
-        let opened = events::open(&args.roots.sysfs, wanted);
+        let opened = events::open(&roots.sysfs, wanted);
         let mut notes: Vec<String> = opened
             .missing
             .iter()
@@ -43,11 +43,11 @@ impl Counters {
                 ..Self::default()
             };
         }
-        let path = weights_path(&args.calibration);
+        let path = weights_path(calibration);
         let weights = if opened.is_hybrid {
             Err("the cores of this processor are of two kinds, and one weight cannot be right for both".to_owned())
         } else {
-            match StoredWeights::load(&path, &MachineId::read(&args.roots.procfs)) {
+            match StoredWeights::load(&path, &MachineId::read(&roots.procfs)) {
                 Ok(stored) if stored.events == names => Ok(stored),
                 Ok(stored) => Err(format!(
                     "{} has weights of {}, and {} are counted",

@@ -21,6 +21,7 @@ pub mod result;
 mod signals;
 pub mod top;
 pub mod trace;
+pub mod validate;
 pub mod verify;
 
 use std::{process::ExitCode, sync::Once};

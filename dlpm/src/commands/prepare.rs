@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 
 use super::trace::idle::{self, Idle};
 use crate::{
-    cli::{IdleChoice, MachineArgs},
+    cli::{IdleChoice, MachineArgs, Roots},
     sources::{
         cgroups::CgroupTree,
         cpu_time::{Config, MapSizes},
@@ -43,22 +43,7 @@ impl Prepared {
     /// One paragraph that names the next step.
     pub fn of(args: &MachineArgs, names: bool) -> Result<Self> {
         let roots = &args.roots;
-        for (option, root) in [
-            ("--procfs", &roots.procfs),
-            ("--sysfs", &roots.sysfs),
-            ("--rootfs", &roots.rootfs),
-        ] {
-            if !root.is_dir() {
-                bail!(
-                    "{option} {} is not a directory: give the root of a mounted tree, as /proc or /sys",
-                    root.display()
-                );
-            }
-        }
-        let host = HostFacts::read(&roots.procfs, &roots.sysfs);
-        if let Some(error) = host.errors().into_iter().next() {
-            return Err(error.into());
-        }
+        let host = check(roots)?;
         let cgroups = CgroupTree::find(&roots.procfs)?;
         let topology = Topology::read(&roots.sysfs);
         let found = find_meter(&roots.sysfs, args.energy_source, args.estimate, &topology)?;
@@ -91,22 +76,15 @@ impl Prepared {
         }
         notes.extend(local().note.clone());
         Ok(Self {
-            machine: MachineConfig {
-                procfs: roots.procfs.clone(),
-                sysfs: roots.sysfs.clone(),
-                rootfs: roots.rootfs.clone(),
+            machine: config(
+                roots,
                 names,
-                cpu_time: Config {
-                    sizes: MapSizes {
-                        spill: args.spill_entries,
-                        processes: args.process_entries,
-                        ..MapSizes::default()
-                    },
-                    ..Config::default()
+                MapSizes {
+                    spill: args.spill_entries,
+                    processes: args.process_entries,
+                    ..MapSizes::default()
                 },
-                memory: MemoryOptions::default(),
-                tenant_memory: false,
-            },
+            ),
             cgroups,
             meter,
             gpus,
@@ -116,5 +94,46 @@ impl Prepared {
             start_notes,
             summary_notes,
         })
+    }
+}
+
+/// Whether the roots are there and dlpm may trace.
+///
+/// # Errors
+///
+/// One paragraph that names the next step.
+pub fn check(roots: &Roots) -> Result<HostFacts> {
+    for (option, root) in [
+        ("--procfs", &roots.procfs),
+        ("--sysfs", &roots.sysfs),
+        ("--rootfs", &roots.rootfs),
+    ] {
+        if !root.is_dir() {
+            bail!(
+                "{option} {} is not a directory: give the root of a mounted tree, as /proc or /sys",
+                root.display()
+            );
+        }
+    }
+    let host = HostFacts::read(&roots.procfs, &roots.sysfs);
+    match host.errors().into_iter().next() {
+        Some(error) => Err(error.into()),
+        None => Ok(host),
+    }
+}
+
+/// What the sources of a machine have to know. With `names`, tenants get names.
+pub fn config(roots: &Roots, names: bool, sizes: MapSizes) -> MachineConfig {
+    MachineConfig {
+        procfs: roots.procfs.clone(),
+        sysfs: roots.sysfs.clone(),
+        rootfs: roots.rootfs.clone(),
+        names,
+        cpu_time: Config {
+            sizes,
+            ..Config::default()
+        },
+        memory: MemoryOptions::default(),
+        tenant_memory: false,
     }
 }

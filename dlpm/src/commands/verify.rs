@@ -7,6 +7,7 @@ use crate::{
     log::{chain::Lines, names::log_of},
     printable::printable,
     sinks::terminal::{print, say},
+    validate::{self, file::Validation, proof::prove},
     verify::{Report, files, finished::Compared, verify_lines},
 };
 
@@ -15,6 +16,9 @@ const NO_LOG: u8 = 2;
 
 /// Runs the command; its errors are printed.
 pub fn run(args: &VerifyArgs) -> ExitCode {
+    if let Some(file) = validate::file::of_path(&args.folder) {
+        return validation(&file, args);
+    }
     let path = log_of(&args.folder);
     let keep = usize::try_from(args.max_failures).unwrap_or(usize::MAX);
     let report = Lines::open(&args.folder)
@@ -44,6 +48,47 @@ pub fn run(args: &VerifyArgs) -> ExitCode {
             ExitCode::from(NO_LOG)
         }
     }
+}
+
+/// Proves a validation.
+fn validation(path: &Path, args: &VerifyArgs) -> ExitCode {
+    let validation = match Validation::read(path) {
+        Ok(validation) => validation,
+        Err(error) => {
+            say(&format!(
+                "{} cannot be read: {error}; give the folder that `dlpm validate --output` wrote",
+                path.display()
+            ));
+            return ExitCode::from(NO_LOG);
+        }
+    };
+    let proof = prove(&validation);
+    let (mut text, count_of) = (String::new(), proof.failures.len());
+    let most = usize::try_from(args.max_failures).unwrap_or(usize::MAX);
+    for failure in proof.failures.iter().take(most) {
+        let _ = writeln!(text, "{}:{}", path.display(), printable(&failure.to_string()));
+    }
+    if count_of > most {
+        let _ = writeln!(
+            text,
+            "{} more failures; --max-failures shows more of them",
+            count_of - most
+        );
+    }
+    let found = if count_of > 0 {
+        format!("{} FAIL", count(count_of as u64, "statement"))
+    } else if proof.verdict.holds() {
+        "time and energy close in all of them, and they give the verdict".to_owned()
+    } else {
+        "time and energy close in all of them, and they give the refusal".to_owned()
+    };
+    let cells = count(validation.cells.len() as u64, "cell");
+    let _ = writeln!(text, "{}: {cells}: {found}", path.display());
+    if let Err(error) = print(&text) {
+        say(&error.to_string());
+        return ExitCode::from(NO_LOG);
+    }
+    ExitCode::from(u8::from(count_of > 0))
 }
 
 /// Compares a history with the tenants that have ended; whether they agree.

@@ -70,7 +70,7 @@ pub const METHODS: [Method; 5] = [
         name: "cpu_time_smt",
         title: "CPU time, SMT weight",
         applies: |question| question.smt,
-        predict: |question| of_whole(question, SplitBy::CpuTime, question.cell.ledger.smt_weight_permille),
+        predict: |question| of_whole(question, SplitBy::CpuTime, smt_weight(question)),
     },
     Method {
         name: "cpu_time_core",
@@ -79,15 +79,20 @@ pub const METHODS: [Method; 5] = [
             let mut leaves = question.cell.leaves(question.package);
             leaves.any(|leaf| leaf.kind == ZoneKind::OneCore)
         },
-        predict: |question| by_leaf(question, question.cell.ledger.smt_weight_permille),
+        predict: |question| by_leaf(question, smt_weight(question)),
     },
     Method {
         name: "counters",
         title: "counters",
         applies: |question| counters::weights(&question.cell.ledger).is_some(),
-        predict: |question| of_whole(question, SplitBy::Counters, question.cell.ledger.smt_weight_permille),
+        predict: |question| of_whole(question, SplitBy::Counters, smt_weight(question)),
     },
 ];
+
+/// The weight that the cell was attributed with.
+fn smt_weight(question: &Question) -> u32 {
+    question.cell.ledger.smt_weight_permille
+}
 
 impl Method {
     /// What the loads of a cell used above idle, in µJ; `None` where the method does not apply, or that is not known.

@@ -68,7 +68,7 @@ pub struct Plan {
 /// One paragraph that names the next step.
 pub fn plan(args: &TraceArgs) -> Result<Plan> {
     let mut prepared = Prepared::of(&args.machine, args.by_name())?;
-    let counters = Counters::prepare(&args.counters, &args.machine);
+    let counters = Counters::prepare(&args.counters, &args.machine.roots, &args.machine.calibration);
     prepared.machine.cpu_time.events = counters.events;
     let selection = selection(args, &prepared.cgroups)?;
     let (processes, mut notes) = processes(args);

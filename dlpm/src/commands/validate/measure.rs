@@ -1,0 +1,162 @@
+//! One cell after another: loads that run, and the engine that measures them as it measures everything.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use super::load::{Count, Running};
+use crate::{
+    attribution::{Options, attribute, counters::Weights, energy_tree::Carries, ledger::Ledger, selection::Selection},
+    engine::Engine,
+    interval::Trees,
+    sources::{
+        conditions::{on_battery, throttled},
+        processes::Branch,
+    },
+    validate::{Cell, LoadKind, Run, file::Header},
+};
+
+/// The tree that all loads are.
+const TREE: u8 = 0;
+
+/// How often it is looked whether the user wants to stop.
+const STEP: Duration = Duration::from_millis(100);
+
+/// What measures cells.
+pub struct Bench {
+    engine: Engine<()>,
+    options: Options,
+    carries: Carries,
+    sysfs: PathBuf,
+    cpus: [u32; 3],
+    memory_bytes: u64,
+    settle: Duration,
+    measured: Duration,
+    stop: Arc<AtomicBool>,
+}
+
+impl Bench {
+    /// One for the cells that the header describes.
+    pub fn new(
+        engine: Engine<()>,
+        header: &Header,
+        memory_bytes: u64,
+        sysfs: PathBuf,
+        weights: Option<Weights>,
+    ) -> Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM] {
+            signal_hook::flag::register(signal, Arc::clone(&stop)).context("signals cannot be listened to")?;
+        }
+        Ok(Self {
+            engine,
+            // The loads are rows, and nobody else is named in a file that may be published.
+            options: Options {
+                selection: Selection {
+                    trees: Trees::one(TREE),
+                    ..Selection::default()
+                },
+                weights,
+                ..Options::default()
+            },
+            carries: Carries::default(),
+            sysfs,
+            cpus: header.cpus,
+            memory_bytes,
+            settle: Duration::from_nanos(header.settle_ns),
+            measured: Duration::from_nanos(header.cell_ns.saturating_sub(header.settle_ns)),
+            stop,
+        })
+    }
+
+    /// Measures one cell.
+    ///
+    /// # Errors
+    ///
+    /// Where a load cannot run, CPU time is lost, or the user stops it.
+    pub fn cell(&mut self, round: u32, loads: &[LoadKind]) -> Result<Cell> {
+        let length = self.settle + self.measured;
+        let mut running = Vec::new();
+        for (load, cpu) in loads.iter().zip(self.cpus) {
+            running.push(Running::start(*load, cpu, self.memory_bytes, length)?);
+        }
+        for load in &mut running {
+            load.ready()?;
+            let is_known = self
+                .engine
+                .machine()
+                .processes()
+                .add_root(load.pid(), Branch::whole(TREE));
+            if is_known.is_none() {
+                bail!(
+                    "the load {} is not found in /proc: run dlpm in the host's pid namespace",
+                    load.kind.as_str()
+                );
+            }
+        }
+        self.wait(self.settle, &mut running)?;
+        // What was before belongs to no cell.
+        let (_, begin) = self.interval(&running)?;
+        let before = self.throttled();
+        self.wait(self.measured, &mut running)?;
+        let (ledger, end) = self.interval(&running)?;
+        let after = self.throttled();
+        let run = |((load, begin), end): ((&Running, Count), Count)| Run {
+            load: load.kind,
+            cpu: load.cpu,
+            tgid: load.pid(),
+            units: end.units.saturating_sub(begin.units),
+            ns: end.at_ns.saturating_sub(begin.at_ns),
+        };
+        Ok(Cell {
+            round,
+            runs: running.iter().zip(begin).zip(end).map(run).collect(),
+            throttled: before.zip(after).map(|(before, after)| after.saturating_sub(before)),
+            on_battery: on_battery(&self.sysfs),
+            ledger,
+        })
+    }
+
+    fn throttled(&self) -> Option<u64> {
+        let [a, b, _] = self.cpus;
+        throttled(&self.sysfs, &[a, b])
+    }
+
+    /// Ends the open interval: what was in it, and what each load had done at its end.
+    fn interval(&mut self, running: &[Running]) -> Result<(Ledger, Vec<Count>)> {
+        let mut counts = Vec::new();
+        self.engine
+            .seal((), |_| counts = running.iter().map(Running::count).collect())?;
+        let (interval, ()) = self.engine.oldest().context("there is no interval")?;
+        self.engine.tidy(&[])?;
+        let ledger = attribute(&interval, &self.options, &self.carries);
+        self.carries = self.carries.after(&ledger);
+        Ok((ledger, counts))
+    }
+
+    fn wait(&self, length: Duration, running: &mut [Running]) -> Result<()> {
+        let end = Instant::now() + length;
+        loop {
+            if self.stop.load(Ordering::Relaxed) {
+                bail!("stopped by a signal: nothing may be concluded of a part of the cells");
+            }
+            for load in running.iter_mut() {
+                load.alive()?;
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            thread::sleep(left.min(STEP));
+        }
+    }
+}
