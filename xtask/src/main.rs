@@ -12,6 +12,7 @@ mod node;
 mod package;
 mod process;
 mod pypi;
+mod targets;
 mod toolchain;
 mod walls;
 mod workspace;

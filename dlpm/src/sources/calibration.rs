@@ -17,8 +17,8 @@ pub use self::{
     learned::{LearnedFloor, learned_path},
     weights::{StoredWeights, weights_path},
 };
-use crate::attribution::floors;
-use crate::files;
+use super::cpu_model::cpu_model;
+use crate::{attribution::floors, files};
 
 /// Where `dlpm trace` looks for it.
 pub const DEFAULT_PATH: &str = "/var/lib/dlpm/calibration.json";
@@ -135,13 +135,6 @@ impl MachineId {
         }
         Ok(())
     }
-}
-
-/// `model name` of the first CPU.
-pub fn cpu_model(procfs: &Path) -> Option<String> {
-    let text = fs::read_to_string(procfs.join("cpuinfo")).ok()?;
-    let line = text.lines().find(|line| line.starts_with("model name"))?;
-    Some(line.split_once(':')?.1.trim().to_owned())
 }
 
 impl Calibration {

@@ -4,6 +4,7 @@ pub mod calibration;
 pub mod cgroups;
 pub mod clock;
 pub mod conditions;
+pub mod cpu_model;
 pub mod cpu_time;
 pub mod drm;
 pub mod energy;

@@ -18,7 +18,7 @@ use rustix::{
     process::{Resource, Rlimit, setrlimit},
 };
 
-use super::{BUSY, PLAN, powercap};
+use super::{BUSY, PLAN, commands, powercap};
 use crate::{trace::Trace, worker::cpu_clock_ns};
 
 /// Runs one; it fails by panicking.
@@ -33,6 +33,8 @@ pub fn run(name: &str) -> ExitCode {
         "hooks" => hooks(),
         "no-btf" => no_btf(),
         "first-process" => first_process(),
+        "commands" => commands::commands(),
+        "repeats" => commands::repeats(),
         "powercap" => powercap::counters(),
         "powercap-permissions" => powercap::permissions(),
         "powercap-errors" => powercap::errors(),

@@ -6,11 +6,13 @@
 //! ```text
 //! dlpm-guest: ok CASE           dlpm-guest: failed CASE: WHY
 //! dlpm-guest: success COUNT     the last line of a machine in which every case was ok
+//! dlpm-guest: figure WORDS      what another machine must say as well
 //! ```
 //!
 //! A line of the plan is `tests NAME PROGRAM TEST…`, tests of a test program, or `case NAME`, one of [`cases`].
 
 pub mod cases;
+pub mod commands;
 pub mod powercap;
 
 use std::{
@@ -140,6 +142,11 @@ impl Report {
         self.failures += 1;
         say(&format!("failed {case}: {reason}"));
     }
+}
+
+/// Says what was measured, to be compared with another machine.
+fn figure(words: &str) {
+    say(&format!("figure {words}"));
 }
 
 fn say(text: &str) {

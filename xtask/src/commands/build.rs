@@ -2,12 +2,13 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::ExitCode,
+    process::{Command, ExitCode},
 };
 
 use anyhow::Result;
 
 use crate::{
+    targets::Target,
     toolchain::Toolchain,
     workspace::{Workspace, build_executable},
 };
@@ -23,6 +24,14 @@ pub struct Args {
     /// Build the program without optimisation. The eBPF object is always optimised
     #[arg(long)]
     debug: bool,
+    /// Build the program for another machine [default: this one]
+    #[arg(
+        long,
+        value_name = "TARGET",
+        long_help = "Build the program for another machine [default: this one]. \
+        What is missing of the standard library is added with rustup; zig, which compiles and links C for it, comes from PyPI"
+    )]
+    target: Option<Target>,
 }
 
 /// How the program is compiled.
@@ -34,7 +43,11 @@ pub enum Profile {
 
 pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     let profile = if args.debug { Profile::Debug } else { Profile::Release };
-    let program = program(workspace, &object(workspace)?, profile)?;
+    let object = object(workspace)?;
+    let program = match args.target {
+        Some(target) => program_for(target, workspace, &object, profile)?,
+        None => program(workspace, &object, profile)?,
+    };
     println!("{}", program.display());
     Ok(ExitCode::SUCCESS)
 }
@@ -59,11 +72,19 @@ fn ebpf(workspace: &Workspace, name: &str) -> Result<PathBuf> {
 /// Builds the program with `object` in it and returns its path.
 pub fn program(workspace: &Workspace, object: &Path, profile: Profile) -> Result<PathBuf> {
     let mut command = workspace.cargo();
-    command
-        .args(["build", "--package", "dlpm"])
-        .env(OBJECT_VARIABLE, object);
+    command.arg("build");
+    finish(&mut command, object, profile)
+}
+
+/// Builds the program for another machine.
+fn program_for(target: Target, workspace: &Workspace, object: &Path, profile: Profile) -> Result<PathBuf> {
+    finish(&mut target.cargo_build(workspace)?, object, profile)
+}
+
+fn finish(command: &mut Command, object: &Path, profile: Profile) -> Result<PathBuf> {
+    command.args(["--package", "dlpm"]).env(OBJECT_VARIABLE, object);
     if matches!(profile, Profile::Release) {
         command.arg("--release");
     }
-    build_executable(&mut command, "dlpm")
+    build_executable(command, "dlpm")
 }

@@ -20,15 +20,17 @@ use crate::{
         module,
         programs::Programs,
         store::{Kernel, Store},
+        tools::Tools,
     },
     node::{
         CODENAME, Disks, SERIES,
         cases::{Boot, NODE, PAIR},
         make_disk, recipe,
     },
-    package::debian,
+    package::{debian, program::Product},
     process::{require_root, run},
     pypi,
+    targets::Arch,
     workspace::Workspace,
 };
 
@@ -110,7 +112,7 @@ struct Lab {
     test: PathBuf,
     /// Where `/t/duckdb` comes from, if it is needed.
     duckdb: Option<PathBuf>,
-    tools: PathBuf,
+    tools: Tools,
     kernel: Kernel,
     system: PathBuf,
     accelerator: String,
@@ -122,7 +124,7 @@ impl Lab {
     fn open(workspace: &Workspace, args: &Args) -> Result<Self> {
         require_root()?;
         // First what needs the network, so that a lack of it does not show after minutes of compiling.
-        let store = Store::open(args.refresh)?;
+        let store = Store::open(Arch::Amd64, args.refresh)?;
         let kernel = store.kernel(&SERIES.parse()?)?;
         let headers = store.headers(&kernel)?;
         let tools = store.tools()?;
@@ -141,15 +143,20 @@ impl Lab {
         let _ = fs::remove_dir_all(&test);
         fs::create_dir_all(&test).with_context(|| format!("cannot create {}", test.display()))?;
         let object = build::object(workspace)?;
-        let programs = Programs::build(workspace, &object, &PROGRAMS)?;
+        let programs = Programs::build(workspace, &object, &tools, &PROGRAMS)?;
         for name in ["dlpm-node", "dlpm-burn"] {
             copy(programs.get("bin", name)?, &test)?;
         }
         match &args.package {
             Some(package) => copy(package, &test)?,
             None => {
-                let program = programs.get("bin", "dlpm")?;
-                debian::build(workspace, program, &test, package::epoch_s(workspace)?)?;
+                let program = programs.get("bin", "dlpm")?.to_owned();
+                let product = Product {
+                    target: Arch::Amd64.gnu(),
+                    speaker: program.clone(),
+                    program,
+                };
+                debian::build(workspace, &product, &test, package::epoch_s(workspace)?)?;
             }
         }
         copy(&workspace.root().join("tests/node/kubelet.py"), &test)?;
@@ -161,7 +168,10 @@ impl Lab {
             tools,
             kernel,
             system,
-            accelerator: args.accel.clone().unwrap_or_else(|| machine::accelerator().to_owned()),
+            accelerator: args
+                .accel
+                .clone()
+                .unwrap_or_else(|| machine::accelerator(Arch::Amd64).to_owned()),
             limit: Duration::from_secs(args.timeout),
             only: args.only.clone(),
         })
@@ -224,6 +234,7 @@ impl Lab {
             memory_mib: MEMORY_MIB,
             disks: vec![&disks.system, &disks.test, &disks.out],
             network: other.map(|other| network(sockets, name, other, index)),
+            counts_instructions: false,
         };
         let path = self.folder.join(format!("{name}.console"));
         // Written as it comes, so that one can look at a machine that hangs.

@@ -12,7 +12,10 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::process::{find_program, is_root, probe, run, run_bounded};
+use crate::{
+    process::{find_program, is_root, probe, run, run_bounded},
+    targets::Arch,
+};
 
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
@@ -33,6 +36,8 @@ const LIMIT: Duration = Duration::from_secs(300);
 pub struct Apt {
     folder: PathBuf,
     places: Places,
+    /// The processor of the machines.
+    arch: Arch,
 }
 
 /// Where the system itself fetches Debian from.
@@ -44,8 +49,8 @@ struct Places {
 }
 
 impl Apt {
-    /// Writes the sources, and fetches the lists of packages.
-    pub fn update(folder: &Path) -> Result<Self> {
+    /// Writes the sources, and fetches the lists of packages: for this machine, and for those with this processor.
+    pub fn update(folder: &Path, arch: Arch) -> Result<Self> {
         if find_program("apt-get").is_none() || !Path::new(KEYRING).exists() {
             bail!(
                 "kernels come from Debian's packages, and this machine has no apt-get with {KEYRING}. Run this on Debian \
@@ -59,11 +64,12 @@ impl Apt {
             fs::create_dir_all(folder.join(part)).with_context(|| format!("cannot create {}", folder.display()))?;
         }
         fs::write(folder.join(SOURCES), places.of_kernels())?;
-        fs::write(folder.join(CONFIGURATION), configuration(folder))?;
+        fs::write(folder.join(CONFIGURATION), configuration(folder, arch))?;
         fs::write(folder.join(STATUS), "")?;
         let apt = Self {
             folder: folder.to_owned(),
             places,
+            arch,
         };
         run_bounded(apt.command("apt-get").arg("update"), LIMIT)?;
         Ok(apt)
@@ -80,26 +86,33 @@ impl Apt {
         line(debian, codename) + &line(place, &security)
     }
 
-    /// What apt knows of these packages, in all versions.
+    /// What apt knows of these packages for the machines, in all versions.
     pub fn show(&self, packages: &[String]) -> String {
         // It fails where one of them is unknown, having shown the others.
-        let output = self.command("apt-cache").arg("show").args(packages).output();
+        let output = self
+            .command("apt-cache")
+            .arg("show")
+            .args(self.of_machines(packages))
+            .output();
         output.map_or_else(
             |_| String::new(),
             |output| String::from_utf8_lossy(&output.stdout).into_owned(),
         )
     }
 
-    /// Fetches these packages alone, and unpacks them.
+    /// Fetches these packages for the machines alone, and unpacks them.
     pub fn unpack(&self, packages: &[String], into: &Path) -> Result<()> {
         let archives = self.empty_archives()?;
         let mut download = self.command("apt-get");
-        download.arg("download").args(packages).current_dir(&archives);
+        download
+            .arg("download")
+            .args(self.of_machines(packages))
+            .current_dir(&archives);
         run_bounded(&mut download, LIMIT)?;
         unpack_all(&archives, into)
     }
 
-    /// Fetches these packages with all that they need, and unpacks that.
+    /// Fetches these packages for this machine with all that they need, and unpacks that.
     pub fn unpack_with_dependencies(&self, packages: &[&str], into: &Path) -> Result<()> {
         let archives = self.empty_archives()?;
         let mut download = self.command("apt-get");
@@ -108,6 +121,11 @@ impl Apt {
             .args(packages);
         run_bounded(&mut download, LIMIT)?;
         unpack_all(&archives, into)
+    }
+
+    /// Names of packages with the processor that they are for.
+    fn of_machines(&self, packages: &[String]) -> impl Iterator<Item = String> {
+        packages.iter().map(|package| format!("{package}:{}", self.arch))
     }
 
     fn empty_archives(&self) -> Result<PathBuf> {
@@ -124,8 +142,8 @@ impl Apt {
     }
 }
 
-/// What apt is to do otherwise than usual, when its state is in `folder`.
-fn configuration(folder: &Path) -> String {
+/// What apt is to do otherwise than usual, when its state is in `folder` and it fetches for machines with this processor.
+fn configuration(folder: &Path, arch: Arch) -> String {
     let path = |name: &str| folder.join(name).display().to_string();
     let mut options = vec![
         ("Dir::State", path("state")),
@@ -144,7 +162,8 @@ fn configuration(folder: &Path) -> String {
         // A release that is kept as it is has lists that are out of date by their own word; they are signed.
         ("Acquire::Check-Valid-Until", "false".to_owned()),
         ("APT::Architecture", "amd64".to_owned()),
-        ("APT::Architectures", "amd64".to_owned()),
+        ("APT::Architectures::", "amd64".to_owned()),
+        ("APT::Architectures::", arch.to_string()),
         // The state is its own, so the system's locks are not needed.
         ("Debug::NoLocking", "1".to_owned()),
     ];
@@ -205,11 +224,11 @@ fn unpack_all(archives: &Path, into: &Path) -> Result<()> {
 mod tests {
     use std::path::Path;
 
-    use super::{configuration, places};
+    use super::{Arch, configuration, places};
 
     #[test]
     fn what_is_installed_makes_no_difference() {
-        let text = configuration(Path::new("/cache/apt"));
+        let text = configuration(Path::new("/cache/apt"), Arch::Amd64);
         for line in [
             r#"Dir::State::status "/cache/apt/status";"#,
             r#"Dir::Etc::preferencesparts "-";"#,

@@ -1,5 +1,8 @@
 //! What runs on other kernels, and what does not and why.
 
+use super::Series;
+use crate::targets::Arch;
+
 /// Test programs of `tests/tests` that run in the machines.
 pub const PROGRAMS: [&str; 12] = [
     "time_law",
@@ -27,13 +30,51 @@ const SELECTED: [&str; 5] = [
 ];
 
 /// Cases of `tests/src/guest/cases.rs` that run on every kernel.
-pub const EVERYWHERE: [&str; 4] = ["static-keys", "hooks", "no-btf", "first-process"];
+const EVERYWHERE: [&str; 4] = ["static-keys", "hooks", "no-btf", "first-process"];
 
 /// Cases that need the kernel module with energy zones.
-pub const POWERCAP: [&str; 3] = ["powercap-permissions", "powercap", "powercap-errors"];
+const POWERCAP: [&str; 3] = ["powercap-permissions", "powercap", "powercap-errors"];
 
-/// The series for which the module is built.
-pub const POWERCAP_SERIES: &str = "6.1";
+/// The series for which the module is built, on x86-64.
+const POWERCAP_SERIES: &str = "6.1";
+
+/// Cases for 64-bit Arm alone: the program as it is used, where x86-64 has the tests of `cargo xtask test` as well.
+const ARM64: [&str; 1] = ["commands"];
+
+/// The case that runs in two machines which count instructions, and the series that it runs on.
+const REPEATED: (&str, &str) = ("repeats", "6.12");
+
+/// What does not run on 64-bit Arm alone, and why.
+const LEFT_OUT_OF_ARM64: &[(&str, &str)] = &[(
+    "powercap-permissions, powercap, powercap-errors",
+    "Debian's kernels for arm64 are built without powercap (CONFIG_POWERCAP), so no module can register a zone",
+)];
+
+/// The cases of `tests/src/guest/cases.rs` for this processor and series.
+pub fn of(arch: Arch, series: &Series) -> impl Iterator<Item = &'static str> {
+    let powercap = POWERCAP.into_iter().filter(move |_| has_powercap(arch, series));
+    let arm64 = ARM64.into_iter().filter(move |_| arch == Arch::Arm64);
+    EVERYWHERE.into_iter().chain(powercap).chain(arm64)
+}
+
+/// Whether the module with energy zones is built for it.
+pub fn has_powercap(arch: Arch, series: &Series) -> bool {
+    arch == Arch::Amd64 && series.to_string() == POWERCAP_SERIES
+}
+
+/// The case that two machines which count instructions must tell alike: emulated x86-64 has no such clock that dlpm reads.
+pub fn repeated(arch: Arch, series: &Series) -> Option<&'static str> {
+    let (case, on) = REPEATED;
+    (arch == Arch::Arm64 && series.to_string() == on).then_some(case)
+}
+
+/// What does not run on this processor although it runs on another, and why.
+pub fn left_out_of(arch: Arch) -> &'static [(&'static str, &'static str)] {
+    match arch {
+        Arch::Amd64 => &[],
+        Arch::Arm64 => LEFT_OUT_OF_ARM64,
+    }
+}
 
 /// Test programs, and tests, that do not run there, and why.
 pub const LEFT_OUT: &[(&str, &str)] = &[
@@ -232,6 +273,21 @@ mod tests {
             .filter(|name| !name.contains([':', ',']));
         let listed: BTreeSet<String> = PROGRAMS.into_iter().chain(whole).map(str::to_owned).collect();
         assert_eq!(listed, there);
+    }
+
+    #[test]
+    fn each_processor_has_its_cases() {
+        let cases = |arch, series: &str| of(arch, &series.parse().unwrap()).collect::<Vec<_>>();
+        assert_eq!(cases(Arch::Amd64, "6.12"), EVERYWHERE);
+        assert_eq!(cases(Arch::Amd64, "6.1").len(), EVERYWHERE.len() + POWERCAP.len());
+        assert_eq!(cases(Arch::Arm64, "6.1"), [&EVERYWHERE[..], &ARM64].concat());
+        // What one processor has and the other has not is said.
+        let said = left_out_of(Arch::Arm64).iter().flat_map(|(names, _)| names.split(", "));
+        assert_eq!(said.collect::<Vec<_>>(), POWERCAP);
+        assert!(left_out_of(Arch::Amd64).is_empty());
+        assert_eq!(repeated(Arch::Arm64, &"6.12".parse().unwrap()), Some("repeats"));
+        assert_eq!(repeated(Arch::Arm64, &"6.12-16k".parse().unwrap()), None);
+        assert_eq!(repeated(Arch::Amd64, &"6.12".parse().unwrap()), None);
     }
 
     #[test]

@@ -21,6 +21,12 @@ pub fn said(line: &str) -> Option<&str> {
     line.trim_end().strip_prefix(MARK)
 }
 
+/// What the guest measured and says to be compared.
+pub fn figures(console: &str) -> Vec<&str> {
+    let said = console.lines().filter_map(said);
+    said.filter_map(|words| words.strip_prefix("figure ")).collect()
+}
+
 /// Whether all went well.
 ///
 /// # Errors
@@ -77,6 +83,12 @@ mod tests {
 
     fn verdict(console: &str, end: End) -> Result<(), String> {
         judge(console, end, &["a::b".to_owned(), "c".to_owned()]).map_err(|wrong| wrong.join("; "))
+    }
+
+    #[test]
+    fn figures_are_the_guests_own_words() {
+        let console = "dlpm-guest: figure worker 12 ns\r\nfigure 3\n> dlpm-guest: figure 4\ndlpm-guest: ok c\n";
+        assert_eq!(figures(console), ["worker 12 ns"]);
     }
 
     #[test]

@@ -4,10 +4,23 @@ use std::{fmt, str::FromStr};
 
 use anyhow::{Result, bail};
 
+use crate::targets::Arch;
+
+/// Ends the name of a series whose kernels have pages of 16 KiB.
+const LARGE_PAGES: &str = "-16k";
+
 /// A series of kernels.
-#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub enum Series {
-    /// Every kernel whose version begins with these numbers, such as 6.1.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Series {
+    version: Wanted,
+    /// Pages of 16 KiB, which only 64-bit Arm has.
+    large_pages: bool,
+}
+
+/// Which versions belong to a series.
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Wanted {
+    /// Every one that begins with these numbers, such as 6.1.
     Numbered(Vec<u32>),
     /// The newest that Debian serves.
     Newest,
@@ -17,18 +30,34 @@ impl FromStr for Series {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        if text == "newest" {
-            return Ok(Self::Newest);
+        let (version, large_pages) = match text.strip_suffix(LARGE_PAGES) {
+            Some(version) => (version, true),
+            None => (text, false),
+        };
+        if version == "newest" {
+            let version = Wanted::Newest;
+            return Ok(Self { version, large_pages });
         }
-        let numbers: Vec<u32> = text.split('.').map_while(|part| part.parse().ok()).collect();
-        if numbers.len() != 2 || text.split('.').count() != 2 {
-            bail!("`{text}` is not a series of kernels: give two numbers, such as 6.1, or `newest`");
+        let numbers: Vec<u32> = version.split('.').map_while(|part| part.parse().ok()).collect();
+        if numbers.len() != 2 || version.split('.').count() != 2 {
+            bail!(
+                "`{text}` is not a series of kernels: give two numbers, such as 6.1, or `newest`, with `{LARGE_PAGES}` behind it \
+                 for pages of 16 KiB"
+            );
         }
-        Ok(Self::Numbered(numbers))
+        let version = Wanted::Numbered(numbers);
+        Ok(Self { version, large_pages })
     }
 }
 
 impl fmt::Display for Series {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.version.fmt(f)?;
+        f.write_str(if self.large_pages { LARGE_PAGES } else { "" })
+    }
+}
+
+impl fmt::Display for Wanted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Numbered(numbers) => {
@@ -42,13 +71,22 @@ impl fmt::Display for Series {
 
 impl Series {
     /// The meta packages that may depend on a kernel of this series.
-    pub fn meta_packages(&self) -> Vec<String> {
-        let mut packages = vec!["linux-image-cloud-amd64".to_owned()];
-        if let Self::Numbered(_) = self {
+    ///
+    /// # Errors
+    ///
+    /// If there is no such kernel for this processor.
+    pub fn meta_packages(&self, arch: Arch) -> Result<Vec<String>> {
+        let flavour = match (arch, self.large_pages) {
+            (Arch::Amd64 | Arch::Arm64, false) => format!("cloud-{arch}"),
+            (Arch::Arm64, true) => format!("{arch}{LARGE_PAGES}"),
+            (Arch::Amd64, true) => bail!("{self}: {arch} has no pages of 16 KiB; give `--arch arm64` as well"),
+        };
+        let mut packages = vec![format!("linux-image-{flavour}")];
+        if let Wanted::Numbered(_) = self.version {
             // Debian's backports to its stable release have the series in their name.
-            packages.push(format!("linux-image-{self}-cloud-amd64"));
+            packages.push(format!("linux-image-{}-{flavour}", self.version));
         }
-        packages
+        Ok(packages)
     }
 }
 
@@ -87,9 +125,9 @@ pub fn choose(shown: &str, series: &Series) -> Option<Image> {
         })
     });
     images
-        .filter(|image| match series {
-            Series::Numbered(wanted) => image.numbers.starts_with(wanted),
-            Series::Newest => true,
+        .filter(|image| match &series.version {
+            Wanted::Numbered(wanted) => image.numbers.starts_with(wanted),
+            Wanted::Newest => true,
         })
         .max_by(|one, other| one.numbers.cmp(&other.numbers))
 }
@@ -162,12 +200,27 @@ Depends: linux-image-6.12.117+deb12-cloud-amd64 (= 6.12.117-1~deb12u1)
 
     #[test]
     fn a_series_is_two_numbers_or_newest() {
-        for text in ["5.10", "6.1", "newest"] {
+        for text in ["5.10", "6.1", "newest", "6.12-16k", "newest-16k"] {
             assert_eq!(text.parse::<Series>().unwrap().to_string(), text);
         }
-        for text in ["6", "6.1.2", "6.x", "", "latest"] {
+        for text in ["6", "6.1.2", "6.x", "", "latest", "-16k", "6.12-64k", "6.12-16k-16k"] {
             let error = text.parse::<Series>().unwrap_err().to_string();
             assert!(error.contains("newest"), "{error}");
         }
+    }
+    #[test]
+    fn a_series_is_in_packages_of_its_processor() {
+        let packages = |series: &str, arch| series.parse::<Series>().unwrap().meta_packages(arch);
+        assert_eq!(
+            packages("6.12", Arch::Amd64).unwrap(),
+            ["linux-image-cloud-amd64", "linux-image-6.12-cloud-amd64"]
+        );
+        assert_eq!(packages("newest", Arch::Arm64).unwrap(), ["linux-image-cloud-arm64"]);
+        assert_eq!(
+            packages("6.12-16k", Arch::Arm64).unwrap(),
+            ["linux-image-arm64-16k", "linux-image-6.12-arm64-16k"]
+        );
+        let error = packages("6.12-16k", Arch::Amd64).unwrap_err().to_string();
+        assert!(error.contains("--arch arm64"), "{error}");
     }
 }

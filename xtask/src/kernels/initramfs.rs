@@ -5,13 +5,12 @@ use std::{
     fs::{self, File},
     io::{BufWriter, Write},
     path::{Path, PathBuf},
-    process::Command,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use cpio::newc::{Builder, trailer};
 
-use crate::process::probe;
+use super::tools::Tools;
 
 const DIRECTORY: u32 = 0o040_755;
 const PROGRAM: u32 = 0o100_755;
@@ -33,18 +32,11 @@ enum Entry {
 
 impl Initramfs {
     /// A shell and the usual commands, and users as most systems have them.
-    pub fn with_busybox(tools: &Path) -> Result<Self> {
-        let busybox = ["bin/busybox", "usr/bin/busybox"].map(|place| tools.join(place));
-        let Some(busybox) = busybox.into_iter().find(|path| path.exists()) else {
-            bail!(
-                "busybox is not in {}; remove that folder and run this again",
-                tools.display()
-            );
-        };
-        let commands = probe(Command::new(&busybox).arg("--list")).context("busybox does not list its commands")?;
+    pub fn with_busybox(tools: &Tools) -> Result<Self> {
+        let (busybox, commands) = tools.busybox()?;
         let mut archive = Self::default();
         archive.program("/bin/busybox", &busybox);
-        for command in commands.lines().filter(|command| *command != "busybox") {
+        for command in commands.iter().filter(|command| *command != "busybox") {
             archive.push(&format!("/bin/{command}"), Entry::Link("busybox".to_owned()));
         }
         archive.push("/usr/bin", Entry::Link("/bin".to_owned()));

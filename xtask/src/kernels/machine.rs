@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Child, Stdio},
     sync::mpsc::{self, RecvTimeoutError},
     thread,
     time::{Duration, Instant},
@@ -12,8 +12,11 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use super::console::{self, End};
-use crate::process::render;
+use super::{
+    console::{self, End},
+    tools::Tools,
+};
+use crate::{process::render, targets::Arch};
 
 /// What a machine is made of. It has two processors.
 #[derive(Debug)]
@@ -30,6 +33,8 @@ pub struct Machine<'a> {
     pub disks: Vec<&'a Path>,
     /// A network card: what QEMU connects it to, as its option `-netdev` takes it, and the last byte of its address.
     pub network: Option<(String, u8)>,
+    /// Its clock is the number of instructions that it has executed, and nothing in it is random.
+    pub counts_instructions: bool,
 }
 
 /// What a machine left.
@@ -41,35 +46,41 @@ pub struct Ended {
     pub end: End,
 }
 
-/// The emulator in this folder of unpacked packages, with the loader and the libraries that are there: those of the system
-/// may be of another release.
-pub fn emulator(tools: &Path) -> Command {
-    let libraries = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"].map(|part| tools.join(part));
-    let loaders = libraries.each_ref().map(|folder| folder.join("ld-linux-x86-64.so.2"));
-    let loader = loaders.iter().find(|path| path.exists()).unwrap_or(&loaders[0]);
-    let folders: Vec<_> = libraries.iter().map(|path| path.display().to_string()).collect();
-    let mut command = Command::new(loader);
-    command.args(["--library-path", &folders.join(":")]);
-    command.arg(tools.join("usr/bin/qemu-system-x86_64"));
-    command.env("QEMU_MODULE_DIR", libraries[0].join("qemu"));
-    for firmware in ["usr/share/qemu", "usr/share/seabios"] {
-        command.arg("-L").arg(tools.join(firmware));
-    }
-    command
-}
-
 /// Boots a machine and lets it run to its end, or until it has made no progress for `limit`: each line of its console that
 /// [`console::said`] knows is progress, however slow the machine is. `tell` gets every line.
 pub fn boot(
-    tools: &Path,
+    tools: &Tools,
     accelerator: &str,
     machine: &Machine,
     limit: Duration,
     mut tell: impl FnMut(&str) -> Result<()>,
 ) -> Result<Ended> {
-    let mut command = emulator(tools);
-    // The vendor decides what the zones of a package mean; the module's zones are those of Intel.
-    command.args(["-accel", accelerator, "-cpu", "max,vendor=GenuineIntel", "-smp", "2"]);
+    let mut command = tools.emulator();
+    command.args(["-accel", accelerator, "-smp", "2"]);
+    let console = match tools.arch() {
+        Arch::Amd64 => {
+            // The vendor decides what the zones of a package mean; the module's zones are those of Intel.
+            command.args(["-cpu", "max,vendor=GenuineIntel"]);
+            // On a busy machine an emulated timer is late, and a kernel that checks it at boot gives up.
+            "ttyS0 no_timer_check"
+        }
+        Arch::Arm64 => {
+            // Pointers are signed as an emulator does it fast. What the firmware tells the kernel is always the same.
+            command.args(["-machine", "virt,dtb-randomness=off", "-cpu", "max,pauth-impdef=on"]);
+            "ttyAMA0"
+        }
+    };
+    if machine.counts_instructions {
+        // A clock that only instructions move, and a pause takes no time: what a machine does, it does again.
+        command.args([
+            "-icount",
+            "shift=1,sleep=off",
+            "-rtc",
+            "base=2026-01-01,clock=vm",
+            "-seed",
+            "1",
+        ]);
+    }
     command.args(["-m", &machine.memory_mib.to_string()]);
     command.args(["-display", "none", "-nodefaults", "-no-reboot"]);
     command.args(["-monitor", "none", "-serial", "stdio"]);
@@ -90,8 +101,7 @@ pub fn boot(
             "virtio-net-pci,netdev=net,romfile=,mac=52:54:00:00:00:{address:02x}"
         ));
     }
-    // On a busy machine an emulated timer is late, and a kernel that checks it at boot gives up.
-    let append = format!("console=ttyS0 panic=-1 quiet no_timer_check {}", machine.append);
+    let append = format!("console={console} panic=-1 quiet {}", machine.append);
     command.args(["-append", append.trim_end()]);
     let mut child = command
         .stdin(Stdio::null())
@@ -153,10 +163,15 @@ impl Drop for Running {
 ///
 /// Emulated processors take turns in one thread. In a thread each, one of them may go on running code that another has
 /// changed, which no real processor does: see "What was found" in `docs/kernels.md`.
-pub fn accelerator() -> &'static str {
+pub fn accelerator(arch: Arch) -> &'static str {
+    let same = Arch::of_this_machine() == Some(arch);
     let own = ["kvm_intel", "kvm_amd"]
         .iter()
         .any(|module| Path::new("/sys/module").join(module).exists());
     let usable = || fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok();
-    if own && usable() { "kvm" } else { "tcg,thread=single" }
+    if same && own && usable() {
+        "kvm"
+    } else {
+        "tcg,thread=single"
+    }
 }

@@ -7,14 +7,13 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
+use super::tools::Tools;
 use crate::{
     commands::build::OBJECT_VARIABLE,
     process::probe,
+    targets::Arch,
     workspace::{Executable, Workspace, build_executables},
 };
-
-/// The architecture of the emulated machines, and of this one: test programs are asked for their tests here.
-pub const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// What the machines start, apart from test programs.
 const PROGRAMS: [&str; 6] = [
@@ -29,31 +28,57 @@ const PROGRAMS: [&str; 6] = [
 /// The programs.
 #[derive(Debug)]
 pub struct Programs {
+    tools: Tools,
     executables: Vec<Executable>,
 }
 
 impl Programs {
     /// Builds dlpm with this eBPF object, the first process of the machines, and these test programs.
-    pub fn build(workspace: &Workspace, object: &Path, tests: &[&str]) -> Result<Self> {
-        if cfg!(not(target_arch = "x86_64")) {
-            bail!("kernels can be tested on x86-64 only: the emulated machines run programs that are built here");
+    pub fn build(workspace: &Workspace, object: &Path, tools: &Tools, tests: &[&str]) -> Result<Self> {
+        if Arch::of_this_machine() != Some(Arch::Amd64) {
+            bail!("kernels can be tested on x86-64 only: the emulator is fetched for it");
         }
-        let mut build = workspace.cargo();
+        let mut build = cargo_build(workspace, tools.arch())?;
         // In one call, so that both have the same features of their dependencies, and these are built once.
-        build.args(["build", "--package", "dlpm", "--package", "dlpm-tests"]);
+        build.args(["--package", "dlpm", "--package", "dlpm-tests", "--profile", "guest"]);
         for program in PROGRAMS {
             build.args(["--bin", program]);
         }
-        build.args(["--profile", "guest", "--target", TARGET]);
         for test in tests {
             build.args(["--test", test]);
         }
-        build
-            .env(OBJECT_VARIABLE, object)
-            // With a target, flags do not reach build scripts and macros, which cannot be static.
-            .env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static");
+        build.env(OBJECT_VARIABLE, object);
         let executables = build_executables(&mut build)?;
-        Ok(Self { executables })
+        Ok(Self {
+            tools: tools.clone(),
+            executables,
+        })
+    }
+
+    /// Takes this program for dlpm. It must need no library, and be for the processor of the machines.
+    pub fn replace_dlpm(&mut self, program: &Path) -> Result<()> {
+        let mut version = self.tools.run(program)?;
+        if !program.exists() {
+            bail!(
+                "{} is not there: --program names a dlpm that is linked statically",
+                program.display()
+            );
+        }
+        probe(version.arg("--version")).with_context(|| {
+            format!(
+                "{} does not run here as a program for {} without libraries: give one that is linked statically",
+                program.display(),
+                self.tools.arch()
+            )
+        })?;
+        self.executables
+            .retain(|there| there.kind != "bin" || there.name != "dlpm");
+        self.executables.push(Executable {
+            kind: "bin".to_owned(),
+            name: "dlpm".to_owned(),
+            path: program.to_owned(),
+        });
+        Ok(())
     }
 
     /// A program, by the kind and the name of its target in cargo.
@@ -70,9 +95,23 @@ impl Programs {
     /// The names of the tests in a test program.
     pub fn tests(&self, name: &str) -> Result<(PathBuf, Vec<String>)> {
         let program = self.get("test", name)?;
-        let listed = probe(Command::new(program).args(["--list", "--format", "terse"]))
+        let listed = probe(self.tools.run(program)?.args(["--list", "--format", "terse"]))
             .with_context(|| format!("{} does not list its tests", program.display()))?;
         let tests = listed.lines().filter_map(|line| line.strip_suffix(": test"));
         Ok((program.to_owned(), tests.map(str::to_owned).collect()))
     }
+}
+
+/// A cargo that links for machines without libraries.
+fn cargo_build(workspace: &Workspace, arch: Arch) -> Result<Command> {
+    if arch != Arch::Amd64 {
+        return arch.musl().cargo_build(workspace);
+    }
+    // With this machine's own C library, which needs nothing from the network.
+    let mut build = workspace.cargo();
+    build
+        .args(["build", "--target", arch.gnu().triple()])
+        // With a target, flags do not reach build scripts and macros, which cannot be static.
+        .env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static");
+    Ok(build)
 }

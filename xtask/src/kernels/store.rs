@@ -14,10 +14,10 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use super::{
     apt::Apt,
-    debian::{self, Image, Series},
-    machine,
+    debian::{self, Series},
+    tools::Tools,
 };
-use crate::process::probe;
+use crate::targets::Arch;
 
 /// Names the folder of the cache.
 pub const FOLDER_VARIABLE: &str = "DLPM_KERNELS_DIR";
@@ -28,13 +28,27 @@ const FRESH: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The last file of a part of the cache that is written: what has none is not complete.
 const COMPLETE: &str = "complete";
 
-/// The emulator, and a shell with the usual commands that needs no library.
-const TOOLS: [&str; 2] = ["qemu-system-x86", "busybox-static"];
+/// A shell with the usual commands that needs no library.
+const BUSYBOX: &str = "busybox-static";
+
+/// Below the folder of the tools: what runs in the machines and not here.
+pub const FOR_MACHINES: &str = "machines";
+
+/// The tools: packages that run on this machine.
+fn tools_of(arch: Arch) -> &'static [&'static str] {
+    match arch {
+        Arch::Amd64 => &["qemu-system-x86", BUSYBOX],
+        // The machine, and what runs one of its programs here; this machine's busybox says which commands it has.
+        Arch::Arm64 => &["qemu-system-arm", "qemu-user", BUSYBOX],
+    }
+}
 
 /// The cache, locked for this process.
 #[derive(Debug)]
 pub struct Store {
     folder: PathBuf,
+    /// The processor of the machines.
+    arch: Arch,
     refresh: bool,
     apt: OnceCell<Result<Apt, String>>,
     _lock: File,
@@ -52,8 +66,8 @@ pub struct Kernel {
 }
 
 impl Store {
-    /// Opens the cache. With `refresh`, everything is fetched anew.
-    pub fn open(refresh: bool) -> Result<Self> {
+    /// Opens the cache for machines with this processor. With `refresh`, everything is fetched anew.
+    pub fn open(arch: Arch, refresh: bool) -> Result<Self> {
         let folder = folder()?;
         fs::create_dir_all(&folder).with_context(|| {
             format!(
@@ -66,19 +80,23 @@ impl Store {
         lock.lock()?;
         Ok(Self {
             folder,
+            arch,
             refresh,
             apt: OnceCell::new(),
             _lock: lock,
         })
     }
 
-    /// The folder with the emulator and busybox.
-    pub fn tools(&self) -> Result<PathBuf> {
-        let starts = |folder: &Path| probe(machine::emulator(folder).arg("--version")).is_some();
+    /// The emulator and busybox.
+    pub fn tools(&self) -> Result<Tools> {
+        let tools = |folder: &Path| Tools::new(folder, self.arch);
         let part = || {
-            self.part("tools", |apt, into| {
-                apt.unpack_with_dependencies(&TOOLS, into)?;
-                if !starts(into) {
+            self.part(&self.of_machines("tools"), |apt, into| {
+                apt.unpack_with_dependencies(tools_of(self.arch), into)?;
+                if self.arch != Arch::Amd64 {
+                    apt.unpack(&[BUSYBOX.to_owned()], &into.join(FOR_MACHINES))?;
+                }
+                if !tools(into).start() {
                     bail!("the emulator in {} does not start", into.display());
                 }
                 Ok("tools".to_owned())
@@ -86,17 +104,32 @@ impl Store {
         };
         let (folder, _) = part()?;
         // A cache from before all libraries were fetched lacks those that its system had.
-        if !starts(&folder) {
+        if !tools(&folder).start() {
             fs::remove_file(folder.join(COMPLETE))?;
-            return part().map(|(folder, _)| folder);
+            return part().map(|(folder, _)| tools(&folder));
         }
-        Ok(folder)
+        Ok(tools(&folder))
+    }
+
+    /// The name of a part that is made for the machines' processor.
+    fn of_machines(&self, part: &str) -> String {
+        match self.arch {
+            // As it was when there was no other.
+            Arch::Amd64 => part.to_owned(),
+            Arch::Arm64 => format!("{part}-{}", self.arch),
+        }
     }
 
     /// A kernel of this series.
     pub fn kernel(&self, series: &Series) -> Result<Kernel> {
-        let (folder, release) = self.part(&format!("kernel-{series}"), |apt, into| {
-            let image = choose(apt, series)?;
+        let packages = series.meta_packages(self.arch)?;
+        let (folder, release) = self.part(&self.of_machines(&format!("kernel-{series}")), |apt, into| {
+            let Some(image) = debian::choose(&apt.show(&packages), series) else {
+                bail!(
+                    "Debian serves no kernel {series} for {} any more, or apt could not read its lists",
+                    self.arch
+                );
+            };
             // From 6.19 on the package is empty, and another one has the kernel.
             let shown = apt.show(&[image.package()]);
             let mut packages = vec![image.package()];
@@ -117,7 +150,7 @@ impl Store {
         })
     }
 
-    /// What modules for this kernel are built with: a folder of unpacked packages.
+    /// What modules for this kernel, one of this machine's processor, are built with: a folder of unpacked packages.
     pub fn headers(&self, kernel: &Kernel) -> Result<PathBuf> {
         let release = &kernel.release;
         let (folder, _) = self.part(&format!("headers-{release}"), |apt, into| {
@@ -195,17 +228,10 @@ impl Store {
 
     /// apt with fresh lists; asked once, also where it fails.
     fn apt(&self) -> Result<&Apt> {
-        let apt = self
-            .apt
-            .get_or_init(|| Apt::update(&self.folder.join("apt")).map_err(|error| format!("{error:#}")));
+        let apt = self.apt.get_or_init(|| {
+            Apt::update(&self.folder.join(self.of_machines("apt")), self.arch).map_err(|error| format!("{error:#}"))
+        });
         apt.as_ref().map_err(|reason| anyhow!("{reason}"))
-    }
-}
-
-fn choose(apt: &Apt, series: &Series) -> Result<Image> {
-    match debian::choose(&apt.show(&series.meta_packages()), series) {
-        Some(image) => Ok(image),
-        None => bail!("Debian serves no kernel {series} any more, or apt could not read its lists"),
     }
 }
 
@@ -241,6 +267,7 @@ mod tests {
         Store {
             _lock: File::create(folder.join("lock")).unwrap(),
             folder,
+            arch: Arch::Amd64,
             refresh: true,
             apt: OnceCell::from(Err("the network does not answer".to_owned())),
         }
@@ -262,7 +289,8 @@ mod tests {
     #[test]
     fn with_neither_it_says_what_to_do() {
         let store = offline("empty");
-        let error = format!("{:#}", store.kernel(&Series::Newest).unwrap_err());
+        let newest = "newest".parse().unwrap();
+        let error = format!("{:#}", store.kernel(&newest).unwrap_err());
         for part in [
             "kernel-newest is not in the cache",
             "does not answer",
@@ -272,7 +300,7 @@ mod tests {
         }
         // What was being fetched when the power went is not taken for a kernel.
         fs::create_dir_all(store.folder.join("kernel-newest/boot")).unwrap();
-        assert!(store.kernel(&Series::Newest).is_err());
+        assert!(store.kernel(&newest).is_err());
         fs::remove_dir_all(&store.folder).unwrap();
     }
 }

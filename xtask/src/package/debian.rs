@@ -10,19 +10,17 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use super::{
-    program::OLDEST_GLIBC,
+    program::Product,
     tree::{self, DEBIAN},
 };
 use crate::{
     process::{find_program, run_announced},
+    targets::{Arch, OLDEST_GLIBC},
     workspace::Workspace,
 };
 
 /// The version of everything that is packaged.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
-
-/// The architecture in Debian's words.
-const ARCHITECTURE: &str = "amd64";
 
 /// What Debian wants to be told about licences.
 const COPYRIGHT: &str = "\
@@ -43,24 +41,25 @@ Comment: The program contains the work of others. Their names, licences and text
 ";
 
 /// Makes the package in `output` and returns its path. `epoch_s` is the time of all its files.
-pub fn build(workspace: &Workspace, program: &Path, output: &Path, epoch_s: u64) -> Result<PathBuf> {
+pub fn build(workspace: &Workspace, product: &Product, output: &Path, epoch_s: u64) -> Result<PathBuf> {
     if find_program("dpkg-deb").is_none() {
         bail!("a Debian package is made by dpkg-deb, which is not here; make one on Debian, or use --archives");
     }
     let root = workspace.target().join("package/debian");
-    tree::build(workspace, &root, &DEBIAN, program)?;
+    tree::build(workspace, &root, &DEBIAN, product)?;
     compress(&root.join(DEBIAN.man))?;
     tree::put(&root.join(DEBIAN.doc).join("copyright"), COPYRIGHT.as_bytes())?;
+    let arch = product.target.arch();
     let control_folder = root.join("DEBIAN");
     let installed_kib = size_kib(&root)?;
-    tree::put(&control_folder.join("control"), control(installed_kib).as_bytes())?;
+    tree::put(&control_folder.join("control"), control(arch, installed_kib).as_bytes())?;
     for name in ["postinst", "prerm", "postrm"] {
         let script = workspace.root().join("contrib/debian").join(name);
         let text = fs::read(&script).with_context(|| format!("cannot read {}", script.display()))?;
         put_script(&control_folder.join(name), &text)?;
     }
 
-    let package = output.join(format!("dlpm_{VERSION}_{ARCHITECTURE}.deb"));
+    let package = output.join(format!("dlpm_{VERSION}_{arch}.deb"));
     let mut command = Command::new("dpkg-deb");
     command
         .args(["--build", "--root-owner-group", "-Zxz"])
@@ -77,12 +76,12 @@ fn put_script(path: &Path, text: &[u8]) -> Result<()> {
         .with_context(|| format!("cannot make {} executable", path.display()))
 }
 
-fn control(installed_kib: u64) -> String {
+fn control(arch: Arch, installed_kib: u64) -> String {
     let [major, minor] = OLDEST_GLIBC;
     format!(
         "Package: dlpm\n\
          Version: {VERSION}\n\
-         Architecture: {ARCHITECTURE}\n\
+         Architecture: {arch}\n\
          Maintainer: The dlpm developers <dlpm@localhost>\n\
          Installed-Size: {installed_kib}\n\
          Depends: libc6 (>= {major}.{minor})\n\
@@ -116,4 +115,22 @@ fn size_kib(folder: &Path) -> Result<u64> {
         };
     }
     Ok(kib)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_package_is_for_its_processor() {
+        let text = control(Arch::Arm64, 12);
+        for line in [
+            "Architecture: arm64\n",
+            "Depends: libc6 (>= 2.28)\n",
+            "Installed-Size: 12\n",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
+        assert!(control(Arch::Amd64, 12).contains("Architecture: amd64\n"));
+    }
 }

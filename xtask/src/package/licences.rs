@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::{kernels::programs::TARGET, process::probe, workspace::Workspace};
+use crate::{process::probe, targets::Target, workspace::Workspace};
 
 /// A crate of the program.
 #[derive(Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -24,9 +24,15 @@ struct Part {
 }
 
 /// The text that goes into a package: every crate with its licence, then each text of a licence once.
-pub fn text(workspace: &Workspace) -> Result<String> {
+pub fn text(workspace: &Workspace, target: Target) -> Result<String> {
     let mut command = workspace.cargo();
-    command.args(["metadata", "--format-version=1", "--quiet", "--filter-platform", TARGET]);
+    command.args([
+        "metadata",
+        "--format-version=1",
+        "--quiet",
+        "--filter-platform",
+        target.triple(),
+    ]);
     let metadata = probe(&mut command).context("`cargo metadata` failed; run it by hand to see why")?;
     let metadata: Value = serde_json::from_str(&metadata).context("`cargo metadata` printed no JSON")?;
     let parts = parts(&metadata, "dlpm").context("`cargo metadata` does not say what dlpm consists of")?;

@@ -8,52 +8,50 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use crate::{
-    commands::build::OBJECT_VARIABLE,
-    kernels::programs::TARGET,
+    commands::build::{self, OBJECT_VARIABLE, Profile},
     process::{find_program, probe},
-    pypi,
+    targets::{Arch, OLDEST_GLIBC, Target},
     toolchain::install::apt_install,
     workspace::{Workspace, build_executable},
 };
 
-/// The oldest C library that the dynamic program runs with: that of Debian 10 and Enterprise Linux 8.
-pub const OLDEST_GLIBC: [u32; 2] = [2, 28];
-
-/// What links for an old C library: zig carries the symbols of each version. Both come from PyPI.
-const LINKER_PACKAGES: [&str; 2] = ["cargo-zigbuild==0.24.1", "ziglang==0.17.1"];
-
-/// Builds the program that needs a C library, of [`OLDEST_GLIBC`] or newer.
-pub fn dynamic(workspace: &Workspace, object: &Path) -> Result<PathBuf> {
-    let linker = pypi::environment(workspace, "cargo-zigbuild", &LINKER_PACKAGES)?;
-    let [major, minor] = OLDEST_GLIBC;
-    let mut command = workspace.cargo();
-    command
-        .args(["zigbuild", "--target", &format!("{TARGET}.{major}.{minor}")])
-        .env("PATH", with_folder_first(&linker)?);
-    let program = build(workspace, &mut command, object, "dynamic")?;
-    let newest = newest_glibc(&program)?;
-    if newest > OLDEST_GLIBC {
-        let [needed_major, needed_minor] = newest;
-        bail!(
-            "{} needs glibc {needed_major}.{needed_minor}, newer than {major}.{minor}: find the symbol with `objdump -T`",
-            program.display()
-        );
-    }
-    Ok(program)
+/// A program to package.
+#[derive(Debug)]
+pub struct Product {
+    /// What it is built for.
+    pub target: Target,
+    /// The program.
+    pub program: PathBuf,
+    /// One of the same sources that runs here: it prints manual pages and completions.
+    pub speaker: PathBuf,
 }
 
-/// Builds the program that needs no library, and so cannot load NVML.
-pub fn without_libraries(workspace: &Workspace, object: &Path) -> Result<PathBuf> {
-    let mut command = workspace.cargo();
-    command
-        .args(["build", "--target", TARGET])
-        .env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static");
-    let program = build(workspace, &mut command, object, "static")?;
-    let dynamic = read_elf(&program, "--dynamic")?;
-    if dynamic.contains("(NEEDED)") {
+/// Builds the program for a target: one that needs [`OLDEST_GLIBC`] or newer, or one that needs no library and so cannot
+/// load NVML.
+pub fn product(workspace: &Workspace, object: &Path, target: Target) -> Result<Product> {
+    let program = build(workspace, &mut target.cargo_build(workspace)?, object, target.triple())?;
+    if target.needs_libraries() {
+        let newest = newest_glibc(&program)?;
+        if newest > OLDEST_GLIBC {
+            let ([needed_major, needed_minor], [major, minor]) = (newest, OLDEST_GLIBC);
+            bail!(
+                "{} needs glibc {needed_major}.{needed_minor}, newer than {major}.{minor}: find the symbol with `objdump -T`",
+                program.display()
+            );
+        }
+    } else if read_elf(&program, "--dynamic")?.contains("(NEEDED)") {
         bail!("{} needs libraries: see `readelf --dynamic`", program.display());
     }
-    Ok(program)
+    let speaker = if Arch::of_this_machine() == Some(target.arch()) {
+        program.clone()
+    } else {
+        build::program(workspace, object, Profile::Debug)?
+    };
+    Ok(Product {
+        target,
+        program,
+        speaker,
+    })
 }
 
 fn build(workspace: &Workspace, command: &mut Command, object: &Path, folder: &str) -> Result<PathBuf> {
@@ -67,18 +65,11 @@ fn build(workspace: &Workspace, command: &mut Command, object: &Path, folder: &s
             "distribution",
             "--target-dir",
         ])
-        // The two are built with different flags: in one folder each would throw the other's work away.
         .arg(workspace.target().join("package").join(folder))
         .env(OBJECT_VARIABLE, object)
         // Whatever the caller prefers: the same sources make the same program.
         .env("CARGO_INCREMENTAL", "0");
     build_executable(command, "dlpm")
-}
-
-fn with_folder_first(folder: &Path) -> Result<std::ffi::OsString> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::iter::once(folder.to_owned()).chain(std::env::split_paths(&path));
-    std::env::join_paths(folders).context("a folder's name has a colon; build in another folder")
 }
 
 /// The newest version of the C library whose symbols `program` needs.

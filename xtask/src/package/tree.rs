@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use super::licences;
+use super::{licences, program::Product};
 use crate::{process::is_executable, workspace::Workspace};
 
 /// Where the files of a package go, below its root.
@@ -67,8 +67,13 @@ pub const ARCHIVE: Places = Places {
 
 /// Builds the tree of a package in `root`, which is emptied first.
 ///
-/// The program prints its own pages and completions, so it has to run here.
-pub fn build(workspace: &Workspace, root: &Path, places: &Places, program: &Path) -> Result<()> {
+/// Pages and completions are those that the product's speaker prints.
+pub fn build(workspace: &Workspace, root: &Path, places: &Places, product: &Product) -> Result<()> {
+    let Product {
+        target,
+        program,
+        speaker,
+    } = product;
     if root.exists() {
         fs::remove_dir_all(root).with_context(|| format!("cannot empty {}", root.display()))?;
     }
@@ -80,13 +85,13 @@ pub fn build(workspace: &Workspace, root: &Path, places: &Places, program: &Path
     fs::set_permissions(&bin, fs::Permissions::from_mode(0o755))?;
 
     let man = root.join(places.man);
-    put(&man.join("dlpm.1"), &said(program, &["man"])?)?;
-    let names = said(program, &["man", "--list"])?;
+    put(&man.join("dlpm.1"), &said(speaker, &["man"])?)?;
+    let names = said(speaker, &["man", "--list"])?;
     for name in String::from_utf8_lossy(&names).split_whitespace() {
-        put(&man.join(format!("dlpm-{name}.1")), &said(program, &["man", name])?)?;
+        put(&man.join(format!("dlpm-{name}.1")), &said(speaker, &["man", name])?)?;
     }
     for (place, shell) in places.completions.iter().zip(["bash", "zsh", "fish"]) {
-        put(&root.join(place), &said(program, &["completions", shell])?)?;
+        put(&root.join(place), &said(speaker, &["completions", shell])?)?;
     }
     let doc = root.join(places.doc);
     for file in files_of(workspace.root())? {
@@ -102,7 +107,7 @@ pub fn build(workspace: &Workspace, root: &Path, places: &Places, program: &Path
             copy(&file, &doc.join(folder))?;
         }
     }
-    put(&doc.join("THIRD-PARTY"), licences::text(workspace)?.as_bytes())?;
+    put(&doc.join("THIRD-PARTY"), licences::text(workspace, *target)?.as_bytes())?;
     for file in files_of(&workspace.root().join("python/dlpm"))? {
         copy(&file, &root.join(places.python).join("dlpm"))?;
     }

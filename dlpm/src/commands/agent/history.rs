@@ -16,7 +16,7 @@ use crate::{
         terminal::say,
         writer::{LogOptions, LogWriter},
     },
-    sources::{calibration::cpu_model, clock::unix_ns, host::boot_id},
+    sources::{clock::unix_ns, cpu_model::cpu_model, host::boot_id},
     totals::rollup::Rollups,
 };
 

@@ -16,7 +16,7 @@ use crate::{
         feed::{self, Ask, Base, Feed, Root},
         wire::MachineFacts,
     },
-    sources::{calibration::cpu_model, host::boot_id, proc_fs, processes::Branch, timezone::local},
+    sources::{cpu_model::cpu_model, host::boot_id, proc_fs, processes::Branch, timezone::local},
 };
 
 /// Why an interval ends.

@@ -27,8 +27,8 @@ use crate::{
     phases::{Answer, Border, Change},
     sinks::{metadata::Metadata, segments::Encoding, terminal::say},
     sources::{
-        calibration::cpu_model,
         clock::unix_ns,
+        cpu_model::cpu_model,
         cpu_time::{CgroupNews, CpuTimeError},
         host::boot_id,
         processes::Branch,

@@ -15,6 +15,7 @@ use super::{
     limit_mw,
     liveness::{Liveness, Passed, Seen},
     probe::Watched,
+    vendor::Processor,
 };
 use crate::{
     interval::{MeterSource, ZoneKind, ZoneReading},
@@ -69,6 +70,7 @@ impl Hwmon {
         if candidates.is_empty() {
             return Err(EnergyError::NoHwmon {
                 looked_in: sysfs.join("class/hwmon"),
+                processor: Processor::read(sysfs),
                 ignored: notes,
             });
         }

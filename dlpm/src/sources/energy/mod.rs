@@ -19,6 +19,7 @@ mod testing;
 use std::io;
 use std::path::PathBuf;
 
+pub use self::vendor::Processor;
 use crate::interval::ZoneKind;
 
 /// More than a package or its memory can draw: the largest server sockets are rated at 500 W and peak at less than
@@ -45,15 +46,17 @@ fn limit_mw(kind: ZoneKind) -> u64 {
 pub enum EnergyError {
     /// The machine has no energy counter, as in a virtual machine.
     #[error(
-        "This machine shows no energy counter: {} has no zone that dlpm can read{}. On a physical machine load the \
-         module intel_rapl_msr (it serves AMD too); virtual machines rarely have counters: there, `--estimate \
-         idle=W,busy=W` gives joules that are labelled as an estimate.",
+        "This machine shows no energy counter: {} has no zone that dlpm can read{}. {}; virtual machines rarely have \
+         counters: there, `--estimate idle=W,busy=W` gives joules that are labelled as an estimate.",
         looked_in.display(),
-        in_brackets(ignored)
+        in_brackets(ignored),
+        processor.without_powercap()
     )]
     Absent {
         /// The directory that holds the zones where there are any.
         looked_in: PathBuf,
+        /// What CPUs the machine has.
+        processor: Processor,
         /// What is there and why it does not count, a sentence each.
         ignored: Vec<String>,
     },
@@ -93,28 +96,33 @@ pub enum EnergyError {
     },
     /// The kernel has no perf events for energy.
     #[error(
-        "This machine shows no perf energy events: {} has none that dlpm can read{}. On a physical machine load the \
-         module rapl (kernel option PERF_EVENTS_INTEL_RAPL; it serves AMD too), or let dlpm choose with \
+        "This machine shows no perf energy events: {} has none that dlpm can read{}. {} let dlpm choose with \
          `--energy-source auto`.",
         looked_in.display(),
-        in_brackets(ignored)
+        in_brackets(ignored),
+        processor.without_pmu()
     )]
     NoPmu {
         /// The directory of the PMU.
         looked_in: PathBuf,
+        /// What CPUs the machine has.
+        processor: Processor,
         /// What is there and why it does not count, a sentence each.
         ignored: Vec<String>,
     },
     /// The kernel has no hardware monitor that dlpm knows.
     #[error(
         "This machine shows no hardware monitor whose energy or power dlpm knows: {} has none{}. Some need a module \
-         (acpi_power_meter, amd_energy, ibmpowernv); or let dlpm choose with `--energy-source auto`.",
+         ({}); or let dlpm choose with `--energy-source auto`.",
         looked_in.display(),
-        in_brackets(ignored)
+        in_brackets(ignored),
+        processor.monitors()
     )]
     NoHwmon {
         /// The directory of the monitors.
         looked_in: PathBuf,
+        /// What CPUs the machine has.
+        processor: Processor,
         /// What is there and why it does not count, a sentence each.
         ignored: Vec<String>,
     },

@@ -22,7 +22,7 @@ use super::{
     limit_mw,
     liveness::{Liveness, Passed},
     probe::Watched,
-    vendor::Vendor,
+    vendor::{Processor, Vendor},
     zones::{core_zone_name, zone_name},
 };
 use crate::{
@@ -218,6 +218,7 @@ impl Perf {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(EnergyError::NoPmu {
                     looked_in: directory,
+                    processor: Processor::read(sysfs),
                     ignored: Vec::new(),
                 });
             }
@@ -282,6 +283,7 @@ impl Perf {
         if zones.is_empty() {
             return Err(EnergyError::NoPmu {
                 looked_in: directory,
+                processor: Processor::read(sysfs),
                 ignored: notes,
             });
         }

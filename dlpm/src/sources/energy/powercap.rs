@@ -15,7 +15,7 @@ use super::{
     dies::{self, Dies},
     liveness::{Liveness, Passed, SILENT},
     probe::Watched,
-    vendor::Vendor,
+    vendor::{Processor, Vendor},
     zones::{self, Directories, id_of},
 };
 use crate::{
@@ -75,6 +75,7 @@ impl Powercap {
         if found.is_empty() {
             return Err(EnergyError::Absent {
                 looked_in: root,
+                processor: Processor::read(sysfs),
                 ignored: notes,
             });
         }
