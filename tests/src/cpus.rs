@@ -22,6 +22,14 @@ pub fn pin(cpu: u32) {
     sched_setaffinity(None, &set).unwrap();
 }
 
+/// Lets a thread run before whatever else there is; 0 is the calling one. Where that is refused, it stays as it was.
+pub fn make_real_time(tid: u32) {
+    // The kernel's `sched_param`. musl has the function and always refuses, so the kernel itself is asked.
+    let priority: libc::c_int = 1;
+    // SAFETY: the number lives until the call returns.
+    unsafe { libc::syscall(libc::SYS_sched_setscheduler, tid, libc::SCHED_FIFO, &raw const priority) };
+}
+
 /// A CPU that is taken offline, and comes back when this is dropped.
 #[derive(Debug)]
 pub struct Hotplug {

@@ -54,9 +54,8 @@ fn a_task_that_never_switches_has_all_of_its_cpu() {
     let cpu = *cpus::online().last().unwrap();
     let mut spinner = worker!("spin", cpu);
     spinner.go();
-    let real_time = libc::sched_param { sched_priority: 1 };
-    // SAFETY: plain arguments. Where it is refused, it only takes longer until the CPU is undisturbed.
-    unsafe { libc::sched_setscheduler(spinner.pid().cast_signed(), libc::SCHED_FIFO, &real_time) };
+    // Where it is refused, it only takes longer until the CPU is undisturbed.
+    cpus::make_real_time(spinner.pid());
     let mut trace = Trace::start(&Config::default());
     for _ in 0..5 {
         thread::sleep(Duration::from_millis(100));

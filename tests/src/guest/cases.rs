@@ -18,7 +18,7 @@ use rustix::{
     process::{Resource, Rlimit, setrlimit},
 };
 
-use super::{BUSY, PLAN, commands, powercap};
+use super::{BUSY, PLAN, commands, cores, powercap};
 use crate::{trace::Trace, worker::cpu_clock_ns};
 
 /// Runs one; it fails by panicking.
@@ -35,6 +35,7 @@ pub fn run(name: &str) -> ExitCode {
         "first-process" => first_process(),
         "commands" => commands::commands(),
         "repeats" => commands::repeats(),
+        "cores" => cores::cores(),
         "powercap" => powercap::counters(),
         "powercap-permissions" => powercap::permissions(),
         "powercap-errors" => powercap::errors(),

@@ -60,6 +60,15 @@ pub fn commands() {
     assert!(report.stdout.contains("sh"), "the report names no shell");
     tree.stop();
 
+    let doctor = Dlpm::new(["doctor"]).run().exited(0);
+    println!("{}", doctor.stdout);
+    let foreign = if cfg!(target_arch = "x86_64") {
+        "smpro-hwmon"
+    } else {
+        "intel_rapl"
+    };
+    assert!(!doctor.stdout.contains(foreign), "advice for another processor");
+
     let tree = Powercap::start(node());
     let mut running = agent::agent(&tree, folder.path()).start();
     let kept = agent::wait_for_intervals(&mut running, folder.path(), 3);

@@ -13,7 +13,9 @@
 
 pub mod cases;
 pub mod commands;
+pub mod cores;
 pub mod powercap;
+mod truth;
 
 use std::{
     fs,

@@ -1,25 +1,18 @@
 //! Energy zones of the kernel itself, from the module in `tests/kernel-module`.
 
 use std::{
-    fs::{self, File},
+    fs,
     os::unix::fs::PermissionsExt,
-    path::Path,
     process::{Command, Stdio},
-    sync::atomic::{AtomicBool, Ordering},
-    thread,
-    time::Duration,
 };
 
-use dlpm::sources::clock::monotonic_ns;
-use rustix::system::finit_module;
-
+use super::truth::{Module, counted_uj};
 use crate::{
     command::{Dlpm, NOBODY},
     log::{LOG_NAME, Log, number},
 };
 
-const MODULE: &str = "/dlpm_rapl.ko";
-const PARAMETERS: &str = "/sys/module/dlpm_rapl/parameters";
+const MODULE: Module = Module("dlpm_rapl");
 const ZONES: &str = "/sys/class/powercap";
 
 /// The zones as the module tells their totals: name, directory, and what they are in the log.
@@ -30,32 +23,6 @@ const NAMES: [(&str, &str, &str); 4] = [
     ("dram", "intel-rapl:0:2", "dram-0"),
 ];
 
-/// What the module says of all zones, in µJ since it was loaded, and when: between these readings of the clock.
-#[derive(Clone, Copy, Debug)]
-struct Truth {
-    before_ns: u64,
-    total_uj: [u64; 4],
-    after_ns: u64,
-}
-
-fn load_module() {
-    if !Path::new(PARAMETERS).exists() {
-        finit_module(File::open(MODULE).unwrap(), c"", 0).unwrap();
-    }
-}
-
-fn truth() -> Truth {
-    let before_ns = monotonic_ns();
-    let text = fs::read_to_string(format!("{PARAMETERS}/total_uj")).unwrap();
-    let after_ns = monotonic_ns();
-    let numbers: Vec<u64> = text.split_whitespace().map(|word| word.parse().unwrap()).collect();
-    Truth {
-        before_ns,
-        total_uj: numbers.try_into().unwrap(),
-        after_ns,
-    }
-}
-
 /// What a counter holds at the most.
 fn range_uj(directory: &str) -> u64 {
     let text = fs::read_to_string(format!("{ZONES}/{directory}/max_energy_range_uj")).unwrap();
@@ -64,7 +31,7 @@ fn range_uj(directory: &str) -> u64 {
 
 /// The joules of the log are the module's, over many wraps of every counter.
 pub fn counters() {
-    load_module();
+    MODULE.load();
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path().join("log");
     let tenant = || {
@@ -76,30 +43,19 @@ pub fn counters() {
             .unwrap()
     };
     let mut tenants = [tenant(), tenant()];
-    let stop = AtomicBool::new(false);
-    let truths = thread::scope(|scope| {
-        let sampler = scope.spawn(|| {
-            let mut truths = vec![truth()];
-            while !stop.load(Ordering::Relaxed) {
-                thread::sleep(Duration::from_millis(20));
-                truths.push(truth());
-            }
-            truths
-        });
+    let records = MODULE.records(|| {
         let mut dlpm = Dlpm::new(["trace", "--interval", "250ms", "--output"])
             .arg(&folder)
             .start();
         dlpm.wait_for_lines(&folder, 2);
-        let begun = truth();
+        let begun = MODULE.record();
         dlpm.wait_until("wraps", || {
-            let moved = truth().total_uj.into_iter().zip(begun.total_uj);
+            let now = MODULE.record();
+            let moved = now.total_uj.iter().zip(&begun.total_uj);
             let mut zones = moved.zip(NAMES);
             zones.all(|((now, then), (_, directory, _))| now - then > 4 * range_uj(directory))
         });
         dlpm.end_with(libc::SIGTERM).exited(0);
-        thread::sleep(Duration::from_millis(200));
-        stop.store(true, Ordering::Relaxed);
-        sampler.join().unwrap()
     });
     for tenant in &mut tenants {
         tenant.kill().unwrap();
@@ -107,18 +63,6 @@ pub fn counters() {
     }
     let log = Log::read(&folder);
     log.is_complete();
-    let (first, last) = (&log.samples[0], &log.samples[log.samples.len() - 1]);
-    // What each total was at a moment at the least, and at the most.
-    let at_least = |zone: usize, at_ns: u64| {
-        let known = truths.iter().rev().find(|truth| truth.after_ns <= at_ns);
-        known.unwrap().total_uj[zone]
-    };
-    let at_most = |zone: usize, at_ns: u64| {
-        let known = truths.iter().find(|truth| truth.before_ns >= at_ns);
-        known.unwrap().total_uj[zone]
-    };
-    // The zones of one reading are read one after the other.
-    const READING_NS: u64 = 50_000_000;
     for (index, (name, directory, in_the_log)) in NAMES.into_iter().enumerate() {
         let zones: Vec<_> = log
             .samples
@@ -135,12 +79,11 @@ pub fn counters() {
             assert_eq!(number(&zone["range_uj"]), range_uj);
         }
         let energy_uj: u64 = zones.iter().map(|zone| number(&zone["energy_uj"])).sum();
-        let least = at_least(index, last.end_ns()) - at_most(index, first.begin_ns() + READING_NS);
-        let most = at_most(index, last.end_ns() + READING_NS) - at_least(index, first.begin_ns());
+        let counted_by_module = counted_uj(&records, index, &log);
         let counters: Vec<u64> = zones.iter().map(|zone| number(&zone["counter_uj"])).collect();
         let wraps = counters.windows(2).filter(|pair| pair[1] < pair[0]).count() as u64;
-        println!("{name}: {energy_uj} µJ in the log, {least} to {most} µJ by the module, {wraps} wraps");
-        assert!((least..=most).contains(&energy_uj), "{name}");
+        println!("{name}: {energy_uj} µJ in the log, {counted_by_module:?} µJ by the module, {wraps} wraps");
+        assert!(counted_by_module.contains(&energy_uj), "{name}");
         assert!(wraps >= 4, "{name} wrapped {wraps} times");
         // To the microjoule, from the counter alone: every wrap is range + 1.
         let counted = wraps * (range_uj + 1) + counters[counters.len() - 1] - counters[0];
@@ -156,7 +99,7 @@ pub fn counters() {
 
 /// The kernel lets only root read a counter; anyone else gets a message that says what to do.
 pub fn permissions() {
-    load_module();
+    MODULE.load();
     for (_, directory, _) in NAMES {
         let metadata = fs::metadata(format!("{ZONES}/{directory}/energy_uj")).unwrap();
         assert_eq!(metadata.permissions().mode() & 0o777, 0o400, "{directory}");
@@ -170,8 +113,8 @@ pub fn permissions() {
 
 /// A counter that the kernel cannot read is named, with the kernel's reason; the others go on.
 pub fn errors() {
-    load_module();
-    let set = |zone: &str| fs::write(format!("{PARAMETERS}/failing"), zone).unwrap();
+    MODULE.load();
+    let set = |zone: &str| fs::write(MODULE.parameter("failing"), zone).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path().join("log");
     let mut dlpm = Dlpm::new(["trace", "--interval", "200ms", "--output"])

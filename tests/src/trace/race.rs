@@ -214,12 +214,9 @@ impl Drop for Stop<'_> {
 /// Lets the calling thread run before whatever else there is, and wake up when it wants to. Where that is refused, it does
 /// what it does less exactly.
 pub fn make_urgent() {
-    let real_time = libc::sched_param { sched_priority: 1 };
+    cpus::make_real_time(0);
     // SAFETY: plain arguments.
-    unsafe {
-        libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const real_time);
-        libc::prctl(libc::PR_SET_TIMERSLACK, 1);
-    }
+    unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1) };
 }
 
 fn sleep_and_work(options: Options, seed: u64, stop: &AtomicBool) {

@@ -91,11 +91,11 @@ pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
         if args.self_test {
             return lab.self_test(kernel);
         }
-        let module = match headers {
+        let modules = match headers {
             Some(headers) => Some(module::build(workspace, headers, kernel, lab.folder())?),
             None => None,
         };
-        if !lab.test(kernel, module.as_deref())? {
+        if !lab.test(kernel, modules.as_deref())? {
             failed.push(kernel.release.as_str());
         }
     }
@@ -108,7 +108,7 @@ pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
 /// What comes from the cache or the network.
 struct Fetched {
     tools: Tools,
-    /// Kernels, with what the module is built with where it runs.
+    /// Kernels, with what the modules are built with where they run.
     kernels: Vec<(Kernel, Option<PathBuf>)>,
 }
 

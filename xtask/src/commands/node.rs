@@ -160,7 +160,8 @@ impl Lab {
             }
         }
         copy(&workspace.root().join("tests/node/kubelet.py"), &test)?;
-        copy(&module::build(workspace, &headers, &kernel, &folder)?, &test)?;
+        let modules = module::build(workspace, &headers, &kernel, &folder)?;
+        copy(&modules.join(module::ZONES), &test)?;
         Ok(Self {
             folder,
             test,

@@ -32,8 +32,8 @@ const SELECTED: [&str; 5] = [
 /// Cases of `tests/src/guest/cases.rs` that run on every kernel.
 const EVERYWHERE: [&str; 4] = ["static-keys", "hooks", "no-btf", "first-process"];
 
-/// Cases that need the kernel module with energy zones.
-const POWERCAP: [&str; 3] = ["powercap-permissions", "powercap", "powercap-errors"];
+/// Cases that need a kernel module with energy meters.
+const POWERCAP: [&str; 4] = ["cores", "powercap-permissions", "powercap", "powercap-errors"];
 
 /// The series for which the module is built, on x86-64.
 const POWERCAP_SERIES: &str = "6.1";
@@ -45,10 +45,13 @@ const ARM64: [&str; 1] = ["commands"];
 const REPEATED: (&str, &str) = ("repeats", "6.12");
 
 /// What does not run on 64-bit Arm alone, and why.
-const LEFT_OUT_OF_ARM64: &[(&str, &str)] = &[(
-    "powercap-permissions, powercap, powercap-errors",
-    "Debian's kernels for arm64 are built without powercap (CONFIG_POWERCAP), so no module can register a zone",
-)];
+const LEFT_OUT_OF_ARM64: &[(&str, &str)] = &[
+    ("cores", "the event is that of the driver for AMD's CPUs"),
+    (
+        "powercap-permissions, powercap, powercap-errors",
+        "Debian's kernels for arm64 are built without powercap (CONFIG_POWERCAP), so no module can register a zone",
+    ),
+];
 
 /// The cases of `tests/src/guest/cases.rs` for this processor and series.
 pub fn of(arch: Arch, series: &Series) -> impl Iterator<Item = &'static str> {

@@ -16,6 +16,7 @@ use super::{
     console,
     initramfs::Initramfs,
     machine::{self, Machine},
+    module::{CORES, ZONES},
     programs::Programs,
     store::Kernel,
     tools::Tools,
@@ -134,8 +135,8 @@ impl Lab {
         Ok(archive)
     }
 
-    /// Boots a kernel with all of its cases; whether they passed.
-    pub fn test(&self, kernel: &Kernel, module: Option<&Path>) -> Result<bool> {
+    /// Boots a kernel with all of its cases, and with its modules, if a folder has any; whether they passed.
+    pub fn test(&self, kernel: &Kernel, modules: Option<&Path>) -> Result<bool> {
         let plan = self.plan(&kernel.series)?;
         let repeated = self.repeated(&kernel.series);
         if plan.expected.is_empty() && repeated.is_none() {
@@ -147,7 +148,7 @@ impl Lab {
         for (name, reason) in cases::left_out_of(self.tools.arch()) {
             println!("left out on {}: {name}, since {reason}", self.tools.arch());
         }
-        let passed = plan.expected.is_empty() || self.run(kernel, &plan, module)?;
+        let passed = plan.expected.is_empty() || self.run(kernel, &plan, modules)?;
         let repeats = match repeated {
             Some(case) => self.repeats(kernel, case)?,
             None => true,
@@ -155,14 +156,16 @@ impl Lab {
         Ok(passed && repeats)
     }
 
-    fn run(&self, kernel: &Kernel, plan: &Plan, module: Option<&Path>) -> Result<bool> {
+    fn run(&self, kernel: &Kernel, plan: &Plan, modules: Option<&Path>) -> Result<bool> {
         let mut archive = self.initramfs()?;
         archive.text("/plan", &plan.text);
         for (path, program) in &plan.programs {
             archive.program(path, program);
         }
-        if let Some(module) = module {
-            archive.program("/dlpm_rapl.ko", module);
+        if let Some(folder) = modules {
+            for name in [ZONES, CORES] {
+                archive.program(&format!("/{name}"), &folder.join(name));
+            }
         }
         println!(
             "== {}: Linux {}, {} cases",

@@ -1,4 +1,4 @@
-//! Builds the kernel module with energy zones, `tests/kernel-module`.
+//! Builds the kernel modules with energy meters, `tests/kernel-module`.
 
 use std::{
     fs,
@@ -19,7 +19,13 @@ use crate::{
 /// in particular, but one that knows the flags of its kernel.
 const COMPILERS: [&str; 2] = ["gcc-12", "gcc"];
 
-/// Builds the module for this kernel with its unpacked headers, in a folder below `folder`.
+/// Energy zones of powercap.
+pub const ZONES: &str = "dlpm_rapl.ko";
+
+/// Energy of each core, from PMUs.
+pub const CORES: &str = "dlpm_cores.ko";
+
+/// Builds the modules for this kernel with its unpacked headers, and returns the folder that they are in, below `folder`.
 pub fn build(workspace: &Workspace, unpacked: &Path, kernel: &Kernel, folder: &Path) -> Result<PathBuf> {
     let find_compiler = || COMPILERS.into_iter().find(|name| find_program(name).is_some());
     if find_compiler().is_none() || find_program("make").is_none() {
@@ -32,7 +38,7 @@ pub fn build(workspace: &Workspace, unpacked: &Path, kernel: &Kernel, folder: &P
     adopt(&headers)?;
     let built_in = folder.join(format!("module-{}", kernel.release));
     fs::create_dir_all(&built_in)?;
-    for name in ["Kbuild", "dlpm_rapl.c"] {
+    for name in ["Kbuild", "dlpm_rapl.c", "dlpm_cores.c"] {
         let source = workspace.root().join("tests/kernel-module").join(name);
         fs::copy(&source, built_in.join(name)).with_context(|| format!("cannot copy {}", source.display()))?;
     }
@@ -43,8 +49,8 @@ pub fn build(workspace: &Workspace, unpacked: &Path, kernel: &Kernel, folder: &P
     // Warnings are errors: a module that reads a pointer as a number would crash the guest.
     make.args([format!("CC={compiler}").as_str(), "KCFLAGS=-Werror", "modules"]);
     make.env("LD_LIBRARY_PATH", unpacked.join("usr/lib/x86_64-linux-gnu"));
-    run(&mut make).context("the kernel module could not be built")?;
-    Ok(built_in.join("dlpm_rapl.ko"))
+    run(&mut make).context("the kernel modules could not be built")?;
+    Ok(built_in)
 }
 
 /// Debian's makefile names the folder where its package is installed; here it is unpacked elsewhere.
