@@ -1,4 +1,5 @@
-//! What turning idle CPUs must not change, and what it saves.
+//! What turning idle CPUs must not change, and what it saves. On x86-64: elsewhere every CPU is interrupted.
+#![cfg(target_arch = "x86_64")]
 
 use std::{collections::HashMap, thread, time::Duration};
 

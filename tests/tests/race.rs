@@ -1,4 +1,6 @@
-//! An idle CPU is turned without being interrupted: whether that is exact at the moment at which it leaves idle.
+//! An idle CPU is turned without being interrupted: whether that is exact at the moment at which it leaves idle. On x86-64:
+//! elsewhere every CPU is interrupted.
+#![cfg(target_arch = "x86_64")]
 
 use std::time::Duration;
 

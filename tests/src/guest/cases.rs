@@ -18,7 +18,7 @@ use rustix::{
     process::{Resource, Rlimit, setrlimit},
 };
 
-use super::{BUSY, PLAN, commands, cores, powercap};
+use super::{BUSY, PLAN, acpi_power, commands, cores, powercap};
 use crate::{trace::Trace, worker::cpu_clock_ns};
 
 /// Runs one; it fails by panicking.
@@ -33,6 +33,7 @@ pub fn run(name: &str) -> ExitCode {
         "hooks" => hooks(),
         "no-btf" => no_btf(),
         "first-process" => first_process(),
+        "acpi-power" => acpi_power::meters(),
         "commands" => commands::commands(),
         "repeats" => commands::repeats(),
         "cores" => cores::cores(),

@@ -11,6 +11,7 @@
 //!
 //! A line of the plan is `tests NAME PROGRAM TEST…`, tests of a test program, or `case NAME`, one of [`cases`].
 
+pub mod acpi_power;
 pub mod cases;
 pub mod commands;
 pub mod cores;

@@ -1,6 +1,10 @@
 //! `cargo xtask kernels`: the tests on other kernels, in emulated machines.
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 use anyhow::{Result, bail};
 
@@ -8,8 +12,8 @@ use super::build;
 use crate::{
     kernels::{
         Series,
-        cases::{self, LEFT_OUT, PROGRAMS},
-        lab::Lab,
+        cases::{self, LEFT_OUT},
+        lab::{Lab, Meters},
         machine, module,
         programs::Programs,
         store::{Kernel, Store},
@@ -87,15 +91,12 @@ pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     let fetched = Fetched::new(if args.self_test { &series[..1] } else { &series }, args)?;
     let lab = lab(workspace, args, fetched.tools)?;
     let mut failed = Vec::new();
-    for (kernel, headers) in &fetched.kernels {
+    for (kernel, sources) in &fetched.kernels {
         if args.self_test {
             return lab.self_test(kernel);
         }
-        let modules = match headers {
-            Some(headers) => Some(module::build(workspace, headers, kernel, lab.folder())?),
-            None => None,
-        };
-        if !lab.test(kernel, modules.as_deref())? {
+        let meters = sources.meters(workspace, kernel, lab.folder())?;
+        if !lab.test(kernel, &meters)? {
             failed.push(kernel.release.as_str());
         }
     }
@@ -108,8 +109,16 @@ pub fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
 /// What comes from the cache or the network.
 struct Fetched {
     tools: Tools,
-    /// Kernels, with what the modules are built with where they run.
-    kernels: Vec<(Kernel, Option<PathBuf>)>,
+    kernels: Vec<(Kernel, Sources)>,
+}
+
+/// What the meters of a kernel's machine are made with, if it has any.
+#[derive(Default)]
+struct Sources {
+    /// Headers of the kernel, for modules of ours.
+    headers: Option<PathBuf>,
+    /// The compiler of ACPI's tables.
+    acpi: Option<Tools>,
 }
 
 impl Fetched {
@@ -118,12 +127,14 @@ impl Fetched {
         let mut kernels = Vec::new();
         for series in series {
             let kernel = store.kernel(series)?;
-            let headers = if cases::has_powercap(args.arch, series) && !args.self_test {
-                Some(store.headers(&kernel)?)
-            } else {
-                None
-            };
-            kernels.push((kernel, headers));
+            let mut sources = Sources::default();
+            if cases::has_powercap(args.arch, series) && !args.self_test {
+                sources.headers = Some(store.headers(&kernel)?);
+            }
+            if cases::has_acpi_power(args.arch, series) && !args.self_test {
+                sources.acpi = Some(store.acpi_compiler()?);
+            }
+            kernels.push((kernel, sources));
         }
         Ok(Self {
             tools: store.tools()?,
@@ -132,9 +143,26 @@ impl Fetched {
     }
 }
 
+impl Sources {
+    /// Makes the meters, in a folder.
+    fn meters(&self, workspace: &Workspace, kernel: &Kernel, folder: &Path) -> Result<Meters> {
+        let mut meters = Meters::default();
+        if let Some(headers) = &self.headers {
+            meters
+                .modules
+                .extend(module::build(workspace, headers, kernel, folder)?);
+        }
+        if let Some(compiler) = &self.acpi {
+            meters.modules.push(kernel.driver("hwmon/acpi_power_meter")?);
+            meters.acpi_table = Some(module::power_meters(workspace, compiler, folder)?);
+        }
+        Ok(meters)
+    }
+}
+
 fn lab(workspace: &Workspace, args: &Args, tools: Tools) -> Result<Lab> {
     let object = build::object(workspace)?;
-    let mut programs = Programs::build(workspace, &object, &tools, &PROGRAMS)?;
+    let mut programs = Programs::build(workspace, &object, &tools, &cases::programs(args.arch))?;
     if let Some(program) = &args.program {
         programs.replace_dlpm(program)?;
     }

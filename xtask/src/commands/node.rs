@@ -14,8 +14,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use super::{build, package, test::DUCKDB};
 use crate::{
     kernels::{
-        cases::PROGRAMS,
-        console,
+        cases, console,
         machine::{self, Machine},
         module,
         programs::Programs,
@@ -143,7 +142,7 @@ impl Lab {
         let _ = fs::remove_dir_all(&test);
         fs::create_dir_all(&test).with_context(|| format!("cannot create {}", test.display()))?;
         let object = build::object(workspace)?;
-        let programs = Programs::build(workspace, &object, &tools, &PROGRAMS)?;
+        let programs = Programs::build(workspace, &object, &tools, &cases::programs(Arch::Amd64))?;
         for name in ["dlpm-node", "dlpm-burn"] {
             copy(programs.get("bin", name)?, &test)?;
         }
@@ -160,8 +159,8 @@ impl Lab {
             }
         }
         copy(&workspace.root().join("tests/node/kubelet.py"), &test)?;
-        let modules = module::build(workspace, &headers, &kernel, &folder)?;
-        copy(&modules.join(module::ZONES), &test)?;
+        let [zones, _] = module::build(workspace, &headers, &kernel, &folder)?;
+        copy(&zones, &test)?;
         Ok(Self {
             folder,
             test,
@@ -235,6 +234,7 @@ impl Lab {
             memory_mib: MEMORY_MIB,
             disks: vec![&disks.system, &disks.test, &disks.out],
             network: other.map(|other| network(sockets, name, other, index)),
+            acpi_table: None,
             counts_instructions: false,
         };
         let path = self.folder.join(format!("{name}.console"));

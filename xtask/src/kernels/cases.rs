@@ -3,8 +3,14 @@
 use super::Series;
 use crate::targets::Arch;
 
-/// Test programs of `tests/tests` that run in the machines.
-pub const PROGRAMS: [&str; 12] = [
+/// Test programs of `tests/tests` that run in the machines with this processor.
+pub fn programs(arch: Arch) -> Vec<&'static str> {
+    let left_out = |name: &&str| left_out_of(arch).iter().any(|(left_out, _)| left_out == name);
+    PROGRAMS.into_iter().filter(|name| !left_out(name)).collect()
+}
+
+/// Those of x86-64.
+const PROGRAMS: [&str; 12] = [
     "time_law",
     "cgroups",
     "counters",
@@ -41,12 +47,22 @@ const POWERCAP_SERIES: &str = "6.1";
 /// Cases for 64-bit Arm alone: the program as it is used, where x86-64 has the tests of `cargo xtask test` as well.
 const ARM64: [&str; 1] = ["commands"];
 
+/// Cases that need the kernel's own driver of ACPI's power meters and a table with some, and the series with that driver.
+const ACPI: [&str; 1] = ["acpi-power"];
+const ACPI_SERIES: &str = "6.1-generic";
+
 /// The case that runs in two machines which count instructions, and the series that it runs on.
 const REPEATED: (&str, &str) = ("repeats", "6.12");
 
 /// What does not run on 64-bit Arm alone, and why.
 const LEFT_OUT_OF_ARM64: &[(&str, &str)] = &[
+    ("race", "idle CPUs are turned on x86-64 only: here all are interrupted"),
+    ("pace", "idle CPUs are turned on x86-64 only: here all are interrupted"),
     ("cores", "the event is that of the driver for AMD's CPUs"),
+    (
+        "acpi-power",
+        "Debian's kernels for arm64 are built without the driver (CONFIG_SENSORS_ACPI_POWER)",
+    ),
     (
         "powercap-permissions, powercap, powercap-errors",
         "Debian's kernels for arm64 are built without powercap (CONFIG_POWERCAP), so no module can register a zone",
@@ -57,7 +73,8 @@ const LEFT_OUT_OF_ARM64: &[(&str, &str)] = &[
 pub fn of(arch: Arch, series: &Series) -> impl Iterator<Item = &'static str> {
     let powercap = POWERCAP.into_iter().filter(move |_| has_powercap(arch, series));
     let arm64 = ARM64.into_iter().filter(move |_| arch == Arch::Arm64);
-    EVERYWHERE.into_iter().chain(powercap).chain(arm64)
+    let acpi = ACPI.into_iter().filter(move |_| has_acpi_power(arch, series));
+    EVERYWHERE.into_iter().chain(powercap).chain(acpi).chain(arm64)
 }
 
 /// Whether the module with energy zones is built for it.
@@ -65,7 +82,12 @@ pub fn has_powercap(arch: Arch, series: &Series) -> bool {
     arch == Arch::Amd64 && series.to_string() == POWERCAP_SERIES
 }
 
-/// The case that two machines which count instructions must tell alike: emulated x86-64 has no such clock that dlpm reads.
+/// Whether its machines have ACPI's power meters.
+pub fn has_acpi_power(arch: Arch, series: &Series) -> bool {
+    arch == Arch::Amd64 && series.to_string() == ACPI_SERIES
+}
+
+/// The case that two machines which count instructions must tell alike.
 pub fn repeated(arch: Arch, series: &Series) -> Option<&'static str> {
     let (case, on) = REPEATED;
     (arch == Arch::Arm64 && series.to_string() == on).then_some(case)
@@ -283,11 +305,18 @@ mod tests {
         let cases = |arch, series: &str| of(arch, &series.parse().unwrap()).collect::<Vec<_>>();
         assert_eq!(cases(Arch::Amd64, "6.12"), EVERYWHERE);
         assert_eq!(cases(Arch::Amd64, "6.1").len(), EVERYWHERE.len() + POWERCAP.len());
+        assert_eq!(cases(Arch::Amd64, "6.1-generic"), [&EVERYWHERE[..], &ACPI].concat());
         assert_eq!(cases(Arch::Arm64, "6.1"), [&EVERYWHERE[..], &ARM64].concat());
         // What one processor has and the other has not is said.
         let said = left_out_of(Arch::Arm64).iter().flat_map(|(names, _)| names.split(", "));
-        assert_eq!(said.collect::<Vec<_>>(), POWERCAP);
+        let mut said: Vec<_> = said.collect();
+        let mut of_others = [&POWERCAP[..], &ACPI, &["race", "pace"]].concat();
+        said.sort_unstable();
+        of_others.sort_unstable();
+        assert_eq!(said, of_others);
         assert!(left_out_of(Arch::Amd64).is_empty());
+        assert_eq!(programs(Arch::Amd64), PROGRAMS);
+        assert_eq!(programs(Arch::Arm64).len() + 2, PROGRAMS.len());
         assert_eq!(repeated(Arch::Arm64, &"6.12".parse().unwrap()), Some("repeats"));
         assert_eq!(repeated(Arch::Arm64, &"6.12-16k".parse().unwrap()), None);
         assert_eq!(repeated(Arch::Amd64, &"6.12".parse().unwrap()), None);

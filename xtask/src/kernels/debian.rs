@@ -6,15 +6,35 @@ use anyhow::{Result, bail};
 
 use crate::targets::Arch;
 
-/// Ends the name of a series whose kernels have pages of 16 KiB.
-const LARGE_PAGES: &str = "-16k";
-
 /// A series of kernels.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Series {
     version: Wanted,
-    /// Pages of 16 KiB, which only 64-bit Arm has.
-    large_pages: bool,
+    flavour: Flavour,
+}
+
+/// How Debian configures a kernel.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Flavour {
+    /// For virtual machines, so it is small.
+    Cloud,
+    /// For all machines, with the drivers of their hardware.
+    Generic,
+    /// As that, with pages of 16 KiB, which only 64-bit Arm has.
+    LargePages,
+}
+
+impl Flavour {
+    const ALL: [Self; 3] = [Self::Cloud, Self::Generic, Self::LargePages];
+
+    /// What ends the name of a series.
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Cloud => "",
+            Self::Generic => "-generic",
+            Self::LargePages => "-16k",
+        }
+    }
 }
 
 /// Which versions belong to a series.
@@ -30,30 +50,28 @@ impl FromStr for Series {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let (version, large_pages) = match text.strip_suffix(LARGE_PAGES) {
-            Some(version) => (version, true),
-            None => (text, false),
-        };
+        let named = |flavour: &Flavour| *flavour != Flavour::Cloud && text.ends_with(flavour.suffix());
+        let flavour = Flavour::ALL.into_iter().find(named).unwrap_or(Flavour::Cloud);
+        let version = text.strip_suffix(flavour.suffix()).unwrap_or(text);
         if version == "newest" {
             let version = Wanted::Newest;
-            return Ok(Self { version, large_pages });
+            return Ok(Self { version, flavour });
         }
         let numbers: Vec<u32> = version.split('.').map_while(|part| part.parse().ok()).collect();
         if numbers.len() != 2 || version.split('.').count() != 2 {
             bail!(
-                "`{text}` is not a series of kernels: give two numbers, such as 6.1, or `newest`, with `{LARGE_PAGES}` behind it \
-                 for pages of 16 KiB"
+                "`{text}` is not a series of kernels: give two numbers, such as 6.1, or `newest`; with `-generic` behind it for \
+                 Debian's kernel with all drivers, with `-16k` for pages of 16 KiB"
             );
         }
         let version = Wanted::Numbered(numbers);
-        Ok(Self { version, large_pages })
+        Ok(Self { version, flavour })
     }
 }
 
 impl fmt::Display for Series {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.version.fmt(f)?;
-        f.write_str(if self.large_pages { LARGE_PAGES } else { "" })
+        write!(f, "{}{}", self.version, self.flavour.suffix())
     }
 }
 
@@ -76,10 +94,13 @@ impl Series {
     ///
     /// If there is no such kernel for this processor.
     pub fn meta_packages(&self, arch: Arch) -> Result<Vec<String>> {
-        let flavour = match (arch, self.large_pages) {
-            (Arch::Amd64 | Arch::Arm64, false) => format!("cloud-{arch}"),
-            (Arch::Arm64, true) => format!("{arch}{LARGE_PAGES}"),
-            (Arch::Amd64, true) => bail!("{self}: {arch} has no pages of 16 KiB; give `--arch arm64` as well"),
+        let flavour = match (arch, self.flavour) {
+            (_, Flavour::Cloud) => format!("cloud-{arch}"),
+            (_, Flavour::Generic) => arch.to_string(),
+            (Arch::Arm64, Flavour::LargePages) => format!("{arch}-16k"),
+            (Arch::Amd64, Flavour::LargePages) => {
+                bail!("{self}: {arch} has no pages of 16 KiB; give `--arch arm64` as well")
+            }
         };
         let mut packages = vec![format!("linux-image-{flavour}")];
         if let Wanted::Numbered(_) = self.version {
@@ -200,10 +221,21 @@ Depends: linux-image-6.12.117+deb12-cloud-amd64 (= 6.12.117-1~deb12u1)
 
     #[test]
     fn a_series_is_two_numbers_or_newest() {
-        for text in ["5.10", "6.1", "newest", "6.12-16k", "newest-16k"] {
+        for text in ["5.10", "6.1", "newest", "6.12-16k", "newest-16k", "6.1-generic"] {
             assert_eq!(text.parse::<Series>().unwrap().to_string(), text);
         }
-        for text in ["6", "6.1.2", "6.x", "", "latest", "-16k", "6.12-64k", "6.12-16k-16k"] {
+        for text in [
+            "6",
+            "6.1.2",
+            "6.x",
+            "",
+            "latest",
+            "-16k",
+            "6.12-64k",
+            "6.12-16k-16k",
+            "6.1-generic-16k",
+            "6.1-cloud",
+        ] {
             let error = text.parse::<Series>().unwrap_err().to_string();
             assert!(error.contains("newest"), "{error}");
         }
@@ -219,6 +251,10 @@ Depends: linux-image-6.12.117+deb12-cloud-amd64 (= 6.12.117-1~deb12u1)
         assert_eq!(
             packages("6.12-16k", Arch::Arm64).unwrap(),
             ["linux-image-arm64-16k", "linux-image-6.12-arm64-16k"]
+        );
+        assert_eq!(
+            packages("6.1-generic", Arch::Amd64).unwrap(),
+            ["linux-image-amd64", "linux-image-6.1-amd64"]
         );
         let error = packages("6.12-16k", Arch::Amd64).unwrap_err().to_string();
         assert!(error.contains("--arch arm64"), "{error}");

@@ -12,11 +12,10 @@ use anyhow::{Result, bail};
 
 use super::{
     Series,
-    cases::{self, BROKEN, Broken, PROGRAMS},
+    cases::{self, BROKEN, Broken},
     console,
     initramfs::Initramfs,
     machine::{self, Machine},
-    module::{CORES, ZONES},
     programs::Programs,
     store::Kernel,
     tools::Tools,
@@ -41,6 +40,22 @@ pub struct Lab {
     filter: Vec<String>,
     accelerator: String,
     limit: Duration,
+}
+
+/// What gives a machine energy meters, if anything does.
+#[derive(Debug, Default)]
+pub struct Meters {
+    /// Modules, which are put into `/`.
+    pub modules: Vec<PathBuf>,
+    /// A table of ACPI.
+    pub acpi_table: Option<PathBuf>,
+}
+
+/// What only some machines have.
+#[derive(Clone, Copy, Debug, Default)]
+struct Special<'a> {
+    acpi_table: Option<&'a Path>,
+    counts_instructions: bool,
 }
 
 /// What one machine is to do.
@@ -102,7 +117,7 @@ impl Lab {
             plan.text.push_str(&format!("case {case}\n"));
             plan.expected.push(case.to_owned());
         }
-        for name in PROGRAMS {
+        for name in cases::programs(self.tools.arch()) {
             let (program, tests) = self.programs.tests(name)?;
             if let Some(test) = cases::renamed(name, &tests) {
                 bail!("there is no test {name}::{test}: xtask/src/kernels/cases.rs names it");
@@ -135,8 +150,8 @@ impl Lab {
         Ok(archive)
     }
 
-    /// Boots a kernel with all of its cases, and with its modules, if a folder has any; whether they passed.
-    pub fn test(&self, kernel: &Kernel, modules: Option<&Path>) -> Result<bool> {
+    /// Boots a kernel with all of its cases; whether they passed.
+    pub fn test(&self, kernel: &Kernel, meters: &Meters) -> Result<bool> {
         let plan = self.plan(&kernel.series)?;
         let repeated = self.repeated(&kernel.series);
         if plan.expected.is_empty() && repeated.is_none() {
@@ -148,7 +163,7 @@ impl Lab {
         for (name, reason) in cases::left_out_of(self.tools.arch()) {
             println!("left out on {}: {name}, since {reason}", self.tools.arch());
         }
-        let passed = plan.expected.is_empty() || self.run(kernel, &plan, modules)?;
+        let passed = plan.expected.is_empty() || self.run(kernel, &plan, meters)?;
         let repeats = match repeated {
             Some(case) => self.repeats(kernel, case)?,
             None => true,
@@ -156,16 +171,15 @@ impl Lab {
         Ok(passed && repeats)
     }
 
-    fn run(&self, kernel: &Kernel, plan: &Plan, modules: Option<&Path>) -> Result<bool> {
+    fn run(&self, kernel: &Kernel, plan: &Plan, meters: &Meters) -> Result<bool> {
         let mut archive = self.initramfs()?;
         archive.text("/plan", &plan.text);
         for (path, program) in &plan.programs {
             archive.program(path, program);
         }
-        if let Some(folder) = modules {
-            for name in [ZONES, CORES] {
-                archive.program(&format!("/{name}"), &folder.join(name));
-            }
+        for module in &meters.modules {
+            let name = module.file_name().unwrap_or_default().to_string_lossy();
+            archive.program(&format!("/{name}"), module);
         }
         println!(
             "== {}: Linux {}, {} cases",
@@ -173,9 +187,13 @@ impl Lab {
             kernel.release,
             plan.expected.len()
         );
+        let special = Special {
+            acpi_table: meters.acpi_table.as_deref(),
+            ..Special::default()
+        };
         let file = self.console(kernel, "");
         let (begun, mut last) = (Instant::now(), Instant::now());
-        let ended = self.boot(kernel, &archive, false, self.limit, &file, |line| {
+        let ended = self.boot(kernel, &archive, &special, self.limit, &file, |line| {
             if let Some(words) = console::said(line) {
                 let took = last.elapsed().as_secs_f64();
                 println!("{:8} {took:6.1} s  {words}", kernel.series.to_string());
@@ -203,11 +221,15 @@ impl Lab {
         );
         let mut archive = self.initramfs()?;
         archive.text("/plan", &format!("case {case}\n"));
+        let special = Special {
+            counts_instructions: true,
+            ..Special::default()
+        };
         let mut told = Vec::new();
         for number in ["1", "2"] {
             let file = self.console(kernel, &format!("-{case}-{number}"));
             let begun = Instant::now();
-            let ended = self.boot(kernel, &archive, true, self.limit, &file, |_| {})?;
+            let ended = self.boot(kernel, &archive, &special, self.limit, &file, |_| {})?;
             if let Err(wrong) = console::judge(&ended.console, ended.end, &[case.to_owned()]) {
                 tell_failure(kernel, &ended.console, &file, &wrong);
                 return Ok(false);
@@ -259,7 +281,7 @@ impl Lab {
             // One that hangs is given up after three times what the others took to boot and fail.
             let limit = if case == "hang" { slowest * 3 } else { BROKEN_LIMIT };
             let begun = Instant::now();
-            let ended = self.boot(kernel, &archive, false, limit, &file, |_| {})?;
+            let ended = self.boot(kernel, &archive, &Special::default(), limit, &file, |_| {})?;
             slowest = slowest.max(begun.elapsed());
             let expected = ["no-btf".to_owned(), case.to_owned()];
             let verdict = console::judge(&ended.console, ended.end, &expected);
@@ -289,7 +311,7 @@ impl Lab {
         &self,
         kernel: &Kernel,
         archive: &Initramfs,
-        counts_instructions: bool,
+        special: &Special,
         limit: Duration,
         console: &Path,
         mut tell: impl FnMut(&str),
@@ -306,7 +328,8 @@ impl Lab {
             memory_mib: MEMORY_MIB,
             disks: Vec::new(),
             network: None,
-            counts_instructions,
+            acpi_table: special.acpi_table,
+            counts_instructions: special.counts_instructions,
         };
         let ended = machine::boot(&self.tools, &self.accelerator, &machine, limit, |line| {
             writeln!(file, "{line}")?;

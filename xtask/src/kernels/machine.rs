@@ -33,6 +33,8 @@ pub struct Machine<'a> {
     pub disks: Vec<&'a Path>,
     /// A network card: what QEMU connects it to, as its option `-netdev` takes it, and the last byte of its address.
     pub network: Option<(String, u8)>,
+    /// A table that QEMU adds to those of its firmware, which is ACPI's on x86-64.
+    pub acpi_table: Option<&'a Path>,
     /// Its clock is the number of instructions that it has executed, and nothing in it is random.
     pub counts_instructions: bool,
 }
@@ -70,6 +72,9 @@ pub fn boot(
             "ttyAMA0"
         }
     };
+    if let Some(table) = machine.acpi_table {
+        command.args(["-acpitable", &format!("file={}", escaped(table))]);
+    }
     if machine.counts_instructions {
         // A clock that only instructions move, and a pause takes no time: what a machine does, it does again.
         command.args([
@@ -89,8 +94,8 @@ pub fn boot(
         command.arg("-initrd").arg(initramfs);
     }
     for (number, disk) in machine.disks.iter().enumerate() {
-        // A disk that does not outlive its machine need not be synchronised. A comma in its name is written twice.
-        let file = disk.display().to_string().replace(',', ",,");
+        // A disk that does not outlive its machine need not be synchronised.
+        let file = escaped(disk);
         let drive = format!("file={file},if=none,id=disk{number},format=raw,cache=unsafe");
         command.args(["-drive", &drive, "-device"]);
         command.arg(format!("nvme,drive=disk{number},serial=disk{number}"));
@@ -147,6 +152,11 @@ pub fn boot(
         text.push_str(&format!("the emulator ended with {status}\n"));
     }
     Ok(Ended { console: text, end })
+}
+
+/// The name of a file in an option of QEMU: a comma is written twice.
+fn escaped(file: &Path) -> String {
+    file.display().to_string().replace(',', ",,")
 }
 
 /// An emulator that does not outlive what reads it.

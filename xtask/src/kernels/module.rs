@@ -1,4 +1,4 @@
-//! Builds the kernel modules with energy meters, `tests/kernel-module`.
+//! Builds what gives a machine energy meters, `tests/kernel-module`: modules, and a table of ACPI.
 
 use std::{
     fs,
@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use super::store::Kernel;
+use super::{store::Kernel, tools::Tools};
 use crate::{
     process::{find_program, run},
     toolchain::install::apt_install,
@@ -19,14 +19,12 @@ use crate::{
 /// in particular, but one that knows the flags of its kernel.
 const COMPILERS: [&str; 2] = ["gcc-12", "gcc"];
 
-/// Energy zones of powercap.
-pub const ZONES: &str = "dlpm_rapl.ko";
+/// Those with energy zones of powercap, and with the energy of each core.
+const MODULES: [&str; 2] = ["dlpm_rapl", "dlpm_cores"];
 
-/// Energy of each core, from PMUs.
-pub const CORES: &str = "dlpm_cores.ko";
-
-/// Builds the modules for this kernel with its unpacked headers, and returns the folder that they are in, below `folder`.
-pub fn build(workspace: &Workspace, unpacked: &Path, kernel: &Kernel, folder: &Path) -> Result<PathBuf> {
+/// Builds the modules for this kernel with its unpacked headers, in a folder below `folder`: the one with energy zones, and
+/// the one with the energy of each core.
+pub fn build(workspace: &Workspace, unpacked: &Path, kernel: &Kernel, folder: &Path) -> Result<[PathBuf; 2]> {
     let find_compiler = || COMPILERS.into_iter().find(|name| find_program(name).is_some());
     if find_compiler().is_none() || find_program("make").is_none() {
         apt_install(&["gcc", "make"])?;
@@ -38,7 +36,8 @@ pub fn build(workspace: &Workspace, unpacked: &Path, kernel: &Kernel, folder: &P
     adopt(&headers)?;
     let built_in = folder.join(format!("module-{}", kernel.release));
     fs::create_dir_all(&built_in)?;
-    for name in ["Kbuild", "dlpm_rapl.c", "dlpm_cores.c"] {
+    let sources = MODULES.map(|name| format!("{name}.c"));
+    for name in sources.iter().map(String::as_str).chain(["Kbuild"]) {
         let source = workspace.root().join("tests/kernel-module").join(name);
         fs::copy(&source, built_in.join(name)).with_context(|| format!("cannot copy {}", source.display()))?;
     }
@@ -50,7 +49,7 @@ pub fn build(workspace: &Workspace, unpacked: &Path, kernel: &Kernel, folder: &P
     make.args([format!("CC={compiler}").as_str(), "KCFLAGS=-Werror", "modules"]);
     make.env("LD_LIBRARY_PATH", unpacked.join("usr/lib/x86_64-linux-gnu"));
     run(&mut make).context("the kernel modules could not be built")?;
-    Ok(built_in)
+    Ok(MODULES.map(|name| built_in.join(format!("{name}.ko"))))
 }
 
 /// Debian's makefile names the folder where its package is installed; here it is unpacked elsewhere.
@@ -63,4 +62,14 @@ fn adopt(headers: &Path) -> Result<()> {
         fs::write(&makefile, adopted)?;
     }
     Ok(())
+}
+
+/// Compiles the table with ACPI's power meters, in a folder.
+pub fn power_meters(workspace: &Workspace, compiler: &Tools, folder: &Path) -> Result<PathBuf> {
+    let table = folder.join("power-meter.aml");
+    let mut compile = compiler.program("usr/bin/iasl");
+    compile.arg("-vs").arg("-p").arg(&table);
+    compile.arg(workspace.root().join("tests/kernel-module/power-meter.asl"));
+    run(&mut compile).context("the table with power meters could not be compiled")?;
+    Ok(table)
 }

@@ -17,7 +17,7 @@ use super::{
     debian::{self, Series},
     tools::Tools,
 };
-use crate::targets::Arch;
+use crate::{process::probe, targets::Arch};
 
 /// Names the folder of the cache.
 pub const FOLDER_VARIABLE: &str = "DLPM_KERNELS_DIR";
@@ -63,6 +63,21 @@ pub struct Kernel {
     pub release: String,
     /// The kernel itself.
     pub image: PathBuf,
+    /// Its unpacked packages, where its modules are.
+    pub folder: PathBuf,
+}
+
+impl Kernel {
+    /// A module of its own, by the path below its folder of drivers and without its ending.
+    pub fn driver(&self, name: &str) -> Result<PathBuf> {
+        let path = self
+            .folder
+            .join(format!("lib/modules/{}/kernel/drivers/{name}.ko", self.release));
+        if !path.exists() {
+            bail!("{} has no driver {name}: {} is not there", self.release, path.display());
+        }
+        Ok(path)
+    }
 }
 
 impl Store {
@@ -147,7 +162,24 @@ impl Store {
             image: image
                 .with_context(|| format!("the packages of {release} hold no kernel at {}", places.join(" or ")))?,
             release,
+            folder,
         })
+    }
+
+    /// The compiler of ACPI's tables, in a folder of unpacked packages.
+    pub fn acpi_compiler(&self) -> Result<Tools> {
+        let (folder, word) = self.part("acpi", |apt, into| {
+            apt.unpack_with_dependencies(&["acpica-tools"], into)?;
+            Ok("acpica-tools".to_owned())
+        })?;
+        let tools = Tools::new(&folder, Arch::Amd64);
+        if probe(tools.program("usr/bin/iasl").arg("-v")).is_none() {
+            bail!(
+                "the compiler of {word} in {} does not start; remove that folder and run this again",
+                folder.display()
+            );
+        }
+        Ok(tools)
     }
 
     /// What modules for this kernel, one of this machine's processor, are built with: a folder of unpacked packages.

@@ -96,7 +96,7 @@ impl Tools {
     }
 
     /// A program, with the loader and the libraries that are here: those of the system may be of another release.
-    fn program(&self, place: &str) -> Command {
+    pub fn program(&self, place: &str) -> Command {
         let libraries = self.libraries();
         let loaders = libraries.each_ref().map(|folder| folder.join("ld-linux-x86-64.so.2"));
         let loader = loaders.iter().find(|path| path.exists()).unwrap_or(&loaders[0]);
