@@ -65,8 +65,7 @@ pub struct Args {
     /// Seconds without the end of a case after which a machine has failed
     #[arg(long, value_name = "SECONDS", default_value_t = 900)]
     timeout: u64,
-    /// The program to test, instead of one with little optimisation: one that is linked statically, such as that of an
-    /// archive of `cargo xtask package`
+    /// The program to test, instead of one with little optimisation: such as those that `cargo xtask package` builds
     #[arg(long, value_name = "FILE", conflicts_with = "list")]
     program: Option<PathBuf>,
 }

@@ -143,6 +143,9 @@ impl Lab {
         let mut archive = Initramfs::with_busybox(&self.tools)?;
         archive.program("/init", self.programs.get("bin", "dlpm-guest")?);
         archive.program("/bin/dlpm", self.programs.get("bin", "dlpm")?);
+        for (path, library) in self.programs.libraries()? {
+            archive.program(&path, &library);
+        }
         for helper in ["dlpm-worker", "dlpm-tenant"] {
             // Here, and not where cargo put them: that may be below a folder over which a file system is mounted.
             archive.program(&format!("/bin/{helper}"), self.programs.get("bin", helper)?);

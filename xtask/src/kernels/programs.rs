@@ -29,6 +29,7 @@ const PROGRAMS: [&str; 6] = [
 #[derive(Debug)]
 pub struct Programs {
     tools: Tools,
+    needs_glibc: bool,
     executables: Vec<Executable>,
 }
 
@@ -51,26 +52,22 @@ impl Programs {
         let executables = build_executables(&mut build)?;
         Ok(Self {
             tools: tools.clone(),
+            needs_glibc: false,
             executables,
         })
     }
 
-    /// Takes this program for dlpm. It must need no library, and be for the processor of the machines.
+    /// Takes this program for dlpm. It must be for the processor of the machines, and need no library but glibc.
     pub fn replace_dlpm(&mut self, program: &Path) -> Result<()> {
-        let mut version = self.tools.run(program)?;
-        if !program.exists() {
+        let runs = program.exists() && probe(self.tools.run(program)?.arg("--version")).is_some();
+        if !runs {
             bail!(
-                "{} is not there: --program names a dlpm that is linked statically",
-                program.display()
-            );
-        }
-        probe(version.arg("--version")).with_context(|| {
-            format!(
-                "{} does not run here as a program for {} without libraries: give one that is linked statically",
+                "{} is not a dlpm that runs on {}: --program names one, such as those that `cargo xtask package` builds",
                 program.display(),
                 self.tools.arch()
-            )
-        })?;
+            );
+        }
+        self.needs_glibc = true;
         self.executables
             .retain(|there| there.kind != "bin" || there.name != "dlpm");
         self.executables.push(Executable {
@@ -79,6 +76,15 @@ impl Programs {
             path: program.to_owned(),
         });
         Ok(())
+    }
+
+    /// What the programs may need of glibc, as [`Tools::glibc`] has it: nothing, if all were built here.
+    pub fn libraries(&self) -> Result<Vec<(String, PathBuf)>> {
+        if self.needs_glibc {
+            self.tools.glibc()
+        } else {
+            Ok(Vec::new())
+        }
     }
 
     /// A program, by the kind and the name of its target in cargo.

@@ -15,7 +15,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use super::{
     apt::Apt,
     debian::{self, Series},
-    tools::Tools,
+    tools::{FOR_MACHINES, Tools},
 };
 use crate::{process::probe, targets::Arch};
 
@@ -31,8 +31,8 @@ const COMPLETE: &str = "complete";
 /// A shell with the usual commands that needs no library.
 const BUSYBOX: &str = "busybox-static";
 
-/// Below the folder of the tools: what runs in the machines and not here.
-pub const FOR_MACHINES: &str = "machines";
+/// What the machines have beside that, where they have another processor than this one.
+const FOR_OTHERS: [&str; 3] = [BUSYBOX, "libc6", "libgcc-s1"];
 
 /// The tools: packages that run on this machine.
 fn tools_of(arch: Arch) -> &'static [&'static str] {
@@ -109,7 +109,7 @@ impl Store {
             self.part(&self.of_machines("tools"), |apt, into| {
                 apt.unpack_with_dependencies(tools_of(self.arch), into)?;
                 if self.arch != Arch::Amd64 {
-                    apt.unpack(&[BUSYBOX.to_owned()], &into.join(FOR_MACHINES))?;
+                    apt.unpack(&FOR_OTHERS.map(str::to_owned), &into.join(FOR_MACHINES))?;
                 }
                 if !tools(into).start() {
                     bail!("the emulator in {} does not start", into.display());

@@ -7,8 +7,20 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use super::store::FOR_MACHINES;
 use crate::{process::probe, targets::Arch};
+
+/// Below the folder of the tools: what runs in the machines and not here.
+pub const FOR_MACHINES: &str = "machines";
+
+/// What a program that needs glibc may need of it.
+const LIBRARIES: [&str; 6] = [
+    "libc.so.6",
+    "libm.so.6",
+    "libgcc_s.so.1",
+    "libdl.so.2",
+    "libpthread.so.0",
+    "librt.so.1",
+];
 
 /// A folder of unpacked packages.
 #[derive(Clone, Debug)]
@@ -35,7 +47,31 @@ impl Tools {
     pub fn start(&self) -> bool {
         let emulator = probe(self.emulator().arg("--version")).is_some();
         let is_foreign = self.arch != Arch::Amd64;
-        emulator && (!is_foreign || self.runner().is_some())
+        emulator && (!is_foreign || (self.runner().is_some() && self.glibc().is_ok()))
+    }
+
+    /// The loader and the libraries of the machines' glibc: where a program of theirs looks for each, and where it is here.
+    pub fn glibc(&self) -> Result<Vec<(String, PathBuf)>> {
+        let (root, loader) = match self.arch {
+            Arch::Amd64 => (self.folder.clone(), "lib64/ld-linux-x86-64.so.2"),
+            Arch::Arm64 => (self.folder.join(FOR_MACHINES), "lib/ld-linux-aarch64.so.1"),
+        };
+        let folder = format!("lib/{}-linux-gnu", self.arch.rust());
+        let places = LIBRARIES.map(|name| format!("{folder}/{name}"));
+        let places = std::iter::once(loader.to_owned()).chain(places);
+        let found = places.map(|place| {
+            let here = [root.join(&place), root.join("usr").join(&place)];
+            let here = here.into_iter().find(|path| path.exists());
+            let here = here.with_context(|| {
+                format!(
+                    "{place} is not in {}; remove {}, and run this again",
+                    root.display(),
+                    self.folder.display()
+                )
+            })?;
+            Ok((format!("/{place}"), here))
+        });
+        found.collect()
     }
 
     /// The emulator of a whole machine.
@@ -48,7 +84,7 @@ impl Tools {
         command
     }
 
-    /// A program of the machines that needs no library, on this machine.
+    /// A program of the machines on this machine.
     pub fn run(&self, program: &Path) -> Result<Command> {
         if self.arch == Arch::Amd64 {
             return Ok(Command::new(program));
@@ -56,7 +92,7 @@ impl Tools {
         let mut command = self
             .runner()
             .with_context(|| format!("nothing in {} runs programs of {}", self.folder.display(), self.arch))?;
-        command.arg(program);
+        command.arg("-L").arg(self.folder.join(FOR_MACHINES)).arg(program);
         Ok(command)
     }
 
