@@ -32,10 +32,10 @@ use crate::{
         writer::Identity as Caller,
     },
     sources::{
-        calibration::cpu_model,
         cgroups::CgroupTree,
         clock::unix_ns,
         conditions,
+        cpu_model::cpu_model,
         cpu_time::MapSizes,
         energy::meter::{Found, Meter, find_meter},
         gpu::{GpuOptions, GpuSelection, Gpus},

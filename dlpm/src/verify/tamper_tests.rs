@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{
-    test_logs::{Random, logs},
+    test_logs::{Random, counted, logs},
     tests::report,
 };
 
@@ -57,6 +57,56 @@ fn other_digit(number: &Value, random: &mut Random) -> Option<Value> {
         *number != changed
     };
     differs.then_some(changed)
+}
+
+/// Pointers to all that was counted and weighed. Of a failed reading nothing but that it failed is said.
+fn counted_figures(value: &Value, path: &str, wanted: bool, found: &mut Vec<String>) {
+    let inner = |key: &str| wanted || matches!(key, "counts" | "counters" | "model");
+    match value {
+        Value::Object(map) => {
+            for (key, value) in map.iter().filter(|(key, _)| *key != "failed") {
+                counted_figures(value, &format!("{path}/{key}"), inner(key), found);
+            }
+        }
+        Value::Array(values) => {
+            for (position, value) in values.iter().enumerate() {
+                counted_figures(value, &format!("{path}/{position}"), wanted, found);
+            }
+        }
+        Value::Number(_) if wanted => found.push(path.to_owned()),
+        _ => {}
+    }
+}
+
+#[test]
+fn a_digit_of_what_was_counted_or_weighed_is_found() {
+    let (log, mut random) = (counted(), Random(17));
+    let whole = report(&log);
+    assert_eq!(whole.failed_lines, 0, "{:?}", whole.failures);
+    // Both methods, and both reasons for the lesser one, are in it.
+    for word in ["\"counters\"", "\"cpu_time\"", "could not be read", "from the meter"] {
+        assert!(log.contains(word), "no {word}");
+    }
+    let (lines, samples) = samples(&log);
+    let mut tried = 0;
+    while tried < 1000 {
+        let number = samples[random.index(samples.len())];
+        let mut line: Value = serde_json::from_str(&lines[number]).unwrap();
+        let mut paths = Vec::new();
+        counted_figures(&line["dlpm"], "/dlpm", false, &mut paths);
+        let path = paths.swap_remove(random.index(paths.len()));
+        let place = line.pointer_mut(&path).unwrap();
+        let Some(changed) = other_digit(place, &mut random) else {
+            continue;
+        };
+        let before = std::mem::replace(place, changed.clone());
+        tried += 1;
+        let report = report(&with_line(&lines, number, &line));
+        assert!(
+            report.failed_lines > 0,
+            "{path} of line {number}: {before} became {changed} unseen"
+        );
+    }
 }
 
 fn samples(log: &str) -> (Vec<String>, Vec<usize>) {

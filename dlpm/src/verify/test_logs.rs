@@ -3,13 +3,14 @@
 use crate::{
     attribution::{
         Options, attribute,
+        counters::Weights,
         energy_tree::Carries,
         ledger::{IdlePolicy, Ledger},
         selection::Selection,
     },
     interval::{
-        CgroupMemory, CpuInterval, Interval, MachineMemory, MemoryReading, MeterSource, Process, ProcessId, SwitchCost,
-        Usage, ZoneKind, ZoneReading,
+        CgroupMemory, Counts, CpuCounts, CpuInterval, Interval, MachineMemory, MemoryReading, MeterSource, Process,
+        ProcessId, SwitchCost, Usage, ZoneKind, ZoneReading,
     },
     phases::{Border, Change, Phases, Request},
     sinks::{
@@ -91,7 +92,7 @@ impl Machine {
                     cpu,
                     ns,
                     shared_ns: self.random.below(ns + 1),
-                    counts: crate::interval::Counts::default(),
+                    counts: Counts::default(),
                 });
             }
             let lost_ns = self.random.below(2) * self.random.below(interval_ns / 100);
@@ -252,6 +253,59 @@ pub fn logs() -> Vec<String> {
     }
     logs.push(with_cgroup_memory(Selection::default()));
     logs
+}
+
+/// A log in which events were counted, and both packages split by them: with few failed readings, and a model that is
+/// far from the meter for a while.
+pub fn counted() -> String {
+    let mut machine = Machine::new(91);
+    let mut readings = [Counts([1_000_000, 5, u64::MAX - 40_000_000, 0]); 8];
+    let intervals = (0..8).map(|seq| {
+        let mut interval = machine.interval(seq, &[]);
+        interval.events = ["cycles", "instructions", "cache-misses"].map(str::to_owned).into();
+        let mut random = Random(1000 + seq);
+        let mut some = |most: u64| Counts([random.below(most), random.below(most), random.below(1 + most / 50), 0]);
+        for usage in &mut interval.usage {
+            usage.counts = some(1 + usage.ns * 3);
+        }
+        for (cpu, reading) in interval.cpus.iter_mut().zip(&mut readings) {
+            let (idle, lost) = (some(1_000_000), some(1 + cpu.lost_ns));
+            let mut busy = Counts::default();
+            let of_cpu = interval.usage.iter().filter(|usage| usage.cpu == cpu.cpu);
+            of_cpu.for_each(|usage| busy.add(&usage.counts));
+            let first = *reading;
+            for counts in [busy, idle, lost] {
+                for (reading, count) in reading.0.iter_mut().zip(counts.0) {
+                    *reading = reading.wrapping_add(count);
+                }
+            }
+            cpu.counts = Some(CpuCounts {
+                first,
+                last: *reading,
+                busy,
+                idle,
+                lost,
+                failed: u64::from(seq == 2 && cpu.cpu == 3),
+            });
+        }
+        if (4..7).contains(&seq) {
+            // Twice what it is in the others.
+            let package = &mut interval.zones[2];
+            let more_uj = 90_000_000 - *package.energy_uj.as_ref().unwrap();
+            machine.counters[2] = (machine.counters[2] + more_uj) % (RANGE_UJ + 1);
+            (package.energy_uj, package.counter_uj) = (Ok(90_000_000), Some(machine.counters[2]));
+        }
+        interval
+    });
+    let options = Options {
+        weights: Some(Weights {
+            fj_per_event: Counts([2_000_000, 1_500_000, 30_000_000, 0]),
+            fj_per_ns: 3_000_000,
+            idle_mw: [("package-0".to_owned(), 50_000), ("package-1".to_owned(), 42_000)].into(),
+        }),
+        ..Options::default()
+    };
+    log(intervals, &options, false)
 }
 
 /// A log in which the memory of tenants is read from their cgroups, from its second interval on.
