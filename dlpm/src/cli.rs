@@ -360,6 +360,17 @@ pub struct CalibrateArgs {
     /// Where energy is read, as for `dlpm trace`.
     #[arg(long, value_name = "SOURCE", value_enum, default_value_t)]
     pub energy_source: EnergySource,
+    /// Find out what perf events weigh, for --counters of `dlpm trace`, in place of the idle floor: loads of dlpm's own run
+    /// on one, half and all CPUs, and a third of the runs is kept aside to see how wrong the weights are. The result is
+    /// weights.json, beside the file that --output names. There are 33 runs.
+    #[arg(long, conflicts_with = "duration")]
+    pub weights: bool,
+    /// Length of each run of --weights, with the time in which the machine settles (a quarter): 1s to 60s.
+    #[arg(long, value_name = "T", requires = "weights", default_value = "5s", value_parser = weights_cell)]
+    pub cell: Duration,
+    /// The events for --weights.
+    #[arg(long, value_name = "EVENT,...", requires = "weights", value_delimiter = ',', default_value = events::DEFAULT)]
+    pub counters: Vec<EventName>,
     /// How much CPU time may be busy, in percent of all CPU time: 0 to 100.
     #[arg(long, value_name = "PERCENT", default_value_t = 2.0, value_parser = percent)]
     pub max_busy: f64,
@@ -462,6 +473,14 @@ fn smt_weight(text: &str) -> Result<u32, String> {
     let weight: f64 = text.parse().map_err(|_| wrong())?;
     let permille = (500..=1000u32).find(|permille| (f64::from(*permille) / 1000.0 - weight).abs() < 1e-9);
     permille.ok_or_else(wrong)
+}
+
+fn weights_cell(text: &str) -> Result<Duration, String> {
+    let cell = duration(text)?;
+    if cell < Duration::from_secs(1) || cell > Duration::from_secs(60) {
+        return Err("a run lasts from 1s to 60s; 5s is good for a first look".to_owned());
+    }
+    Ok(cell)
 }
 
 fn calibration_time(text: &str) -> Result<Duration, String> {

@@ -32,4 +32,5 @@ pub mod totals;
 pub mod validate;
 pub mod verify;
 pub mod web;
+pub mod weights;
 mod words;

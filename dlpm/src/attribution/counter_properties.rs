@@ -194,7 +194,7 @@ proptest! {
 }
 
 /// One package of one CPU on which two tasks ran for half a second each, and the first counted ten times as much.
-fn unequal(package_uj: u64) -> Interval {
+pub(crate) fn unequal(package_uj: u64) -> Interval {
     let usage = |tgid, count| crate::interval::Usage {
         process: ProcessId { tgid, start_ns: 1 },
         ns: 500_000_000,

@@ -18,7 +18,7 @@ pub mod split;
 #[cfg(test)]
 mod cores;
 #[cfg(test)]
-mod counter_properties;
+pub(crate) mod counter_properties;
 #[cfg(test)]
 mod examples;
 #[cfg(test)]

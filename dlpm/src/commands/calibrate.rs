@@ -1,5 +1,7 @@
 //! `dlpm calibrate`: the power of the idle machine, zone by zone.
 
+mod weights;
+
 use std::{fmt::Write as _, path::Path, process::ExitCode, thread, time::Duration};
 
 use anyhow::{Context, Result, bail};
@@ -34,7 +36,12 @@ const STEP: Duration = Duration::from_secs(1);
 
 /// Runs the command; its errors are printed.
 pub fn run(args: &CalibrateArgs) -> ExitCode {
-    super::status(calibrate(args).and_then(|text| Ok(print(&text)?)))
+    let done = if args.weights {
+        weights::calibrate(args)
+    } else {
+        calibrate(args)
+    };
+    super::status(done.and_then(|text| Ok(print(&text)?)))
 }
 
 fn calibrate(args: &CalibrateArgs) -> Result<String> {

@@ -1,7 +1,7 @@
 //! `dlpm validate`: runs loads alone and in pairs, and says how wrong each method is about them.
 
 pub mod load;
-mod measure;
+pub mod measure;
 mod place;
 
 use std::{
@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use rustix::thread::{CpuSet, sched_getaffinity};
 
 use self::{
-    measure::Bench,
+    measure::{Bench, Cells},
     place::{Allowed, Place, Wanted},
 };
 use super::{calibrate, caller, counters::Counters, local_timezone, prepare};
@@ -155,7 +155,12 @@ fn validate(args: &ValidateArgs) -> Result<bool> {
     };
     // Before anything is measured it is known whether it can be kept.
     output.write(&header, &[], None)?;
-    let mut bench = Bench::new(engine, &header, memory_bytes, roots.sysfs.clone(), counters.weights)?;
+    let cells = Cells {
+        settle: settle(cell(args)),
+        measured: cell(args) - settle(cell(args)),
+        memory_bytes,
+    };
+    let mut bench = Bench::new(engine, cells, roots.sysfs.clone(), counters.weights)?;
     let cells = measure(&mut bench, &header, &output)?;
     let verdict = Verdict::of(&header, &cells);
     output.write(&header, &cells, Some(&verdict))?;
@@ -194,7 +199,8 @@ fn measure(bench: &mut Bench, header: &Header, output: &Output) -> Result<Vec<Ce
                     left_s(cells.len())
                 ));
             }
-            let cell = bench.cell(round, loads);
+            let placed: Vec<_> = loads.iter().copied().zip(header.cpus).collect();
+            let cell = bench.cell(round, &placed);
             if terminal::has_terminal() {
                 terminal::overwrite("");
             }
@@ -289,7 +295,8 @@ fn settle(cell: Duration) -> Duration {
     (cell / 4).min(Duration::from_secs(2))
 }
 
-fn memory_bytes(sysfs: &Path, procfs: &Path, cpu: u32) -> u64 {
+/// Memory that a load of memory goes through: more than the last cache holds, and not all that is free.
+pub fn memory_bytes(sysfs: &Path, procfs: &Path, cpu: u32) -> u64 {
     let cache = conditions::last_cache_bytes(sysfs, cpu).unwrap_or(USUAL_CACHE_BYTES);
     let wanted = cache.saturating_mul(TIMES_CACHE);
     let free = machine_memory(procfs).map_or(u64::MAX, |memory| memory.available_bytes / PART_OF_MEMORY);
@@ -305,7 +312,7 @@ fn memory_bytes(sysfs: &Path, procfs: &Path, cpu: u32) -> u64 {
 }
 
 /// Any number will do: it only has to differ from run to run.
-fn random_seed() -> u64 {
+pub fn random_seed() -> u64 {
     unix_ns().unsigned_abs() % 1_000_000_000
 }
 

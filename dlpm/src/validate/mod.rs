@@ -11,7 +11,7 @@ pub mod loads;
 pub mod methods;
 pub mod plan;
 pub mod proof;
-mod random;
+pub mod random;
 pub mod refusal;
 pub mod show;
 pub mod truth;

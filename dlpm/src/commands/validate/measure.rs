@@ -22,7 +22,7 @@ use crate::{
         conditions::{on_battery, throttled},
         processes::Branch,
     },
-    validate::{Cell, LoadKind, Run, file::Header},
+    validate::{Cell, LoadKind, Run},
 };
 
 /// The tree that all loads are.
@@ -37,22 +37,25 @@ pub struct Bench {
     options: Options,
     carries: Carries,
     sysfs: PathBuf,
-    cpus: [u32; 3],
-    memory_bytes: u64,
-    settle: Duration,
-    measured: Duration,
+    /// How each cell runs.
+    cells: Cells,
     stop: Arc<AtomicBool>,
 }
 
+/// How cells run.
+#[derive(Clone, Copy, Debug)]
+pub struct Cells {
+    /// Time in which the machine settles before each is measured.
+    pub settle: Duration,
+    /// Time that is measured.
+    pub measured: Duration,
+    /// Memory that the loads of memory go through.
+    pub memory_bytes: u64,
+}
+
 impl Bench {
-    /// One for the cells that the header describes.
-    pub fn new(
-        engine: Engine<()>,
-        header: &Header,
-        memory_bytes: u64,
-        sysfs: PathBuf,
-        weights: Option<Weights>,
-    ) -> Result<Self> {
+    /// One for such cells.
+    pub fn new(engine: Engine<()>, cells: Cells, sysfs: PathBuf, weights: Option<Weights>) -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {
             signal_hook::flag::register(signal, Arc::clone(&stop)).context("signals cannot be listened to")?;
@@ -70,25 +73,27 @@ impl Bench {
             },
             carries: Carries::default(),
             sysfs,
-            cpus: header.cpus,
-            memory_bytes,
-            settle: Duration::from_nanos(header.settle_ns),
-            measured: Duration::from_nanos(header.cell_ns.saturating_sub(header.settle_ns)),
+            cells,
             stop,
         })
     }
 
-    /// Measures one cell.
+    /// Measures one cell: these loads, each on its CPU.
     ///
     /// # Errors
     ///
     /// Where a load cannot run, CPU time is lost, or the user stops it.
-    pub fn cell(&mut self, round: u32, loads: &[LoadKind]) -> Result<Cell> {
-        let length = self.settle + self.measured;
+    pub fn cell(&mut self, round: u32, loads: &[(LoadKind, u32)]) -> Result<Cell> {
+        let Cells {
+            settle,
+            measured,
+            memory_bytes,
+        } = self.cells;
         let mut running = Vec::new();
-        for (load, cpu) in loads.iter().zip(self.cpus) {
-            running.push(Running::start(*load, cpu, self.memory_bytes, length)?);
+        for (load, cpu) in loads {
+            running.push(Running::start(*load, *cpu, memory_bytes, settle + measured)?);
         }
+        let cpus: Vec<u32> = loads.iter().map(|(_, cpu)| *cpu).collect();
         for load in &mut running {
             load.ready()?;
             let is_known = self
@@ -103,13 +108,13 @@ impl Bench {
                 );
             }
         }
-        self.wait(self.settle, &mut running)?;
+        self.wait(settle, &mut running)?;
         // What was before belongs to no cell.
         let (_, begin) = self.interval(&running)?;
-        let before = self.throttled();
-        self.wait(self.measured, &mut running)?;
+        let before = throttled(&self.sysfs, &cpus);
+        self.wait(measured, &mut running)?;
         let (ledger, end) = self.interval(&running)?;
-        let after = self.throttled();
+        let after = throttled(&self.sysfs, &cpus);
         let run = |((load, begin), end): ((&Running, Count), Count)| Run {
             load: load.kind,
             cpu: load.cpu,
@@ -124,11 +129,6 @@ impl Bench {
             on_battery: on_battery(&self.sysfs),
             ledger,
         })
-    }
-
-    fn throttled(&self) -> Option<u64> {
-        let [a, b, _] = self.cpus;
-        throttled(&self.sysfs, &[a, b])
     }
 
     /// Ends the open interval: what was in it, and what each load had done at its end.
