@@ -19,27 +19,36 @@ use crate::{
     tenants::{Kind, Labels, Node, Tenant},
 };
 
-/// When names are looked for after a cgroup was first seen, each after the one before; after the last attempt the id alone is
-/// used. On a busy node, or behind a prolog, the script of a job starts long after its cgroup was made.
-const ATTEMPTS: &[Duration] = if cfg!(test) {
+/// When names are looked for after a cgroup was first seen: so many times, each so long after the one before; after the last
+/// attempt the id alone is used. On a busy node, or behind a prolog, the script of a job starts long after its cgroup
+/// was made, and a job may end a few seconds after that.
+const ATTEMPTS: &[(usize, Duration)] = if cfg!(test) {
     // Unit tests wait for the last one.
-    &[Duration::ZERO, Duration::from_millis(20), Duration::from_millis(100)]
+    &[
+        (1, Duration::ZERO),
+        (1, Duration::from_millis(20)),
+        (1, Duration::from_millis(100)),
+    ]
 } else {
     &[
-        Duration::ZERO,
-        Duration::from_millis(20),
-        Duration::from_millis(100),
-        Duration::from_millis(300),
-        Duration::from_millis(500),
-        Duration::from_millis(500),
-        Duration::from_millis(500),
-        Duration::from_secs(1),
-        Duration::from_secs(2),
-        Duration::from_secs(5),
-        Duration::from_secs(15),
-        Duration::from_secs(40),
+        (1, Duration::ZERO),
+        (1, Duration::from_millis(20)),
+        (1, Duration::from_millis(100)),
+        (1, Duration::from_millis(300)),
+        (3, Duration::from_millis(500)),
+        (10, Duration::from_secs(1)),
+        (10, Duration::from_secs(2)),
+        (6, Duration::from_secs(5)),
     ]
 };
+
+/// The time before an attempt, by its number from 0; `None` where there is none.
+fn pause_before(attempt: usize) -> Option<Duration> {
+    let mut pauses = ATTEMPTS
+        .iter()
+        .flat_map(|(times, pause)| std::iter::repeat_n(*pause, *times));
+    pauses.nth(attempt)
+}
 
 /// Tenants that wait for a name at most; those that come on top have none.
 const MOST_WAITING: usize = 4096;
@@ -279,7 +288,7 @@ fn work(requests: &Receiver<Request>, tell: &Sender<Answer>, roots: &Roots) {
                 continue;
             }
             let labels = waiting[at].request.look_up(roots);
-            let next = ATTEMPTS.get(waiting[at].attempt + 1);
+            let next = pause_before(waiting[at].attempt + 1);
             let last = labels.is_some() || next.is_none() || waiting.len() > MOST_WAITING;
             let answer = Answer {
                 node: waiting[at].request.node.clone(),
@@ -291,7 +300,7 @@ fn work(requests: &Receiver<Request>, tell: &Sender<Answer>, roots: &Roots) {
             }
             match next.filter(|_| !last) {
                 None => drop(waiting.swap_remove(at)),
-                Some(&pause) => {
+                Some(pause) => {
                     waiting[at].attempt += 1;
                     waiting[at].due = now + pause;
                 }
