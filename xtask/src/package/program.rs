@@ -29,7 +29,7 @@ pub struct Product {
 /// Builds the program for a target: one that needs [`OLDEST_GLIBC`] or newer, or one that needs no library and so cannot
 /// load NVML.
 pub fn product(workspace: &Workspace, object: &Path, target: Target) -> Result<Product> {
-    let program = build(workspace, &mut target.cargo_build(workspace)?, object, target.triple())?;
+    let program = build(workspace, &mut target.cargo_build(workspace)?, object)?;
     if target.needs_libraries() {
         let newest = newest_glibc(&program)?;
         if newest > OLDEST_GLIBC {
@@ -54,7 +54,7 @@ pub fn product(workspace: &Workspace, object: &Path, target: Target) -> Result<P
     })
 }
 
-fn build(workspace: &Workspace, command: &mut Command, object: &Path, folder: &str) -> Result<PathBuf> {
+fn build(workspace: &Workspace, command: &mut Command, object: &Path) -> Result<PathBuf> {
     command
         .args([
             "--package",
@@ -65,7 +65,7 @@ fn build(workspace: &Workspace, command: &mut Command, object: &Path, folder: &s
             "distribution",
             "--target-dir",
         ])
-        .arg(workspace.target().join("package").join(folder))
+        .arg(workspace.target().join("package/build"))
         .env(OBJECT_VARIABLE, object)
         // Whatever the caller prefers: the same sources make the same program.
         .env("CARGO_INCREMENTAL", "0");
