@@ -43,7 +43,7 @@ Examples:
 #[command(after_long_help = REPORT_HELP, after_help = "`dlpm report --help` describes windows, energy and formats.")]
 pub struct ReportArgs {
     /// Folder of the log (or its power_metrics.json); it may be one that AIPowerMeter recorded. Several folders of logs and
-    /// of agents (or their finished.jsonl), of many nodes, are added up.
+    /// of agents (or their finished.jsonl), of many nodes, are added up. Or the folder of a validation (`dlpm validate`).
     #[arg(value_name = "DIR", required = true)]
     pub folders: Vec<PathBuf>,
     /// Only this table.

@@ -64,14 +64,8 @@ pub struct ValidateArgs {
     #[arg(long, value_name = "T", value_parser = cell, allow_hyphen_values = true, help_heading = "Protocol")]
     pub cell: Option<Duration>,
     /// CPUs for core A, core B and dlpm [default: cores of one kind in the first package with a meter].
-    #[arg(
-        long,
-        value_name = "A,B,DLPM",
-        value_delimiter = ',',
-        num_args = 3,
-        help_heading = "Protocol"
-    )]
-    pub cpus: Vec<u32>,
+    #[arg(long, value_name = "A,B,DLPM", value_parser = cpus, help_heading = "Protocol")]
+    pub cpus: Option<[u32; 3]>,
     /// Let dlpm share a core with a load, where there is no third one. dlpm sleeps during a cell; the result says it.
     #[arg(long, help_heading = "Protocol")]
     pub share_core: bool,
@@ -129,6 +123,13 @@ fn load(text: &str) -> Result<LoadKind, String> {
     })
 }
 
+/// `1,2,0`
+fn cpus(text: &str) -> Result<[u32; 3], String> {
+    let numbers: Result<Vec<u32>, _> = text.split(',').map(str::parse).collect();
+    let three = numbers.ok().and_then(|numbers| numbers.try_into().ok());
+    three.ok_or_else(|| format!("`{text}` is not three CPUs: give those of core A, core B and dlpm, as in 1,2,0"))
+}
+
 fn cell(text: &str) -> Result<Duration, String> {
     let cell = super::duration(text)?;
     if cell < Duration::from_millis(500) || cell > Duration::from_secs(60) {
@@ -171,7 +172,7 @@ mod tests {
             (25, 50, 30)
         );
         assert_eq!(args.loads, [LoadKind::Fma, LoadKind::Nap]);
-        assert_eq!(args.cpus, [1, 2, 0]);
+        assert_eq!(args.cpus, Some([1, 2, 0]));
         for (bad, says) in [
             (["--max-foreign", "-1"], "not a limit"),
             (["--max-foreign", "nan"], "not a limit"),
@@ -179,7 +180,7 @@ mod tests {
             (["--loads", "fma,spin"], "`spin` is not a load"),
             (["--rounds", "1"], "2..=30"),
             (["--cell", "100ms"], "from 500ms to 60s"),
-            (["--cpus", "1,2"], "3 values"),
+            (["--cpus", "1,2"], "not three CPUs"),
         ] {
             let bad: Vec<String> = vec![bad[0].to_owned() + "=" + bad[1]];
             let error = parse(&[&bad[0]]).unwrap_err();

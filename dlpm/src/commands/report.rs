@@ -30,6 +30,7 @@ use crate::{
         record::{self, Cell, Record},
     },
     totals::groups::Grouping,
+    validate,
 };
 
 /// Lines of a table on a terminal.
@@ -43,7 +44,12 @@ pub fn run(args: &ReportArgs) -> ExitCode {
     if fleet::is_meant(args) {
         return fleet::run(args);
     }
-    super::status(report(args).and_then(|text| Ok(print(&text)?)))
+    let validation = args.folders.first().and_then(|path| validate::file::of_path(path));
+    let text = match validation {
+        Some(file) => super::validate::shown::report(args, &file),
+        None => report(args),
+    };
+    super::status(text.and_then(|text| Ok(print(&text)?)))
 }
 
 fn report(args: &ReportArgs) -> Result<String> {

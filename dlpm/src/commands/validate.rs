@@ -3,6 +3,7 @@
 pub mod load;
 pub mod measure;
 mod place;
+pub mod shown;
 
 use std::{
     collections::BTreeMap,
@@ -279,7 +280,7 @@ fn place(
         .filter_map(|cpu| Some((cpu, meter.package_of(cpu, topology)?)))
         .collect();
     let wanted = Wanted {
-        cpus: &args.cpus,
+        cpus: args.cpus,
         share_core: args.share_core,
     };
     let metered: Vec<u32> = metered.keys().copied().collect();

@@ -9,6 +9,7 @@ mod facts;
 mod figures;
 mod page;
 mod survey;
+mod validation;
 
 use std::path::Path;
 
@@ -22,6 +23,7 @@ use crate::{
 };
 
 pub use page::of_tables as tables;
+pub use validation::render as validation;
 
 /// Rows of a table at most, where nothing else is asked for.
 pub const TOP: usize = 250;

@@ -14,7 +14,7 @@ use crate::{
 
 const STYLE: &str = include_str!("page.css");
 
-const SCRIPT: &str = include_str!("page.js");
+pub(super) const SCRIPT: &str = include_str!("page.js");
 
 /// Rows of the table of consumers at the top; all are below.
 const BRIEF: usize = 12;
@@ -78,7 +78,7 @@ pub fn render(page: &Page<'_>) -> String {
     .into_string()
 }
 
-fn head(title: &str) -> Markup {
+pub(super) fn head(title: &str) -> Markup {
     html! {
         head {
             meta charset="utf-8";
@@ -209,7 +209,7 @@ fn chart(index: usize, figure: &Figure) -> Markup {
     }
 }
 
-fn swatch(color: &str) -> Markup {
+pub(super) fn swatch(color: &str) -> Markup {
     html! { svg.swatch viewBox="0 0 12 12" aria-hidden="true" { rect width="12" height="12" fill=(color) {} } }
 }
 

@@ -81,9 +81,10 @@ pub fn microcode(procfs: &Path) -> Option<String> {
 }
 
 /// What a core can do at most, as far as the kernel says: cores that differ in it are of different kinds.
-pub fn capacity(sysfs: &Path, cpu: u32) -> Option<String> {
+pub fn capacity(sysfs: &Path, cpu: u32) -> Option<u64> {
     let folder = sysfs.join(format!("devices/system/cpu/cpu{cpu}"));
-    read(&folder.join("cpu_capacity")).or_else(|| read(&folder.join("cpufreq/cpuinfo_max_freq")))
+    let text = read(&folder.join("cpu_capacity")).or_else(|| read(&folder.join("cpufreq/cpuinfo_max_freq")));
+    text?.parse().ok()
 }
 
 fn read(path: &Path) -> Option<String> {

@@ -18,7 +18,7 @@ pub mod truth;
 pub mod verdict;
 
 #[cfg(test)]
-mod simulation;
+pub mod simulation;
 #[cfg(test)]
 mod simulation_tests;
 

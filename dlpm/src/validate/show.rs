@@ -32,11 +32,14 @@ pub fn conclusion(verdict: &Verdict) -> String {
     };
     let title = methods::named(&best.method).map_or(best.method.as_str(), |method| method.title);
     let against = verdict.summary(EQUAL).map_or_else(String::new, |equal| {
-        let better = best.mean.high_ppm < equal.mean.low_ppm;
+        let than = match () {
+            () if best.mean.high_ppm < equal.mean.low_ppm => "",
+            () if equal.mean.high_ppm < best.mean.low_ppm => ", which is better",
+            () => ", which is not clearly different",
+        };
         format!(
-            "; an equal split is off by {} on average{}",
-            percent(equal.mean.ppm),
-            if better { "" } else { ", which is not clearly worse" }
+            "; an equal split is off by {} on average{than}",
+            percent(equal.mean.ppm)
         )
     });
     format!(
@@ -129,11 +132,7 @@ pub fn headline(header: &Header) -> String {
 
 /// All tables.
 pub fn tables(header: &Header, verdict: &Verdict) -> Vec<Table> {
-    vec![
-        methods_table(verdict),
-        pairs_table(verdict),
-        loads_table(header, verdict),
-    ]
+    vec![methods_table(verdict), pairs(verdict), loads_table(header, verdict)]
 }
 
 fn row(values: Vec<Value>) -> Row {
@@ -221,7 +220,8 @@ fn methods_table(verdict: &Verdict) -> Table {
     }
 }
 
-fn pairs_table(verdict: &Verdict) -> Table {
+/// The error of each method about each load of each pair.
+pub fn pairs(verdict: &Verdict) -> Table {
     let names: Vec<&str> = methods::METHODS
         .iter()
         .map(|method| method.name)

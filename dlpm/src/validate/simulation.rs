@@ -14,6 +14,7 @@ use crate::{
     interval::{CpuInterval, Identity, Interval, MeterSource, Process, ProcessId, Trees, Usage, ZoneKind, ZoneReading},
 };
 
+/// A second.
 pub const SECOND_NS: u64 = 1_000_000_000;
 
 /// The law that the meter follows.
@@ -64,6 +65,7 @@ impl Default for Law {
 /// CPUs: 0 and 4 are core A, 1 and 5 core B, 2 and 6 dlpm's, 3 and 7 free.
 const CORES: u32 = 4;
 
+/// The description of a run that lasts cells of 7 s.
 pub fn header(loads: &[LoadKind], rounds: u32, seed: u64) -> Header {
     Header {
         validation: FORMAT,

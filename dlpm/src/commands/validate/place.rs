@@ -23,9 +23,9 @@ pub type Allowed = BTreeMap<u32, u32>;
 
 /// What was asked for.
 #[derive(Clone, Copy, Debug)]
-pub struct Wanted<'a> {
-    /// Three CPUs, or none.
-    pub cpus: &'a [u32],
+pub struct Wanted {
+    /// CPUs of core A, core B, and dlpm.
+    pub cpus: Option<[u32; 3]>,
     /// Whether dlpm may share a core with a load.
     pub share_core: bool,
 }
@@ -43,8 +43,8 @@ pub fn choose(
     topology: &Topology,
     sysfs: &Path,
 ) -> Result<Place, Refusal> {
-    if let [a, b, dlpm] = *wanted.cpus {
-        return named([a, b, dlpm], wanted.share_core, allowed, metered, topology);
+    if let Some(cpus) = wanted.cpus {
+        return named(cpus, wanted.share_core, allowed, metered, topology);
     }
     // One CPU of each core, the lowest.
     let mut cores: Vec<u32> = Vec::new();
@@ -54,12 +54,13 @@ pub fn choose(
         }
     }
     for package in metered {
-        let mut kinds: BTreeMap<Option<String>, Vec<u32>> = BTreeMap::new();
+        let mut kinds: BTreeMap<Option<u64>, Vec<u32>> = BTreeMap::new();
         for cpu in cores.iter().filter(|cpu| allowed.get(cpu) == Some(package)) {
             kinds.entry(capacity(sysfs, *cpu)).or_default().push(*cpu);
         }
-        // Of the kind that there is most of, the highest numbers: interrupts are often handled by the first CPUs.
-        let Some(kind) = kinds.into_values().max_by_key(Vec::len) else {
+        // Of the kind that there is most of (of two, the faster one), the highest numbers: interrupts are often handled by
+        // the first CPUs.
+        let Some((_, kind)) = kinds.into_iter().max_by_key(|(capacity, cpus)| (cpus.len(), *capacity)) else {
             continue;
         };
         let [.., a, b] = *kind.as_slice() else { continue };
@@ -154,32 +155,35 @@ mod tests {
     }
 
     const AUTO: Wanted = Wanted {
-        cpus: &[],
+        cpus: None,
         share_core: false,
     };
 
     #[test]
     fn loads_are_on_two_cores_of_a_metered_package_and_dlpm_on_a_third() {
         let (sysfs, topology, allowed) = machine(4, &[]);
-        let choose = |wanted: Wanted<'_>, metered: &[u32]| choose(wanted, &allowed, metered, &topology, sysfs.path());
+        let choose = |wanted: Wanted, metered: &[u32]| choose(wanted, &allowed, metered, &topology, sysfs.path());
         let place = choose(AUTO, &[0, 1]).unwrap();
         assert_eq!((place.package, place.cpus, place.shares_core), (0, [2, 3, 0], false));
         assert_eq!(choose(AUTO, &[1]).unwrap().cpus, [6, 7, 0]);
         assert_eq!(choose(AUTO, &[]).unwrap_err().why, Why::TooFewCores);
-        let named = |cpus: &[u32], share_core, metered: &[u32]| choose(Wanted { cpus, share_core }, metered);
-        assert_eq!(named(&[0, 1, 2], false, &[0]).unwrap().cpus, [0, 1, 2]);
+        let named = |cpus: [u32; 3], share_core, metered: &[u32]| {
+            let cpus = Some(cpus);
+            choose(Wanted { cpus, share_core }, metered)
+        };
+        assert_eq!(named([0, 1, 2], false, &[0]).unwrap().cpus, [0, 1, 2]);
         for (cpus, says) in [
             ([0, 8, 2], "are one core"),
             ([0, 4, 2], "in two packages"),
             ([0, 99, 2], "CPU 99 is offline"),
             ([0, 1, 9], "CPU 9 is on the core of a load"),
         ] {
-            let refusal = named(&cpus, false, &[0]).unwrap_err().to_string();
+            let refusal = named(cpus, false, &[0]).unwrap_err().to_string();
             assert!(refusal.contains(says) && refusal.contains("--cpus"), "{refusal}");
         }
-        assert!(named(&[0, 1, 9], true, &[0]).unwrap().shares_core);
+        assert!(named([0, 1, 9], true, &[0]).unwrap().shares_core);
         assert!(
-            named(&[0, 1, 2], false, &[1])
+            named([0, 1, 2], false, &[1])
                 .unwrap_err()
                 .to_string()
                 .contains("has no meter")
@@ -199,7 +203,7 @@ mod tests {
     fn two_cores_are_too_few_unless_dlpm_may_share_one() {
         let (sysfs, topology, allowed) = machine(2, &[]);
         let two: Allowed = allowed.into_iter().filter(|(_, package)| *package == 0).collect();
-        let choose = |share_core| choose(Wanted { cpus: &[], share_core }, &two, &[0], &topology, sysfs.path());
+        let choose = |share_core| choose(Wanted { cpus: None, share_core }, &two, &[0], &topology, sysfs.path());
         let refusal = choose(false).unwrap_err();
         assert!(refusal.to_string().contains("2 cores may be used"), "{refusal}");
         assert!(refusal.to_string().contains("--share-core"), "{refusal}");
