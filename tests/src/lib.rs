@@ -14,6 +14,7 @@ pub mod guest;
 pub mod helpers;
 pub mod hostile;
 pub mod kernel;
+pub mod known_law;
 pub mod log;
 pub mod metrics;
 pub mod model_files;

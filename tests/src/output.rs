@@ -39,6 +39,15 @@ impl Output {
         self
     }
 
+    /// Asserts that standard output holds each of these.
+    #[track_caller]
+    pub fn prints(self, parts: &[&str]) -> Self {
+        for part in parts {
+            assert!(self.stdout.contains(part), "no `{part}` in:\n{}", self.stdout);
+        }
+        self
+    }
+
     /// Asserts a failure of dlpm itself: the exit code, an error of one paragraph that holds each of these parts, and
     /// nothing on standard output.
     #[track_caller]

@@ -41,12 +41,14 @@ const WIDTH: u16 = 140;
 
 /// Runs the command; its errors are printed.
 pub fn run(args: &ReportArgs) -> ExitCode {
-    if fleet::is_meant(args) {
-        return fleet::run(args);
-    }
-    let validation = args.folders.first().and_then(|path| validate::file::of_path(path));
+    let validation = match args.folders.as_slice() {
+        [path] => validate::file::of_path(path),
+        _ => None,
+    };
     let text = match validation {
+        // Its file ends as those of fleets do.
         Some(file) => super::validate::shown::report(args, &file),
+        None if fleet::is_meant(args) => return fleet::run(args),
         None => report(args),
     };
     super::status(text.and_then(|text| Ok(print(&text)?)))

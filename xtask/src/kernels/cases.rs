@@ -192,6 +192,7 @@ pub const LEFT_OUT: &[(&str, &str)] = &[
     ("meters", "the meters are files of the test, and not the kernel's"),
     ("hwmon", "the meters are files of the test, and not the kernel's"),
     ("cores", "the meters are files of the test, and not the kernel's"),
+    ("validate", "the meters are files of the test, and not the kernel's"),
     (
         "fleet",
         "how lines of many nodes are added up does not depend on the kernel",
