@@ -72,6 +72,10 @@ pub fn run(programs: &Programs, options: &Options) -> Result<bool> {
         Contender::Programs { siblings: false },
         Contender::Interrupting,
     ];
+    contenders.push(Contender::Counting(contender::SOFTWARE));
+    if contender::has_tsc() {
+        contenders.push(Contender::Counting(contender::TSC));
+    }
     if cpus::online().len() > 1 {
         contenders.push(Contender::Programs { siblings: true });
     }

@@ -8,6 +8,7 @@ use std::{
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Stdio},
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -17,7 +18,10 @@ use aya::{
     Btf, Ebpf, EbpfLoader,
     programs::{BtfTracePoint, loaded_programs},
 };
-use dlpm::sources::cpu_time::{Config, CpuTime, Pace};
+use dlpm::sources::{
+    cpu_time::{Config, CpuTime, Pace},
+    events::{self, Counted, EventName},
+};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::traced::Traced;
@@ -39,6 +43,12 @@ while True:
     time.sleep(1)
 ";
 
+/// Three events of the kernel, which every machine has.
+pub const SOFTWARE: &[&str] = &["context-switches", "page-faults", "cpu-migrations"];
+
+/// The time stamp counter, which stands for a counter of the processor that is read by an instruction.
+pub const TSC: &[&str] = &["msr/tsc/"];
+
 /// What is measured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Contender {
@@ -53,6 +63,8 @@ pub enum Contender {
     },
     /// The same without what turns idle CPUs.
     Interrupting,
+    /// The same, with perf events that are counted.
+    Counting(&'static [&'static str]),
     /// `dlpm trace` in intervals of 1 s.
     Trace(PathBuf),
     /// bpftrace, see [`BPFTRACE`].
@@ -74,6 +86,7 @@ impl Contender {
             Self::Programs { siblings: false } => "dlpm's `on_switch`".to_owned(),
             Self::Programs { siblings: true } => "dlpm's `on_switch`, SMT siblings".to_owned(),
             Self::Interrupting => "dlpm's `on_switch`, idle CPUs are interrupted".to_owned(),
+            Self::Counting(events) => format!("dlpm's `on_switch`, counting {}", events.join(", ")),
             Self::Trace(program) => format!("`{} trace`", program.file_name().unwrap_or_default().display()),
             Self::Bpftrace => "bpftrace, sum of ns per pid".to_owned(),
             Self::Cpudist => "libbpf-tools `cpudist -P`".to_owned(),
@@ -115,6 +128,13 @@ impl Contender {
             Self::Interrupting => {
                 let config = Config {
                     pace: Pace::Interrupt,
+                    ..Config::default()
+                };
+                (Holder::Programs(Box::new(CpuTime::start(&config)?)), None)
+            }
+            Self::Counting(events) => {
+                let config = Config {
+                    events: opened(events)?,
                     ..Config::default()
                 };
                 (Holder::Programs(Box::new(CpuTime::start(&config)?)), None)
@@ -216,6 +236,21 @@ impl Running {
             _ => None,
         }
     }
+}
+
+/// These events on every CPU.
+fn opened(names: &[&str]) -> Result<Arc<[Counted]>> {
+    let wanted: Result<Vec<EventName>, String> = names.iter().map(|name| name.parse()).collect();
+    let opened = events::open(Path::new("/sys"), &wanted.map_err(anyhow::Error::msg)?);
+    match opened.missing.first() {
+        Some((name, reason)) => bail!("{name} is not counted: {reason}"),
+        None => Ok(opened.events),
+    }
+}
+
+/// Whether this machine has an event of its processor that is counted without a performance monitoring unit.
+pub fn has_tsc() -> bool {
+    opened(TSC).is_ok()
 }
 
 fn attach(object: &Path, name: &'static str) -> Result<Ebpf> {

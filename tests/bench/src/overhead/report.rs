@@ -6,7 +6,10 @@ use anyhow::{Context, Result};
 
 use dlpm_tests::worker::cpu_clock_ns;
 
-use super::{Measured, Options, PIECES, Sample, contender::Contender};
+use super::{
+    Measured, Options, PIECES, Sample,
+    contender::{Contender, SOFTWARE},
+};
 use crate::{
     machine,
     stats::{Spread, float},
@@ -20,6 +23,12 @@ const OF_FLOOR: f64 = 1.25;
 
 /// dlpm's part of what bpftrace slows the ping-pong down, at most.
 const OF_SLOWDOWN: f64 = 0.5;
+
+/// What three counted events make of dlpm's cost, at most, both beyond the empty program.
+const OF_UNCOUNTED: f64 = 2.5;
+
+/// What `on_switch` with three counted events slows the ping-pong down, at most, as a part of what bpftrace does.
+const COUNTING_OF_SLOWDOWN: f64 = 1.0;
 
 /// Looks at all processes, once a second.
 const SCANS: usize = 6;
@@ -162,8 +171,15 @@ fn bounds(measured: &[Measured]) -> Result<bool> {
         of_floor,
         OF_FLOOR,
     );
+    let counting = required(Contender::Counting(SOFTWARE))?;
+    let of_uncounted = ratio(&|round| beyond_empty(counting, empty, round) / beyond_empty(dlpm, empty, round))?;
+    judge(
+        "`on_switch` with three counted events against it without any, both beyond the empty program",
+        of_uncounted,
+        OF_UNCOUNTED,
+    );
     let Some(bpftrace) = samples(Contender::Bpftrace) else {
-        println!("Not judged: two bounds against bpftrace, which is not there");
+        println!("Not judged: three bounds against bpftrace, which is not there");
         return Ok(false);
     };
     let of_bpftrace = ratio(&|round| beyond_empty(dlpm, empty, round) / beyond_empty(bpftrace, empty, round))?;
@@ -174,12 +190,21 @@ fn bounds(measured: &[Measured]) -> Result<bool> {
     );
     // Of medians: a single round's slowdown by bpftrace may be next to nothing on a machine with other work.
     let slower = |samples: &[Sample]| Spread::of(samples.iter().map(Sample::slower)).context("no round");
-    let (trace, bpftrace) = (slower(trace)?.median, slower(bpftrace)?.median);
-    let ratio = Spread::of([trace / bpftrace]).context("no round")?;
-    judge(
-        "what `dlpm trace` slows the ping-pong down, against bpftrace, by medians",
-        ratio,
-        OF_SLOWDOWN,
-    );
+    let bpftrace = slower(bpftrace)?.median;
+    for (what, samples, bound) in [
+        ("what `dlpm trace` slows", trace.as_slice(), OF_SLOWDOWN),
+        (
+            "what `on_switch` with three counted events slows",
+            counting,
+            COUNTING_OF_SLOWDOWN,
+        ),
+    ] {
+        let ratio = Spread::of([slower(samples)?.median / bpftrace]).context("no round")?;
+        judge(
+            &format!("{what} the ping-pong down, against bpftrace, by medians"),
+            ratio,
+            bound,
+        );
+    }
     Ok(within)
 }
