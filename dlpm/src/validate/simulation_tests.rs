@@ -357,7 +357,7 @@ fn signed(text: &str) -> String {
 #[test]
 fn every_changed_digit_is_found() {
     let folder = tempfile::tempdir().unwrap();
-    let header = header(&LoadKind::QUICK, 3, 8);
+    let header = header(&LoadKind::QUICK, 2, 8);
     let text = whole(&header, &turbo());
     assert_eq!(signed(&text), text);
     let digits: Vec<usize> = (0..text.len())
