@@ -10,8 +10,11 @@ use super::{
     random::Random,
 };
 use crate::{
-    attribution::{Options, attribute, energy_tree::Carries, selection::Selection},
-    interval::{CpuInterval, Identity, Interval, MeterSource, Process, ProcessId, Trees, Usage, ZoneKind, ZoneReading},
+    attribution::{Options, attribute, counters::Weights, energy_tree::Carries, selection::Selection},
+    interval::{
+        Counts, CpuCounts, CpuInterval, Identity, Interval, MeterSource, Process, ProcessId, Trees, Usage, ZoneKind,
+        ZoneReading,
+    },
 };
 
 /// A second.
@@ -34,6 +37,8 @@ pub struct Law {
     pub speed_permille: fn(LoadKind, LoadKind) -> u64,
     /// Cores have zones of their own, and these draw what their loads do.
     pub core_zones: bool,
+    /// An event is counted, once for each microjoule that a load draws.
+    pub counters: bool,
     /// Noise of each cell's energy: at most this many ppm up or down.
     pub noise_ppm: usize,
     /// How much the idle power moves from round to round, in ppm.
@@ -56,6 +61,7 @@ impl Default for Law {
             foreign_ns: 0,
             speed_permille: |_, _| 1000,
             core_zones: false,
+            counters: false,
             noise_ppm: 0,
             idle_drift_ppm: 0,
         }
@@ -135,7 +141,7 @@ fn cell(header: &Header, law: &Law, round: u32, loads: &[LoadKind], random: &mut
             cpu,
             ns,
             shared_ns,
-            ..Usage::default()
+            counts: counted(law, *load, length_ns),
         });
         let other = loads.iter().find(|other| *other != load);
         let permille = other.map_or(1000, |other| (law.speed_permille)(*load, *other));
@@ -194,6 +200,18 @@ fn cell(header: &Header, law: &Law, round: u32, loads: &[LoadKind], random: &mut
         end_ns: 1000 + length_ns,
         busy_ns: busy(cpu),
         idle_ns: length_ns - busy(cpu),
+        counts: law.counters.then(|| {
+            let of_cpu = usage
+                .iter()
+                .filter(|usage| usage.cpu == cpu)
+                .map(|usage| usage.counts.0[0]);
+            let busy = Counts([of_cpu.sum(), 0, 0, 0]);
+            CpuCounts {
+                last: busy,
+                busy,
+                ..CpuCounts::default()
+            }
+        }),
         ..CpuInterval::default()
     });
     let zone = |zone: &str, kind, mw| ZoneReading {
@@ -235,6 +253,7 @@ fn cell(header: &Header, law: &Law, round: u32, loads: &[LoadKind], random: &mut
         usage,
         cgroups: [(1, "/".to_owned())].into(),
         zones,
+        events: law.counters.then(|| "joules".to_owned()).into_iter().collect(),
         self_tgid: 50,
         ..Interval::default()
     };
@@ -243,6 +262,12 @@ fn cell(header: &Header, law: &Law, round: u32, loads: &[LoadKind], random: &mut
             trees: Trees::one(0),
             ..Selection::default()
         },
+        weights: law.counters.then(|| Weights {
+            // A microjoule.
+            fj_per_event: Counts([1_000_000_000, 0, 0, 0]),
+            fj_per_ns: 0,
+            idle_mw: [("package-0".to_owned(), law.idle_mw.unsigned_abs())].into(),
+        }),
         ..Options::default()
     };
     Cell {
@@ -252,6 +277,11 @@ fn cell(header: &Header, law: &Law, round: u32, loads: &[LoadKind], random: &mut
         on_battery: false,
         ledger: attribute(&interval, &options, &Carries::default()),
     }
+}
+
+fn counted(law: &Law, load: LoadKind, length_ns: u64) -> Counts {
+    let uj = (law.load_mw)(load).unsigned_abs() * (length_ns / 1_000_000);
+    Counts([if law.counters { uj } else { 0 }, 0, 0, 0])
 }
 
 fn random_counter(mw: i64) -> u64 {

@@ -164,6 +164,24 @@ fn where_cores_have_meters_the_method_that_reads_them_is_right() {
     assert!(super::show::conclusion(&verdict).contains("CPU time, by core"));
 }
 
+#[test]
+fn counters_that_follow_the_joules_are_right_where_cpu_time_is_not() {
+    let law = Law {
+        counters: true,
+        noise_ppm: 1_000,
+        ..Law::default()
+    };
+    let header = header(&LoadKind::QUICK, 3, 4);
+    let folder = tempfile::tempdir().unwrap();
+    let path = written(folder.path(), &whole(&header, &law));
+    assert_eq!(failures(&path), [""; 0]);
+    let verdict = proof::prove(&file::Validation::read(&path).unwrap()).verdict;
+    assert_eq!(verdict.refusals, []);
+    let mean = |method: &str| verdict.summary(method).unwrap().mean.ppm;
+    assert!(mean("counters") < 20_000, "{}", mean("counters"));
+    assert!(mean("cpu_time") > 10 * mean("counters"), "{}", mean("cpu_time"));
+}
+
 /// What a run is refused for.
 fn refused(header: &Header, cells: &[Cell]) -> Vec<Why> {
     let verdict = Verdict::of(header, cells);
