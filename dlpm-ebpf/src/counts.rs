@@ -3,6 +3,8 @@
 //! On each CPU the counts of tasks, of idle time and what nobody has add up to the last reading less the first one of the
 //! interval. All that is here is pruned at load where no event is counted.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::{helpers::generated::bpf_perf_event_read, maps::PerfEventArray};
 use dlpm_common::{Counts, CountsBuffer, CpuCounts, MAX_EVENTS};
 
@@ -10,9 +12,6 @@ use crate::maps::{COUNTS, EVENT_0, EVENT_1, EVENT_2, EVENT_3, EVENTS, SLOT_COUNT
 
 /// `BPF_F_CURRENT_CPU`: the element of an event's array that belongs to this CPU.
 const THIS_CPU: u64 = 0xffff_ffff;
-
-/// A helper's result from here on is a negative error; an event that has counted that far takes centuries.
-const FIRST_ERROR: u64 = (-4095_i64).cast_unsigned();
 
 /// Whether events are counted.
 #[inline(always)]
@@ -48,30 +47,80 @@ macro_rules! for_each_event {
 }
 const _: () = assert!(MAX_EVENTS == 4);
 
-/// What was counted since the last reading; what cannot be said to be of the slice that ends is nobody's.
+/// What was counted in a slice; written and read only where events are counted, so that nothing is spent elsewhere.
+pub struct Since(MaybeUninit<Counts>);
+
+impl Since {
+    #[inline(always)]
+    pub fn nothing_yet() -> Self {
+        Self(MaybeUninit::uninit())
+    }
+
+    /// As a whole, for the cold path.
+    #[inline(always)]
+    pub fn counts(&self) -> Counts {
+        let mut counts: Counts = [0; MAX_EVENTS];
+        for_each_event!(|event: usize| counts[event] = self.of(event));
+        counts
+    }
+
+    #[inline(always)]
+    fn set(&mut self, event: usize, count: u64) {
+        // SAFETY: an element of the array, which is not read here.
+        unsafe { (&raw mut (*self.0.as_mut_ptr())[event]).write(count) };
+    }
+
+    #[inline(always)]
+    fn of(&self, event: usize) -> u64 {
+        // SAFETY: `read` or `take` has written the elements of all events that are counted, and the verifier proves it.
+        unsafe { (&raw const (*self.0.as_ptr())[event]).read() }
+    }
+}
+
+/// Reads every event: one call after another, while little else is in registers.
 #[inline(always)]
-pub fn since_last(counts: &mut CpuCounts, parity: u32) -> Counts {
-    let mut since: Counts = [0; MAX_EVENTS];
+pub fn read(since: &mut Since) {
+    for_each_event!(|event: usize| since.set(event, read_one(event)));
+}
+
+/// From readings to what was counted since the last ones; what cannot be said to be of the slice that ends is nobody's.
+#[inline(always)]
+pub fn take(counts: &mut CpuCounts, parity: u32, since: &mut Since) {
+    let mut all = 0;
+    for_each_event!(|event: usize| all |= since.of(event));
+    if all.cast_signed() < 0 || counts.stale != 0 {
+        return doubtful(counts, parity, since);
+    }
     for_each_event!(|event: usize| {
-        let reading = read(event);
+        let reading = since.of(event);
+        since.set(event, reading.wrapping_sub(counts.newest[event]));
+        counts.newest[event] = reading;
+    });
+}
+
+/// The same where a reading failed, now or before. An event that has counted to 2^63 is none that runs.
+#[inline(always)]
+fn doubtful(counts: &mut CpuCounts, parity: u32, since: &mut Since) {
+    for_each_event!(|event: usize| {
+        let reading = since.of(event);
         let is_stale = counts.stale >> event & 1 == 1;
-        if reading >= FIRST_ERROR {
+        let mut added = 0;
+        if reading.cast_signed() < 0 {
             counts.stale |= 1 << event;
             buffer(counts, parity).failed += 1;
         } else {
-            let added = reading.wrapping_sub(counts.newest[event]);
+            added = reading.wrapping_sub(counts.newest[event]);
             counts.newest[event] = reading;
             if is_stale {
                 counts.stale &= !(1 << event);
                 let buffer = buffer(counts, parity);
                 buffer.failed += 1;
                 buffer.lost[event] += added;
-            } else {
-                since[event] = added;
+                added = 0;
             }
         }
+        since.set(event, added);
     });
-    since
 }
 
 /// The CPU was offline: what was counted until its next reading is nobody's.
@@ -84,8 +133,8 @@ pub fn doubt(counts: &mut CpuCounts) {
 #[inline(always)]
 pub fn start(counts: &mut CpuCounts) {
     for_each_event!(|event: usize| {
-        let reading = read(event);
-        if reading >= FIRST_ERROR {
+        let reading = read_one(event);
+        if reading.cast_signed() < 0 {
             counts.stale |= 1 << event;
         } else {
             counts.newest[event] = reading;
@@ -120,29 +169,29 @@ pub fn begin(counts: &mut CpuCounts, parity: u32) {
 
 /// Adds to a sum of counts.
 #[inline(always)]
-pub fn add(sum: &mut Counts, since: &Counts) {
-    for_each_event!(|event: usize| sum[event] += since[event]);
+pub fn add(sum: &mut Counts, since: &Since) {
+    for_each_event!(|event: usize| sum[event] += since.of(event));
 }
 
 /// Adds to the counts of a slot, or makes them its first ones.
 #[inline(always)]
-pub fn add_to_slot(slot: u32, since: &Counts, is_new: bool) {
+pub fn add_to_slot(slot: u32, since: &Since, is_new: bool) {
+    if !are_on() {
+        return;
+    }
     let Some(sum) = SLOT_COUNTS.get_ptr_mut(slot) else {
         return;
     };
     // SAFETY: the slot is this CPU's, as the one in `SLOTS` is.
     let sum = unsafe { &mut *sum };
     for_each_event!(|event: usize| {
-        sum[event] = if is_new {
-            since[event]
-        } else {
-            sum[event] + since[event]
-        };
+        let before = if is_new { 0 } else { sum[event] };
+        sum[event] = before + since.of(event);
     });
 }
 
 #[inline(always)]
-fn read(event: usize) -> u64 {
+fn read_one(event: usize) -> u64 {
     let array: &PerfEventArray<u64> = match event {
         0 => &EVENT_0,
         1 => &EVENT_1,

@@ -7,10 +7,10 @@ use aya_ebpf::{
     bindings::BPF_NOEXIST,
     helpers::{bpf_get_current_task, bpf_get_smp_processor_id, bpf_ktime_get_ns},
 };
-use dlpm_common::{Counts, CpuBuffer, CpuState, MAX_EVENTS, Slot, Usage, UsageKey};
+use dlpm_common::{CpuBuffer, CpuState, Slot, Usage, UsageKey};
 
 use crate::{
-    counts,
+    counts::{self, Since},
     maps::{CPUS, SLOTS, SLOTS_LOG2, SMT, SPILL_0, SPILL_1},
     pace, smt,
     task::{Charged, Ran},
@@ -169,6 +169,10 @@ fn resume(cpu: u32, state: &mut CpuState, now: u64, next_is_idle: bool) {
 /// Charges the time since the CPU's last event to the task that ran.
 #[inline(always)]
 fn charge(cpu: u32, state: &mut CpuState, now: u64, ran: impl Ran, next_is_idle: bool) {
+    let mut since = Since::nothing_yet();
+    if counts::are_on() {
+        counts::read(&mut since);
+    }
     let ns = now - state.since_ns;
     state.since_ns = now;
     let mut shared_ns = 0;
@@ -178,11 +182,10 @@ fn charge(cpu: u32, state: &mut CpuState, now: u64, ran: impl Ran, next_is_idle:
         buffer(state).overlap_clamps += u64::from(clamped);
     }
     let parity = state.parity & 1;
-    let counts = if counts::are_on() { counts::of_cpu(cpu) } else { None };
-    let since = match counts {
-        Some(counts) => counts::since_last(counts, parity),
-        None => [0; MAX_EVENTS],
-    };
+    if counts::are_on() {
+        let Some(counts) = counts::of_cpu(cpu) else { return };
+        counts::take(counts, parity, &mut since);
+    }
     let buffer = buffer(state);
     let tgid = ran.tgid();
     if tgid == 0 {
@@ -209,7 +212,7 @@ fn charge(cpu: u32, state: &mut CpuState, now: u64, ran: impl Ran, next_is_idle:
     let slice = Slice {
         ns,
         shared_ns,
-        counts: since,
+        since: &since,
     };
     if add_to_slot(buffer, first, hash & mask, cgroup_id, ran, &slice)
         || add_to_slot(buffer, first, (hash ^ 1) & mask, cgroup_id, ran, &slice)
@@ -236,7 +239,7 @@ fn charge(cpu: u32, state: &mut CpuState, now: u64, ran: impl Ran, next_is_idle:
             Usage {
                 ns,
                 shared_ns,
-                counts: since,
+                counts: since.counts(),
             },
             u64::from(BPF_NOEXIST),
         )
@@ -255,10 +258,10 @@ fn charge(cpu: u32, state: &mut CpuState, now: u64, ran: impl Ran, next_is_idle:
 }
 
 /// What is charged.
-struct Slice {
+struct Slice<'a> {
     ns: u64,
     shared_ns: u64,
-    counts: Counts,
+    since: &'a Since,
 }
 
 /// Spreads the neighbours in pid and time that a storm of short processes brings.
@@ -280,7 +283,7 @@ fn add_to_slot(buffer: &mut CpuBuffer, first: u32, index: u32, cgroup_id: u64, r
     if slot.tgid == ran.tgid && slot.start_ns == ran.start_ns && slot.cgroup_id == cgroup_id {
         slot.ns += slice.ns;
         slot.shared_ns += slice.shared_ns;
-        counts::add_to_slot(first + index, &slice.counts, false);
+        counts::add_to_slot(first + index, slice.since, false);
         return true;
     }
     if slot.tgid != 0 {
@@ -297,6 +300,6 @@ fn add_to_slot(buffer: &mut CpuBuffer, first: u32, index: u32, cgroup_id: u64, r
     slot.tgid = ran.tgid;
     slot.ns = slice.ns;
     slot.shared_ns = slice.shared_ns;
-    counts::add_to_slot(first + index, &slice.counts, true);
+    counts::add_to_slot(first + index, slice.since, true);
     true
 }
