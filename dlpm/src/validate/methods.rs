@@ -115,11 +115,16 @@ pub fn floors(idle: &Cell, package: u32) -> Floors {
     idle.leaves(package).filter_map(floor).collect()
 }
 
+/// Power of the whole idle package in mW.
+fn whole_floor_mw(floors: &Floors) -> u64 {
+    floors.values().fold(0, |sum, floor_mw| sum.saturating_add(*floor_mw))
+}
+
 /// As much to each load.
 fn equal(question: &Question) -> Option<Vec<u64>> {
     let dynamic_uj = question.cell.energy_uj(question.package).ok()?;
     let floor_uj =
-        u128::from(question.floors.values().sum::<u64>()) * u128::from(question.cell.ledger.length_ns()) / 1_000_000;
+        u128::from(whole_floor_mw(question.floors)) * u128::from(question.cell.ledger.length_ns()) / 1_000_000;
     let above_uj = dynamic_uj.saturating_sub(u64::try_from(floor_uj).unwrap_or(u64::MAX));
     let loads = u64::try_from(question.cell.runs.len()).ok()?;
     Some(vec![above_uj.checked_div(loads)?; question.cell.runs.len()])
@@ -132,12 +137,7 @@ fn of_whole(question: &Question, method: SplitBy, smt_weight_permille: u32) -> O
         zone: format!("package-{}/{WHOLE}", question.package),
         kind: ZoneKind::Package,
         energy_uj: Ok(question.cell.energy_uj(question.package).ok()?),
-        idle_floor_mw: Some(
-            question
-                .floors
-                .values()
-                .fold(0, |sum, floor| sum.saturating_add(*floor)),
-        ),
+        idle_floor_mw: Some(whole_floor_mw(question.floors)),
         // The method as it is asked, whatever the cell was split by.
         method,
         ..first.clone()

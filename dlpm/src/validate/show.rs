@@ -84,6 +84,13 @@ pub fn notes(header: &Header, verdict: &Verdict) -> Vec<String> {
                 .to_owned(),
         );
     }
+    if !verdict.throttling_known {
+        notes.push(
+            "whether a core was throttled is not known, since this kernel does not count it here (it does on Intel \
+             processors): a load that is slower shows it"
+                .to_owned(),
+        );
+    }
     let interfering: Vec<String> = pairs_in(verdict, State::Interfering);
     if !interfering.is_empty() {
         notes.push(format!(

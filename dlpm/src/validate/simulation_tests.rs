@@ -248,6 +248,10 @@ fn each_condition_that_spoils_a_run_refuses_it() {
     };
     assert_eq!(changed(|cell| cell.throttled = Some(1)), [Why::Throttling]);
     assert_eq!(changed(|cell| cell.throttled = None), []);
+    let mut uncounted = cells(&plan, &Law::default());
+    uncounted[0].throttled = None;
+    let said = super::show::notes(&plan, &Verdict::of(&plan, &uncounted)).join("\n");
+    assert!(said.contains("whether a core was throttled is not known"), "{said}");
     assert_eq!(changed(|cell| cell.on_battery = true), [Why::Battery]);
     assert_eq!(
         changed(|cell| cell
@@ -428,6 +432,47 @@ fn every_changed_digit_is_found() {
     ];
     unseen.retain(|kind| !descriptive.contains(&kind.as_str()) && !kind.ends_with("_permille"));
     assert!(unseen.is_empty(), "{unseen:?} of {forged}");
+}
+
+/// Whatever is in a file: it is proved or not, and nothing else happens.
+#[test]
+fn no_file_makes_the_proof_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    let header = header(&LoadKind::QUICK, 2, 8);
+    let text = whole(&header, &turbo());
+    let mut random = super::random::Random::new(6);
+    for number in 0..300 {
+        let mut bytes = text.clone().into_bytes();
+        let at = random.below(bytes.len());
+        if number % 3 == 0 {
+            bytes[at] = u8::try_from(random.below(256)).unwrap();
+        } else {
+            // A number becomes the largest of its kind.
+            let digit = (at..bytes.len()).find(|at| bytes[*at].is_ascii_digit()).unwrap_or(at);
+            let end = (digit..bytes.len())
+                .find(|at| !bytes[*at].is_ascii_digit())
+                .unwrap_or(digit);
+            let largest = ["18446744073709551615", "0", "4294967295", "9223372036854775807"][random.below(4)];
+            bytes.splice(digit..end, largest.bytes());
+        }
+        let Ok(changed) = String::from_utf8(bytes) else {
+            continue;
+        };
+        drop(failures(&written(folder.path(), &signed(&changed))));
+    }
+    // Cells of which the laws hold, with the largest figures.
+    let mut extreme = cells(&header, &turbo());
+    for cell in &mut extreme {
+        cell.ledger.end_ns = cell.ledger.begin_ns + 1;
+        for leaf in &mut cell.ledger.leaves {
+            leaf.energy_uj = Ok(u64::MAX);
+        }
+        for run in &mut cell.runs {
+            (run.units, run.ns) = (u64::MAX, 1);
+        }
+    }
+    let verdict = Verdict::of(&header, &extreme);
+    assert!(!super::show::text(&header, &verdict, 100).is_empty());
 }
 
 #[test]

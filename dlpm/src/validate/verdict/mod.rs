@@ -43,6 +43,8 @@ pub struct Verdict {
     pub measured_ns: u64,
     /// Energy of the package in all cells, in µJ.
     pub energy_uj: u64,
+    /// Whether the kernel counted throttling in all cells.
+    pub throttling_known: bool,
     /// Mean power of the idle machine in µW.
     pub idle_uw: i64,
     /// Each load alone.
@@ -158,6 +160,7 @@ impl Verdict {
             refusals: refusals(header, cells),
             measured_ns: sum(|cell, _| cell.ledger.length_ns()),
             energy_uj: sum(|cell, package| cell.energy_uj(package).unwrap_or(0)),
+            throttling_known: cells.iter().all(|cell| cell.throttled.is_some()),
             ..Self::default()
         };
         if let Some(missing) = table.missing() {
