@@ -209,6 +209,12 @@ fn what_cannot_be_counted_is_said_and_the_trace_goes_on() {
         .exited(0)
         .says(&["nothing/here/ is not counted", "split by CPU time"]);
     Dlpm::new(["verify"]).arg(&run).run().exited(0);
+    // Whatever this machine has of the usual ones, doctor tells of it.
+    let doctor = Dlpm::new(["doctor"]).run().stdout;
+    assert!(
+        doctor.contains("cycles") && doctor.contains("counted with --counters"),
+        "{doctor}"
+    );
     Dlpm::new(["trace", "--counters=cycle", "--duration", "1s"])
         .run()
         .exited(2)

@@ -2,7 +2,7 @@
 
 mod energy;
 
-use std::{fmt::Write as _, os::unix::net::UnixStream, process::ExitCode};
+use std::{collections::BTreeMap, fmt::Write as _, os::unix::net::UnixStream, process::ExitCode};
 
 use crate::{
     cli::{DoctorArgs, Roots},
@@ -12,6 +12,7 @@ use crate::{
     sources::{
         cgroups::CgroupTree,
         cpu_time::{Config, CpuTime},
+        events::{self, EventName},
         gpu::{GpuOptions, Gpus},
         host::HostFacts,
         memory::machine_memory,
@@ -137,6 +138,10 @@ fn examine(roots: &Roots, gpus: &GpuOptions) -> Vec<Finding> {
         }
     }
 
+    if errors.is_empty() {
+        add_events(roots, &mut add);
+    }
+
     energy::add_energy(roots, &topology, &mut add);
 
     add_gpus(gpus, &mut add);
@@ -206,6 +211,35 @@ fn add_gpus(options: &GpuOptions, add: &mut impl FnMut(State, &str, String)) {
                 );
             }
         }
+    }
+}
+
+/// What `--counters` could count.
+fn add_events(roots: &Roots, add: &mut impl FnMut(State, &str, String)) {
+    let opened = events::open(&roots.sysfs, &EventName::defaults());
+    let names: Vec<&str> = opened.events.iter().map(|event| event.name.as_str()).collect();
+    if !names.is_empty() {
+        let kinds = match opened.is_hybrid {
+            true => "; nothing can be split by them, since the cores are of two kinds",
+            false => "",
+        };
+        add(
+            State::Ok,
+            "perf events",
+            format!("{} can be counted with --counters{kinds}", names.join(", ")),
+        );
+    }
+    // Mostly they lack for one reason.
+    let mut by_reason: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (name, reason) in opened.missing {
+        by_reason.entry(reason).or_default().push(name);
+    }
+    for (reason, names) in by_reason {
+        add(
+            State::Missing,
+            "perf events",
+            format!("{} cannot be counted with --counters: {reason}", names.join(", ")),
+        );
     }
 }
 
