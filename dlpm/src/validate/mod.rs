@@ -2,7 +2,7 @@
 //!
 //! Loads of our own run alone and in pairs while the meters count. What the meters say of them is the truth, as an
 //! interval ([`truth`]); what each method says ([`methods`]) is compared with it ([`verdict`]). All of that is pure: what
-//! was measured is a list of [`Cell`]s, which a file keeps ([`file`]) and from which the verdict is made again
+//! was measured is a list of [`Cell`]s, which a file keeps ([`mod@file`]) and from which the verdict is made again
 //! ([`proof`]). [`loads`] is the work itself; `commands/validate` runs and measures it.
 
 pub mod cell;
