@@ -198,6 +198,95 @@ fn energy_goes_by_what_was_counted_once_it_is_known_what_that_weighs() {
     assert!(by_time[1] > 0, "{by_time:?}");
 }
 
+/// A tree in which each CPU is a package, whose meter counts its page faults: 100 µJ each.
+fn joules_by_faults() -> Powercap {
+    let tree = Powercap::start(Vec::new());
+    let root = tree.sysfs().to_path_buf();
+    let write = |path: &Path, content: &str| {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, format!("{content}\n")).unwrap();
+    };
+    let online: Vec<String> = cpus::online().iter().map(u32::to_string).collect();
+    for cpu in &online {
+        let directory = root.join(format!("devices/system/cpu/cpu{cpu}"));
+        fs::remove_file(&directory).unwrap();
+        write(&directory.join("topology/physical_package_id"), cpu);
+        write(&directory.join("topology/core_id"), "0");
+        write(&directory.join("topology/thread_siblings_list"), cpu);
+    }
+    let pmu = root.join("bus/event_source/devices/power");
+    write(&pmu.join("type"), "1");
+    write(&pmu.join("cpumask"), &online.join(","));
+    // `PERF_COUNT_SW_PAGE_FAULTS`
+    write(&pmu.join("events/energy-pkg"), "event=0x02");
+    write(&pmu.join("events/energy-pkg.unit"), "Joules");
+    write(&pmu.join("events/energy-pkg.scale"), "1e-4");
+    tree
+}
+
+#[test]
+fn where_joules_follow_an_event_counters_are_right_and_time_is_not() {
+    require_dlpm!();
+    const FAULT_UJ: u64 = 100;
+    let tree = joules_by_faults();
+    let folder = tempfile::tempdir().unwrap();
+    let calibration = weights(folder.path(), &["page-faults"], FAULT_UJ * 1_000_000_000);
+    // Both on CPU 0, for half of its time each.
+    let mut spinner = worker!("spin", 0);
+    let mut toucher = worker!("touch-on", 0, PAGES, 1_000_000);
+    spinner.go();
+    toucher.go();
+    let run = |name: &str, options: &[&str]| {
+        let run = folder.path().join(name);
+        Dlpm::new(["trace", "--interval", "200ms", "--duration", "2s"])
+            .args([
+                "--output",
+                run.to_str().unwrap(),
+                "--sysfs",
+                tree.sysfs().to_str().unwrap(),
+            ])
+            .args(["--calibration", calibration.to_str().unwrap()])
+            .args(options)
+            .run()
+            .exited(0);
+        Dlpm::new(["verify"]).arg(&run).run().exited(0);
+        let log = Log::read(&run);
+        log.is_complete();
+        log
+    };
+    // Energy of the package, and of it what a worker got.
+    let got = |log: &Log, worker: u32| {
+        let (mut all_uj, mut own_uj) = (0, 0);
+        for sample in &log.samples {
+            all_uj += number(&sample.zone("package-0").unwrap()["energy_uj"]);
+            let rows = sample.rows().iter().filter(|row| row["tgid"] == worker);
+            own_uj += rows.map(|row| number(&row["energy_uj"]["package-0/rest"])).sum::<u64>();
+        }
+        (all_uj, own_uj)
+    };
+    let counted = run("counted", &["--counters=page-faults"]);
+    for sample in &counted.samples {
+        let rest = sample.zone("package-0/rest").unwrap();
+        assert_eq!(rest["method"], "counters", "{:?}", sample.zone("package-0"));
+    }
+    let faults = counted.samples.iter().flat_map(Sample::rows);
+    let faults = faults.filter(|row| row["tgid"] == toucher.pid());
+    let faults: u64 = faults.map(|row| number(&row["by_package"]["0"]["counts"][0])).sum();
+    let (all_uj, by_counters_uj) = got(&counted, toucher.pid());
+    // Of what it used, each method in its own run, in parts of all energy.
+    let error = |all_uj: u64, truth_uj: u64, got_uj: u64| truth_uj.abs_diff(got_uj) as f64 / all_uj as f64;
+    let of_counters = error(all_uj, faults * FAULT_UJ, by_counters_uj);
+    let timed = run("timed", &[]);
+    let (all_uj, by_time_uj) = got(&timed, toucher.pid());
+    // Nobody else on this CPU faults as much: it used next to all.
+    let of_time = error(all_uj, all_uj, by_time_uj);
+    assert!(
+        of_counters * 10.0 < of_time,
+        "{of_counters} by counters, {of_time} by time"
+    );
+    assert!(of_counters < 0.02, "{of_counters}");
+}
+
 #[test]
 fn what_cannot_be_counted_is_said_and_the_trace_goes_on() {
     require_dlpm!();

@@ -28,7 +28,7 @@ fn main() {
     let (task, rest) = arguments.split_first().unwrap();
     let number = |index: usize| rest[index].parse::<u32>().unwrap();
     // Before the first word, so that all the work is done where it should be.
-    if matches!(task.as_str(), "spin" | "burst" | "pingpong") {
+    if matches!(task.as_str(), "spin" | "burst" | "pingpong" | "touch-on") {
         cpus::pin(number(0));
     }
     tell("ready");
@@ -55,6 +55,7 @@ fn main() {
         "batches" => batches(number(0), Duration::from_millis(number(1).into())),
         "give-up" => give_up(number(0)),
         "pair" => pair(),
+        "touch-on" => (0..number(2)).for_each(|_| touch(number(1) as usize)),
         "touch" => (0..number(1)).for_each(|_| touch(number(0) as usize)),
         "compile" => compile(number(0)),
         "wakers" => wakers(number(0), Duration::from_millis(number(1).into())),

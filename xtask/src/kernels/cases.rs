@@ -124,7 +124,7 @@ pub const LEFT_OUT: &[(&str, &str)] = &[
         "busybox starts its own commands under the name `exe`",
     ),
     (
-        "counters, its last two",
+        "counters, its last three",
         "which rows get what does not depend on the kernel; what is counted does",
     ),
     (
