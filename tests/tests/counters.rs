@@ -15,12 +15,14 @@ use dlpm_tests::{
     command::Dlpm,
     cpus::{self, Hotplug},
     kernel::skip,
+    known_law::{Law, Metered},
     log::{Log, Sample, number},
     powercap::{self, Powercap},
     require_dlpm, require_kernel,
     trace::Trace,
     worker,
 };
+use serde_json::Value;
 
 /// Pages that the worker touches in a round.
 const PAGES: u64 = 5_000;
@@ -285,6 +287,55 @@ fn where_joules_follow_an_event_counters_are_right_and_time_is_not() {
         "{of_counters} by counters, {of_time} by time"
     );
     assert!(of_counters < 0.02, "{of_counters}");
+}
+
+#[test]
+fn weights_are_found_or_refused() {
+    require_dlpm!();
+    // 6 W for each load that is busy: as much as there is of the kernel's own clock of tasks.
+    let meter = Metered::start(Law {
+        load_mw: |load| if load == "nap" { 3_000 } else { 6_000 },
+        ..Law::default()
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let calibration = folder.path().join("calibration.json");
+    let stored = folder.path().join("weights.json");
+    let running = Dlpm::new(["calibrate", "--weights", "--counters=cpu-clock", "--cell=1s"])
+        .args(["--sysfs", meter.sysfs().to_str().unwrap()])
+        .args(["--output", calibration.to_str().unwrap()])
+        .start();
+    meter.watch(running.pid());
+    let output = running.wait();
+    if output.status.code() == Some(1) {
+        // What else runs here uses CPU time that this meter does not see.
+        output.says(&["no weights were stored", "10 % is the limit", "--cell 20s"]);
+        assert!(!stored.exists());
+        return;
+    }
+    let output = output.exited(0);
+    for said in ["Weights (fitted to", "a busy CPU", "cpu-clock", "package-0", "W idle"] {
+        assert!(output.stdout.contains(said), "{}", output.stdout);
+    }
+    let weights: Value = serde_json::from_slice(&fs::read(&stored).unwrap()).unwrap();
+    assert!(number(&weights["held_out_error_permille"]) <= 100, "{weights}");
+    // Of a ns of time, or of the clock that counts it: 6 W together, and 20 W of the idle package.
+    let busy_uw = number(&weights["fj_per_ns"]) + number(&weights["fj_per_event"][0]);
+    assert!((4_000_000..8_000_000).contains(&busy_uw), "{weights}");
+    let idle_mw = number(&weights["idle_mw"]["package-0"]);
+    assert!((15_000..25_000).contains(&idle_mw), "{weights}");
+    let run = folder.path().join("run");
+    Dlpm::new(["trace", "--counters=cpu-clock", "--duration", "500ms", "--sysfs"])
+        .arg(meter.sysfs())
+        .args([
+            "--output",
+            run.to_str().unwrap(),
+            "--calibration",
+            calibration.to_str().unwrap(),
+        ])
+        .run()
+        .exited(0)
+        .says(&["split by them with the weights of"]);
+    Dlpm::new(["verify"]).arg(&run).run().exited(0);
 }
 
 #[test]

@@ -124,8 +124,8 @@ pub const LEFT_OUT: &[(&str, &str)] = &[
         "busybox starts its own commands under the name `exe`",
     ),
     (
-        "counters, its last three",
-        "which rows get what does not depend on the kernel; what is counted does",
+        "counters::weights_are_found_or_refused",
+        "loads run for half a minute, and what they weigh does not depend on the kernel",
     ),
     (
         "energy, all but one",
