@@ -7,7 +7,7 @@ use std::{
     fmt,
     fs::{self, File, OpenOptions},
     io::{self, BufRead, Read},
-    os::unix::fs::{FileTypeExt, OpenOptionsExt},
+    os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
     path::Path,
 };
 
@@ -139,6 +139,20 @@ pub fn next_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Opt
 /// JSON values in a text, or a few more.
 fn values(text: &[u8]) -> usize {
     text.iter().filter(|byte| matches!(byte, b',' | b'{' | b'[')).count()
+}
+
+/// Whether some process has locked a file for itself, as who writes a log does. Looked up in `/proc/locks`, since trying
+/// for the lock would be in the way of whoever wants it; `false` where that does not tell.
+pub fn is_locked(path: &Path) -> bool {
+    let Ok(status) = fs::metadata(path) else { return false };
+    let (major, minor) = (rustix::fs::major(status.dev()), rustix::fs::minor(status.dev()));
+    let file = format!("{major:02x}:{minor:02x}:{}", status.ino());
+    let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
+    // `1: FLOCK  ADVISORY  WRITE 30458 fe:00:10011036 0 EOF`
+    locks.lines().any(|line| {
+        let mut words = line.split_whitespace().skip(1);
+        words.next() == Some("FLOCK") && words.nth(1) == Some("WRITE") && words.nth(1) == Some(&file)
+    })
 }
 
 #[cfg(test)]

@@ -38,9 +38,14 @@ fn the_history_has_what_each_tenant_used() {
     wait_for(&mut running, folder.path(), "both ends", |kept| {
         ended.iter().all(|node| kept.ended.contains(node))
     });
-    running.end_with(libc::SIGTERM).exited(0);
-
     let history = folder.path().join("history");
+    // What there is so far can be proved while the agent goes on.
+    Dlpm::new(["verify"])
+        .arg(&history)
+        .run()
+        .exited(0)
+        .prints(&["still being written"]);
+    running.end_with(libc::SIGTERM).exited(0);
     let verified = Dlpm::new(["verify"]).arg(&history).run().exited(0);
     assert!(verified.stdout.contains("roll-up"), "{}", verified.stdout);
     // Services of this machine may have ended meanwhile as well.

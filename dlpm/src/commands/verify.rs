@@ -4,6 +4,7 @@ use std::{fmt::Write as _, path::Path, process::ExitCode};
 
 use crate::{
     cli::VerifyArgs,
+    files::is_locked,
     log::{chain::Lines, names::log_of},
     printable::printable,
     sinks::terminal::{print, say},
@@ -21,8 +22,9 @@ pub fn run(args: &VerifyArgs) -> ExitCode {
     }
     let path = log_of(&args.folder);
     let keep = usize::try_from(args.max_failures).unwrap_or(usize::MAX);
-    let report = Lines::open(&args.folder)
-        .and_then(|mut lines| verify_lines(&mut lines, keep).map_err(|error| (lines.path().to_owned(), error)));
+    let report = Lines::open(&args.folder).and_then(|mut lines| {
+        verify_lines(&mut lines, keep, is_locked(&path)).map_err(|error| (lines.path().to_owned(), error))
+    });
     match report {
         Ok(report) => {
             let folder = path.parent().unwrap_or(Path::new("."));
@@ -145,6 +147,10 @@ fn text(path: &Path, report: &Report) -> String {
         "there is nothing to prove, since it has no interval".to_owned()
     } else {
         "time and energy close in all of them".to_owned()
+    };
+    let found = match report.is_written {
+        true => format!("{found}; it is still being written, so that what follows is not in this proof"),
+        false => found,
     };
     let _ = writeln!(
         text,

@@ -64,7 +64,7 @@ fn seqs(path: &Path) -> Vec<u64> {
 
 /// What `dlpm verify` finds.
 fn failures(path: &Path) -> Vec<String> {
-    let report = verify_lines(&mut Lines::open(path).unwrap(), 100).unwrap();
+    let report = verify_lines(&mut Lines::open(path).unwrap(), 100, false).unwrap();
     let text = |failure: crate::verify::Failure| failure.what.join("; ");
     report.failures.into_iter().map(text).collect()
 }
