@@ -179,8 +179,9 @@ fn energy_goes_by_what_was_counted_once_it_is_known_what_that_weighs() {
     }
     // By counters, until it is plain that the model is far from the meter.
     let methods: Vec<_> = log.samples.iter().map(method).collect();
-    assert_eq!(methods[..2], ["counters", "counters"], "{methods:?}");
-    assert_eq!(methods[5..7], ["cpu_time", "cpu_time"], "{methods:?}");
+    assert!(methods.len() > 4, "{methods:?}");
+    assert_eq!(methods[0], "counters", "{methods:?}");
+    assert_eq!(methods[methods.len() - 1], "cpu_time", "{methods:?}");
     let (mut by_counters, mut by_time) = ([0; 2], [0; 2]);
     for (sample, method) in log.samples.iter().zip(&methods) {
         let model = &sample.zone("package-0").unwrap()["model"];
