@@ -183,7 +183,7 @@ fn event(sysfs: &Path, devices: &Path, name: &EventName) -> Result<Event, String
 }
 
 /// The event of wide vectors, by the maker of the processor: on Intel `FP_ARITH_INST_RETIRED` of 256 and 512 bits (event
-/// 0xC7, umask 0xF0), on AMD `ex_ret_fp` operations of SSE and AVX (event 0x03, umask 0x0F), on 64-bit Arm `ASE_SPEC`
+/// 0xC7, umask 0xF0), on AMD `fp_ret_sse_avx_ops.all` (event 0x03, umask 0x0F), on 64-bit Arm `ASE_SPEC`
 /// (0x74). By the tables of events of the kernel's `tools/perf/pmu-events`.
 fn wide_vectors(sysfs: &Path) -> Option<u64> {
     let alias = fs::read_to_string(sysfs.join("devices/system/cpu/modalias")).unwrap_or_default();
