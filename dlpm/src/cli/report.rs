@@ -182,3 +182,19 @@ pub(super) fn metric_value(text: &str) -> Result<(String, f64), String> {
     }
     Ok((metric.to_owned(), value))
 }
+impl ReportArgs {
+    /// Options that are about one log of a trace, each with whether it was given.
+    pub fn of_one_log(&self) -> [(&'static str, bool); 9] {
+        [
+            ("--each", self.each),
+            ("--list", self.list),
+            ("--phase", self.phase.is_some()),
+            ("--carbon", self.carbon.is_some()),
+            ("--pue", self.pue.is_some()),
+            ("--inferences", self.inferences.is_some()),
+            ("--tokens", self.tokens.is_some()),
+            ("--peak-tflops", self.peak_tflops.is_some()),
+            ("--reach", !self.reach.is_empty()),
+        ]
+    }
+}

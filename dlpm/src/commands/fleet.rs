@@ -47,18 +47,7 @@ pub fn run(args: &ReportArgs) -> ExitCode {
 
 /// What cannot be asked of several logs.
 fn check(args: &ReportArgs) -> Result<()> {
-    let of_one = [
-        ("--each", args.each),
-        ("--list", args.list),
-        ("--phase", args.phase.is_some()),
-        ("--carbon", args.carbon.is_some()),
-        ("--pue", args.pue.is_some()),
-        ("--inferences", args.inferences.is_some()),
-        ("--tokens", args.tokens.is_some()),
-        ("--peak-tflops", args.peak_tflops.is_some()),
-        ("--reach", !args.reach.is_empty()),
-    ];
-    if let Some((option, _)) = of_one.iter().find(|(_, is_given)| *is_given) {
+    if let Some((option, _)) = args.of_one_log().iter().find(|(_, is_given)| *is_given) {
         bail!("{option} is for one log: give one folder, or leave it out");
     }
     if [&args.from, &args.to]

@@ -63,20 +63,15 @@ pub fn report(args: &ReportArgs, file: &Path) -> Result<String> {
 fn check(args: &ReportArgs) -> Result<()> {
     let of_log = [
         ("--by", args.by.is_some()),
-        ("--each", args.each),
-        ("--list", args.list),
         ("--top", args.top.is_some()),
         ("--from", args.from.is_some()),
         ("--to", args.to.is_some()),
-        ("--phase", args.phase.is_some()),
-        ("--carbon", args.carbon.is_some()),
-        ("--pue", args.pue.is_some()),
-        ("--inferences", args.inferences.is_some()),
-        ("--tokens", args.tokens.is_some()),
-        ("--peak-tflops", args.peak_tflops.is_some()),
-        ("--reach", !args.reach.is_empty()),
     ];
-    if let Some((option, _)) = of_log.iter().find(|(_, is_given)| *is_given) {
+    if let Some((option, _)) = of_log
+        .into_iter()
+        .chain(args.of_one_log())
+        .find(|(_, is_given)| *is_given)
+    {
         bail!("{option} is for a log, and this is a validation: leave it out, or give the folder of a trace");
     }
     Ok(())
